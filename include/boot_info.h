@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the loader (boot/) hands to the monitor (core/). The loader fills it once, before the first jump into the monitor;
+ * from then on it lies in monitor memory and the host cannot reach it.
+ *
+ * Address map of the monitor (the only linear addresses its page tables hold):
+ *
+ *   MONITOR_VA                      the image: text R+X, read-only data R, data and bss R+W, as struct image_header says
+ *   MONITOR_VA + x                  the rest of the monitor's memory region, R+W: linear = MONITOR_VA + (hpa - region.base)
+ *   MONITOR_APIC_VA                 the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC mode)
+ *
+ * All of it lies in PML4 slot 480. The boot page tables hold one more mapping, the trampoline page below 1 MiB at its own
+ * physical address; each CPU leaves them for the final ones before it does anything else.
+ */
+#ifndef BOOT_INFO_H
+#define BOOT_INFO_H
+
+#include "types.h"
+
+#define MONITOR_VA 0xfffff00000000000ULL /* PML4 slot 480 */
+#define MONITOR_APIC_VA 0xfffff07fffe00000ULL /* last 2 MiB of that slot */
+
+#define IMAGE_MAGIC 0x3130534d53505948ULL /* "HYPSMS01" */
+#define BOOT_INFO_MAGIC 0x3130494253505948ULL /* "HYPSBI01" */
+
+/* First bytes of the flat monitor image, written by linker.ld. Offsets are from the start of the image, page-aligned. */
+struct image_header {
+	u64 magic;
+	u64 text_end; /* [0, text_end): R+X, this header included */
+	u64 rodata_end; /* [text_end, rodata_end): R */
+	u64 file_size; /* bytes in the file; the rest up to image_size is bss, which the loader zeroes */
+	u64 image_size; /* [rodata_end, image_size): R+W */
+	u64 entry; /* offset of the entry point: EDI = CPU slot (0 is the boot CPU), RSI = linear address of boot_info;
+		    * boot page tables loaded, interrupts off, no stack */
+	u64 cpu_area_size; /* bytes of monitor memory that one CPU slot takes, page-aligned */
+	u64 log_size; /* bytes of the log ring */
+};
+
+/* A segment register as the VMCS wants it. access_rights is in VMX format (bit 16: unusable). */
+struct boot_segment {
+	u64 base;
+	u32 limit;
+	u32 access_rights;
+	u16 selector;
+	u16 reserved[3];
+};
+
+/* The processor state in which the firmware called the loader, and in which the boot CPU resumes, de-privileged. */
+struct boot_cpu_state {
+	u64 rip; /* written by the loader's assembly stub, like rsp */
+	u64 rsp;
+	u64 rflags;
+	u64 cr0, cr3, cr4;
+	u64 efer;
+	u64 gdt_base, idt_base;
+	u32 gdt_limit, idt_limit;
+	struct boot_segment es, cs, ss, ds, fs, gs, ldtr, tr;
+};
+
+/* One range of the firmware's memory map, type as in the UEFI specification (EFI_MEMORY_TYPE). */
+struct boot_memory_range {
+	u64 base;
+	u64 size;
+	u32 type;
+	u32 reserved;
+};
+
+#define BOOT_MEMORY_RANGES 512
+
+enum boot_gate { BOOT_GATE_AUTO = 0, BOOT_GATE_VMFUNC = 1, BOOT_GATE_VMCALL = 2 };
+
+struct boot_info {
+	u64 magic;
+	u64 size; /* sizeof(struct boot_info) */
+
+	/* Monitor memory: one contiguous range, 2 MiB-aligned, EfiReservedMemoryType. The image lies at its start. */
+	u64 region_base; /* hpa, bytes */
+	u64 region_size;
+	u64 cpu_area; /* offset in the region of CPU slot 0's area; slot n at + n * cpu_area_size */
+	u64 log; /* offset in the region of the log ring */
+	u64 free; /* offset of the first byte that the loader gave no other use, page-aligned */
+
+	/* Page tables that the loader built. */
+	u64 final_cr3; /* hpa of the PML4 that holds the address map above and nothing else */
+
+	/* Pages below 1 MiB: the trampoline page, then the boot page tables. Reserved; scrubbed when all CPUs are up. */
+	u64 low_base; /* hpa of the trampoline page; its SIPI vector is low_base >> 12 */
+	u64 low_size;
+
+	u32 cpu_count; /* enabled CPUs that the firmware lists, the boot CPU included */
+	u32 cpu_slots; /* CPU areas reserved: at least cpu_count */
+
+	u64 tsc_hz; /* measured by the loader */
+	u64 serial_port; /* I/O port of a 16550 for the monitor's messages, 0 for none */
+	u32 serial_baud; /* 0: leave the port's speed as the firmware set it */
+	u32 log_level; /* messages above this level are dropped: 0 error, 1 warning, 2 info, 3 debug */
+	u32 gate; /* enum boot_gate */
+	u32 memory_ranges;
+	struct boot_memory_range memory[BOOT_MEMORY_RANGES];
+
+	struct boot_cpu_state boot_cpu;
+};
+
+_Static_assert(sizeof(struct boot_info) == 12680,
+	       "the loader and the monitor must agree; the assembly's offsets are generated");
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The monitor's public interface to the de-privileged host. Shared by the monitor, the Linux module and the tools.
+ *
+ * A call is VMCALL from ring 0 in 64-bit mode (from anywhere else it raises #UD, as on a CPU without VT-x):
+ *   in:  RAX = call number, RDI, RSI = arguments
+ *   out: RAX = 0 or a negative error code; on success RBX, RDX, RSI, RDI, R8, R9, R10, R11 = eight result words
+ * All other registers are kept. On an error the result registers are kept, too. No memory is passed.
+ */
+#ifndef HYPERPS_ABI_H
+#define HYPERPS_ABI_H
+
+#ifdef __KERNEL__
+#include <linux/types.h>
+#else
+#include <stdint.h>
+typedef uint64_t __u64;
+typedef uint32_t __u32;
+#endif
+
+#define HYPERPS_ABI_VERSION 1
+
+/* Error codes, in RAX. The numbers are those of Linux's errno, so that the module can pass them on. */
+#define HYPERPS_OK 0
+#define HYPERPS_ERROR_PERMISSION (-1) /* not now, or not from here */
+#define HYPERPS_ERROR_NO_CPU (-6) /* no such CPU */
+#define HYPERPS_ERROR_INVALID (-22) /* bad argument */
+#define HYPERPS_ERROR_NO_CALL (-38) /* no such call */
+
+/*
+ * HYPERPS_CALL_IDENTIFY: is the monitor there? Results: word 0 = HYPERPS_SIGNATURE, word 1 = HYPERPS_ABI_VERSION.
+ * Without the monitor VMCALL raises #UD, or another hypervisor answers without the signature.
+ */
+#define HYPERPS_CALL_IDENTIFY 0x48505300
+#define HYPERPS_SIGNATURE 0x5350726570794800ULL /* "\0HyperPS" */
+
+/*
+ * HYPERPS_CALL_READ: RDI = object (bits 31:0) and its index (bits 63:32), RSI = byte offset, a multiple of 64. Results: the
+ * object's 64 bytes from there, zeros past its end. HYPERPS_ERROR_INVALID: no such object, or the offset is past the end.
+ * A reader gets one piece at a time; counters may move between the pieces.
+ */
+#define HYPERPS_CALL_READ 0x48505301
+#define HYPERPS_READ_BYTES 64
+
+#define HYPERPS_OBJECT_STATUS 1 /* struct hyperps_status */
+#define HYPERPS_OBJECT_LOG 2 /* struct hyperps_log, then its ring of hyperps_log.size bytes */
+#define HYPERPS_OBJECT_EXITS 3 /* index = CPU slot: struct hyperps_exits */
+
+/*
+ * HYPERPS_CALL_TAKE_CPUS: for the loader only, once, right after the firmware's boot services have ended: the monitor starts
+ * every other CPU and takes it into VMX. HYPERPS_ERROR_PERMISSION on any later call.
+ */
+#define HYPERPS_CALL_TAKE_CPUS 0x48505302
+
+/* Reasons why a feature is not in use, in hyperps_status.features[]. */
+enum hyperps_feature_state {
+	HYPERPS_FEATURE_IN_USE = 0,
+	HYPERPS_FEATURE_FOUND = 1, /* the CPU has it; nothing in this version uses it yet */
+	HYPERPS_FEATURE_MISSING_CPU = 2, /* the CPU lacks it */
+	HYPERPS_FEATURE_MISSING_SOME_CPU = 3, /* another CPU than the first one lacks it */
+	HYPERPS_FEATURE_NOT_BUILT = 4, /* this version of the monitor lacks it */
+};
+
+enum hyperps_feature {
+	HYPERPS_FEATURE_EPT_1G = 0, /* 1 GiB pages in EPT */
+	HYPERPS_FEATURE_EPT_EXECUTE_ONLY, /* execute-only pages in EPT */
+	HYPERPS_FEATURE_VPID,
+	HYPERPS_FEATURE_UNRESTRICTED_GUEST,
+	HYPERPS_FEATURE_VMFUNC, /* VM functions with EPTP switching */
+	HYPERPS_FEATURE_MODE_BASED_EXECUTE, /* mode-based execute control for EPT */
+	HYPERPS_FEATURE_PREEMPTION_TIMER,
+	HYPERPS_FEATURE_SMEP,
+	HYPERPS_FEATURE_SMAP,
+	HYPERPS_FEATURE_RDCL_NO, /* the CPU does not leak L1 data (Meltdown, L1TF) */
+	HYPERPS_FEATURE_VTD, /* DMA remapping */
+	HYPERPS_FEATURES /* how many there are */
+};
+
+#define HYPERPS_CPU_STATE_NOT_STARTED 0 /* listed by the firmware, not yet taken into VMX */
+#define HYPERPS_CPU_STATE_IN_VMX 1
+
+#define HYPERPS_FLAG_ALL_CPUS_TAKEN (1ULL << 0) /* every CPU that the firmware lists runs de-privileged */
+#define HYPERPS_FLAG_DMA_PROTECTED (1ULL << 1) /* never set in this version */
+
+struct hyperps_status {
+	__u64 size; /* sizeof(struct hyperps_status) */
+	__u64 abi_version;
+	char version[32]; /* of the monitor, NUL-terminated */
+	__u64 flags; /* HYPERPS_FLAG_* */
+	__u64 cpus_listed; /* by the firmware */
+	__u64 cpu_slots; /* CPU slots in the monitor; slots [0, cpus_taken) are in use */
+	__u64 cpus_taken; /* in VMX non-root */
+	__u64 memory_base; /* monitor memory: host-physical byte address and bytes; the host can't reach it */
+	__u64 memory_size;
+	__u64 memory_free; /* bytes of it in no use */
+	__u64 physical_address_bits; /* width of the host view */
+	__u64 view_4k, view_2m, view_1g; /* pages by size in the host view */
+	__u64 monitor_cr3; /* host-physical addresses, so that a checker outside can walk them */
+	__u64 host_view_eptp;
+	__u64 refused_memory; /* accesses of the host to protected memory */
+	__u64 refused_msr; /* MSR accesses refused */
+	__u64 refused_instruction; /* VMX instructions and other instructions refused */
+	__u64 refused_register; /* control-register and XCR0 writes refused */
+	__u64 log_lost; /* messages dropped from the ring */
+	__u64 tsc_hz;
+	__u32 features[16]; /* enum hyperps_feature_state by enum hyperps_feature */
+};
+
+/* The log ring: bytes [written - min(written, size), written) modulo size are text, lines end in '\n'. */
+struct hyperps_log {
+	__u64 size; /* bytes of the ring, a power of two */
+	__u64 written; /* bytes ever written */
+	__u64 reserved[6];
+};
+
+#define HYPERPS_EXIT_REASONS 80
+
+struct hyperps_exits {
+	__u64 apic_id; /* initial APIC ID of the CPU in this slot */
+	__u64 state; /* HYPERPS_CPU_STATE_* */
+	__u64 total;
+	__u64 vmcall; /* of these, calls to the monitor */
+	__u64 reserved[4];
+	__u64 reason[HYPERPS_EXIT_REASONS]; /* VM exits by basic exit reason */
+};
+
+#endif
