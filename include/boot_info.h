@@ -8,9 +8,10 @@
  *   MONITOR_VA                      the image: text R+X, read-only data R, data and bss R+W, as struct image_header says
  *   MONITOR_VA + x                  the rest of the monitor's memory region, R+W: linear = MONITOR_VA + (hpa - region.base)
  *   MONITOR_APIC_VA                 the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC mode)
+ *   MONITOR_TRAMPOLINE_DATA_VA      the trampoline's data page below 1 MiB (struct trampoline_data), R+W
  *
- * All of it lies in PML4 slot 480. The boot page tables hold one more mapping, the trampoline page below 1 MiB at its own
- * physical address; each CPU leaves them for the final ones before it does anything else.
+ * All of it lies in PML4 slot 480. The boot page tables also map the trampoline's code page (R+X) and data page (R+W) below
+ * 1 MiB at their own physical addresses; each CPU leaves them for the final ones before it does anything else.
  */
 #ifndef BOOT_INFO_H
 #define BOOT_INFO_H
@@ -19,6 +20,7 @@
 
 #define MONITOR_VA 0xfffff00000000000ULL /* PML4 slot 480 */
 #define MONITOR_APIC_VA 0xfffff07fffe00000ULL /* last 2 MiB of that slot */
+#define MONITOR_TRAMPOLINE_DATA_VA (MONITOR_APIC_VA + PAGE_SIZE)
 
 #define IMAGE_MAGIC 0x3130534d53505948ULL /* "HYPSMS01" */
 #define BOOT_INFO_MAGIC 0x3130494253505948ULL /* "HYPSBI01" */
@@ -83,7 +85,10 @@ struct boot_info {
 	/* Page tables that the loader built. */
 	u64 final_cr3; /* hpa of the PML4 that holds the address map above and nothing else */
 
-	/* Pages below 1 MiB: the trampoline page, then the boot page tables. Reserved; scrubbed when all CPUs are up. */
+	/*
+	 * Pages below 1 MiB: 0 the trampoline's code, 1 its data, from 2 the boot page tables (2 is their PML4). Reserved;
+	 * scrubbed when all CPUs are up.
+	 */
 	u64 low_base; /* hpa of the trampoline page; its SIPI vector is low_base >> 12 */
 	u64 low_size;
 

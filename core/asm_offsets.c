@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+/* Offsets for the assembly, generated at build time: the compiler's output of this file becomes NASM's %defines. */
+#include "boot_info.h"
+#include "cpu.h"
+
+#define DEFINE(name, value) asm volatile("\n#define " #name " %p0" ::"i"(value))
+
+void asm_offsets(void);
+
+void asm_offsets(void)
+{
+	DEFINE(BOOT_INFO_FINAL_CR3, offsetof(struct boot_info, final_cr3));
+	DEFINE(BOOT_INFO_CPU_AREA, offsetof(struct boot_info, cpu_area));
+	DEFINE(CPU_AREA_SIZE, sizeof(struct cpu_area));
+	DEFINE(CPU_AREA_STACK_TOP, offsetof(struct cpu_area, nmi_stack));
+	DEFINE(CPU_AREA_CPU, offsetof(struct cpu_area, cpu));
+	DEFINE(SELECTOR_CODE_VALUE, SELECTOR_CODE);
+	DEFINE(SELECTOR_DATA_VALUE, SELECTOR_DATA);
+	DEFINE(SELECTOR_TSS_VALUE, SELECTOR_TSS);
+	DEFINE(MONITOR_VA_VALUE, MONITOR_VA);
+	DEFINE(LOG_SIZE_VALUE, LOG_SIZE);
+}

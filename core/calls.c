@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+/* Calls of the host (hyperps/abi.h). Registers in, registers out: the monitor maps and reads no memory of the host's. */
+#include "core.h"
+#include "vmx.h"
+
+#ifndef VERSION
+#define VERSION "unknown"
+#endif
+
+/* Features that this version makes use of where the CPUs have them. */
+static const bool feature_used[HYPERPS_FEATURES] = {
+	[HYPERPS_FEATURE_EPT_1G] = true,
+	[HYPERPS_FEATURE_VPID] = true,
+	[HYPERPS_FEATURE_UNRESTRICTED_GUEST] = true,
+	[HYPERPS_FEATURE_PREEMPTION_TIMER] = true,
+};
+
+static u32 feature_state(u32 feature)
+{
+	if (feature == HYPERPS_FEATURE_VTD)
+		return HYPERPS_FEATURE_NOT_BUILT;
+	if (!monitor.capabilities.feature[feature])
+		return HYPERPS_FEATURE_MISSING_CPU;
+	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
+		const struct cpu *cpu = cpu_of_slot(slot);
+
+		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !cpu->capabilities.feature[feature])
+			return HYPERPS_FEATURE_MISSING_SOME_CPU;
+	}
+	return feature_used[feature] ? HYPERPS_FEATURE_IN_USE : HYPERPS_FEATURE_FOUND;
+}
+
+static void fill_status(struct hyperps_status *status)
+{
+	const struct boot_info *boot = monitor.boot;
+
+	_Static_assert(sizeof(VERSION) <= sizeof(status->version), "version too long");
+	_Static_assert(HYPERPS_FEATURES <= ARRAY_SIZE(status->features), "features don't fit");
+	*status = (struct hyperps_status){
+		.size = sizeof(*status),
+		.abi_version = HYPERPS_ABI_VERSION,
+		.version = VERSION,
+		.cpus_listed = boot->cpu_count,
+		.cpu_slots = boot->cpu_slots,
+		.memory_base = boot->region_base,
+		.memory_size = boot->region_size,
+		.memory_free = monitor.pool.size - monitor.pool.used,
+		.physical_address_bits = monitor.capabilities.physical_address_bits,
+		.view_4k = monitor.host_view.leaves[1],
+		.view_2m = monitor.host_view.leaves[2],
+		.view_1g = monitor.host_view.leaves[3],
+		.monitor_cr3 = boot->final_cr3,
+		.host_view_eptp = monitor.host_eptp,
+		.refused_memory = refusals.memory,
+		.refused_msr = refusals.msr,
+		.refused_instruction = refusals.instruction,
+		.refused_register = refusals.control_register,
+		.log_lost = log_lines_lost(),
+		.tsc_hz = boot->tsc_hz,
+	};
+	for (u32 slot = 0; slot < boot->cpu_slots; slot++)
+		status->cpus_taken += cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX;
+	if (status->cpus_taken >= status->cpus_listed)
+		status->flags |= HYPERPS_FLAG_ALL_CPUS_TAKEN;
+	for (u32 feature = 0; feature < HYPERPS_FEATURES; feature++)
+		status->features[feature] = feature_state(feature);
+}
+
+static void fill_exits(struct hyperps_exits *exits, const struct cpu *cpu)
+{
+	*exits = (struct hyperps_exits){
+		.apic_id = cpu->apic_id, .state = cpu->state, .total = cpu->exits_total, .vmcall = cpu->exits_vmcall
+	};
+	for (u32 i = 0; i < HYPERPS_EXIT_REASONS; i++)
+		exits->reason[i] = cpu->exits[i];
+}
+
+static s64 read_object(u64 object_and_index, u64 offset, u64 words[8])
+{
+	/* Both objects end in zeros up to the next whole piece. */
+	union {
+		struct hyperps_status status;
+		struct hyperps_exits exits;
+		u64 words[ALIGN_UP(sizeof(struct hyperps_exits), HYPERPS_READ_BYTES) / sizeof(u64)];
+	} object = { .words = { 0 } };
+	u32 index = object_and_index >> 32;
+	u64 size;
+
+	if (offset % HYPERPS_READ_BYTES)
+		return HYPERPS_ERROR_INVALID;
+	switch ((u32)object_and_index) {
+	case HYPERPS_OBJECT_STATUS:
+		size = sizeof(object.status);
+		fill_status(&object.status);
+		break;
+	case HYPERPS_OBJECT_LOG:
+		return index == 0 && log_read(offset, words) ? HYPERPS_OK : HYPERPS_ERROR_INVALID;
+	case HYPERPS_OBJECT_EXITS:
+		if (index >= monitor.boot->cpu_slots)
+			return HYPERPS_ERROR_NO_CPU;
+		size = sizeof(object.exits);
+		fill_exits(&object.exits, cpu_of_slot(index));
+		break;
+	default:
+		return HYPERPS_ERROR_INVALID;
+	}
+	if (offset >= size)
+		return HYPERPS_ERROR_INVALID;
+	__builtin_memcpy(words, &object.words[offset / sizeof(u64)], HYPERPS_READ_BYTES);
+	return HYPERPS_OK;
+}
+
+void serve_call(struct guest_registers *regs)
+{
+	static const u8 result_registers[8] = { REGISTER_RBX, REGISTER_RDX, REGISTER_RSI, REGISTER_RDI,
+						REGISTER_R8,  REGISTER_R9,  REGISTER_R10, REGISTER_R11 };
+	u64 words[8] = { 0 };
+	s64 result;
+
+	switch (regs->value[REGISTER_RAX]) {
+	case HYPERPS_CALL_IDENTIFY:
+		words[0] = HYPERPS_SIGNATURE;
+		words[1] = HYPERPS_ABI_VERSION;
+		result = HYPERPS_OK;
+		break;
+	case HYPERPS_CALL_READ:
+		result = read_object(regs->value[REGISTER_RDI], regs->value[REGISTER_RSI], words);
+		break;
+	case HYPERPS_CALL_TAKE_CPUS:
+		result = take_other_cpus();
+		break;
+	default:
+		result = HYPERPS_ERROR_NO_CALL;
+	}
+	regs->value[REGISTER_RAX] = (u64)result;
+	if (result < 0)
+		return;
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+		regs->value[result_registers[i]] = words[i];
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* What all of VMX root shares: the boot information, address conversion, log and panic. */
+#ifndef CORE_H
+#define CORE_H
+
+#include "types.h"
+#include "boot_info.h"
+#include "ept.h"
+#include "cpu.h"
+
+/*
+ * Lock order: takeover (none: one caller by construction) < log_lock. log_lock is a leaf: nothing is taken under it. The NMI
+ * and machine-check handlers take no lock.
+ */
+struct spinlock {
+	volatile u32 taken;
+};
+
+void spin_lock(struct spinlock *lock);
+void spin_unlock(struct spinlock *lock);
+
+/* The monitor's state that is one for all CPUs. Written by the boot CPU before any other CPU runs, then constant. */
+struct monitor {
+	const struct boot_info *boot;
+	struct page_pool pool; /* what is free in the monitor's memory */
+	struct ept host_view;
+	u64 host_eptp;
+	u8 *msr_bitmap; /* shared by all CPUs: the policy is one */
+	struct vmx_capabilities capabilities; /* of the boot CPU: every other CPU must match */
+};
+
+extern struct monitor monitor;
+
+/* Counters of refusals, by kind; any CPU adds with a locked increment. */
+struct refusals {
+	volatile u64 memory, msr, instruction, control_register;
+};
+
+extern struct refusals refusals;
+
+static inline void count(volatile u64 *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+}
+
+/* Host-physical address of an object in the monitor's memory. */
+hpa_t hpa_of(const void *object);
+
+/* Waits at least that many microseconds, by the TSC. */
+void delay_us(u64 microseconds);
+
+enum log_level { LOG_ERROR = 0, LOG_WARNING = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
+
+/*
+ * One line to the log ring and, if configured, the serial port. Format: %s %u %d %x %lu %lx %c %%, with a width and a leading 0
+ * (%016lx). Lines above the configured level are dropped. Takes log_lock; not for NMI handlers.
+ */
+void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * Like log_line, for what the host can cause at will: at most a burst of lines each second go to the ring, none to the serial
+ * port beyond them; the rest is counted.
+ */
+void log_limited(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+void log_init(const struct boot_info *boot);
+u64 log_lines_lost(void);
+
+/* 64 bytes of the log object (struct hyperps_log, then the ring) from `offset`; see hyperps/abi.h. False past its end. */
+bool log_read(u64 offset, u64 words[8]);
+
+/*
+ * The monitor's own bug, or a machine that breaks its contract: prints the message and this CPU's state and stops this CPU for
+ * ever, in VMX root, with interrupts off. Its host code never runs again.
+ */
+#define panic(...)                                                                                                     \
+	do {                                                                                                           \
+		log_line(LOG_ERROR, "panic: " __VA_ARGS__);                                                            \
+		panic_stop();                                                                                          \
+	} while (0)
+void panic_stop(void) __attribute__((noreturn));
+
+#define CHECK(condition)                                                                                               \
+	do {                                                                                                           \
+		if (!(condition))                                                                                      \
+			panic("check failed: %s (%s:%u)", #condition, __FILE__, __LINE__);                             \
+	} while (0)
+
+/* Starts every other CPU and takes it into VMX; core/takeover.c. Returns a HYPERPS_* code. Boot CPU only, once. */
+s64 take_other_cpus(void);
+
+/* Holds a started CPU (not the boot CPU) back until all have arrived. */
+void wait_for_permission_to_enter(void);
+
+/* Serves a call of the host's (hyperps/abi.h); regs hold its registers. Never fails otherwise than by an error code. */
+void serve_call(struct guest_registers *regs);
+
+#endif

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+/* Descriptor tables and exceptions of VMX root. */
+#include "core.h"
+#include "x86.h"
+#include "vmx.h"
+#include "host.h"
+
+struct idt_gate {
+	u16 offset_low, selector;
+	u8 ist, type;
+	u16 offset_middle;
+	u32 offset_high, reserved;
+};
+
+struct descriptor_pointer {
+	u16 limit;
+	u64 base;
+} __attribute__((packed));
+
+/* What the assembly leaves on the stack, lowest address first. */
+struct exception_frame {
+	u64 r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
+	u64 vector, error_code, rip, cs, rflags, rsp, ss;
+};
+
+/* Entries that FAULTING_INSTRUCTION (exception.h) writes: the instruction that may fault, and where to go on then. */
+struct exception_fixup {
+	u64 fault, fixup;
+};
+
+extern const struct exception_fixup exception_fixups[], exception_fixups_end[];
+extern const u64 exception_entries[32];
+
+void load_descriptor_tables(const struct descriptor_pointer *gdt, const struct descriptor_pointer *idt,
+			    struct cpu *cpu);
+void exception_handler(struct exception_frame *frame);
+void latch_event(u64 vector);
+
+static struct idt_gate idt[32];
+
+#define GDT_CODE_64 0x00209b0000000000ULL /* present, DPL 0, execute/read, accessed, L */
+#define GDT_DATA_64 0x0000930000000000ULL /* present, DPL 0, read/write, accessed */
+
+struct cpu *cpu_of_slot(u32 slot)
+{
+	u64 area = MONITOR_VA + monitor.boot->cpu_area + slot * sizeof(struct cpu_area);
+
+	return &((struct cpu_area *)area)->cpu;
+}
+
+void cpu_load_tables(struct cpu *cpu)
+{
+	struct cpu_area *area = (struct cpu_area *)((u8 *)cpu - offsetof(struct cpu_area, cpu));
+	u64 base = (u64)&cpu->tss;
+	const struct descriptor_pointer gdt = { sizeof(cpu->gdt) - 1, (u64)cpu->gdt };
+	const struct descriptor_pointer idt_pointer = { sizeof(idt) - 1, (u64)idt };
+
+	cpu->tss = (struct tss){ .io_map = sizeof(struct tss) };
+	cpu->tss.ist[IST_NMI - 1] = (u64)(area->nmi_stack + PAGE_SIZE);
+	cpu->tss.ist[IST_DF - 1] = (u64)(area->double_fault_stack + PAGE_SIZE);
+	cpu->gdt[GDT_NULL] = 0;
+	cpu->gdt[GDT_CODE] = GDT_CODE_64;
+	cpu->gdt[GDT_DATA] = GDT_DATA_64;
+	cpu->gdt[GDT_TSS] =
+		(sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | 0x89ULL << 40 | (base >> 24 & 0xff) << 56;
+	cpu->gdt[GDT_TSS + 1] = base >> 32;
+	/* The same values for every CPU, so that writing them again does no harm. */
+	for (unsigned i = 0; i < ARRAY_SIZE(idt); i++) {
+		u64 entry = exception_entries[i];
+
+		idt[i] = (struct idt_gate){ .offset_low = entry,
+					    .selector = SELECTOR_CODE,
+					    .ist = i == VECTOR_NMI                    ? IST_NMI
+						   : i == VECTOR_DF || i == VECTOR_MC ? IST_DF
+										      : 0,
+					    .type = 0x8e,
+					    .offset_middle = entry >> 16,
+					    .offset_high = entry >> 32 };
+	}
+	cpu->self = cpu;
+	load_descriptor_tables(&gdt, &idt_pointer, cpu);
+}
+
+void exception_handler(struct exception_frame *frame)
+{
+	if (frame->vector == VECTOR_GP) {
+		for (const struct exception_fixup *f = exception_fixups; f < exception_fixups_end; f++) {
+			if (f->fault == frame->rip) {
+				frame->rip = f->fixup;
+				return;
+			}
+		}
+	}
+	panic("exception %lu, error code %lx, at %016lx, rsp %016lx", frame->vector, frame->error_code, frame->rip,
+	      frame->rsp);
+}
+
+void latch_event(u64 vector)
+{
+	struct cpu *cpu = this_cpu();
+
+	__atomic_fetch_or(&cpu->latched, vector == VECTOR_NMI ? LATCHED_NMI : LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
+	if (cpu->vmcs_current && !cpu->injecting)
+		host_deliver_latched(cpu);
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* Per-CPU state of VMX root. Each CPU slot has one area of monitor memory; GS points to its struct cpu. */
+#ifndef CPU_H
+#define CPU_H
+
+#include "types.h"
+#include "boot_info.h"
+#include "hyperps/abi.h"
+#include "capabilities.h"
+#include "memory_type.h"
+
+/* General registers in hardware-encoding order, so that CR and MSR exits decode by index. [4] (RSP) lies in the VMCS. */
+struct guest_registers {
+	u64 value[16];
+};
+
+enum { REGISTER_RAX, REGISTER_RCX, REGISTER_RDX, REGISTER_RBX, REGISTER_RSP, REGISTER_RBP, REGISTER_RSI, REGISTER_RDI };
+enum { REGISTER_R8 = 8, REGISTER_R9, REGISTER_R10, REGISTER_R11 };
+
+#define GDT_NULL 0
+#define GDT_CODE 1
+#define GDT_DATA 2
+#define GDT_TSS 3 /* two entries */
+#define GDT_ENTRIES 5
+#define SELECTOR_CODE (GDT_CODE * 8)
+#define SELECTOR_DATA (GDT_DATA * 8)
+#define SELECTOR_TSS (GDT_TSS * 8)
+
+struct tss {
+	u32 reserved0;
+	u64 rsp[3];
+	u64 reserved1;
+	u64 ist[7];
+	u64 reserved2;
+	u16 reserved3;
+	u16 io_map;
+} __attribute__((packed));
+
+#define IST_NMI 1 /* NMIs come at any instruction */
+#define IST_DF 2 /* also machine check, which comes in the middle of the NMI handler, too */
+
+#define CPU_STACK_PAGES 4
+#define LOG_SIZE 65536 /* bytes of the log ring, a power of two */
+
+/* Events that arrived while this CPU was in VMX root, for the host at its next entry. */
+#define LATCHED_NMI BIT(0)
+#define LATCHED_MACHINE_CHECK BIT(1)
+
+struct cpu {
+	struct cpu *self; /* read through GS */
+	u32 slot;
+	u32 apic_id; /* initial APIC ID, from CPUID */
+	volatile u32 state; /* HYPERPS_CPU_STATE_* */
+	volatile u32 latched; /* LATCHED_*; set by the NMI and #MC handlers with a locked OR */
+	volatile bool vmcs_current; /* a VMCS is loaded: the NMI handler may use VMWRITE */
+	volatile bool injecting; /* the interrupted code is about to write VM-entry event fields: latch only */
+	bool entered; /* VMLAUNCH has been executed */
+	u64 exits[HYPERPS_EXIT_REASONS];
+	u64 exits_total;
+	u64 exits_vmcall;
+	struct mtrr_state mtrr; /* what the host believes; MTRR writes change this alone */
+	u64 debugctl;
+	struct vmx_capabilities capabilities;
+	u64 gdt[GDT_ENTRIES];
+	struct tss tss;
+};
+
+/* One CPU slot's memory. The pages below each stack catch an overflow: guard pages are not mapped. */
+struct cpu_area {
+	u8 guard[PAGE_SIZE];
+	u8 stack[CPU_STACK_PAGES * PAGE_SIZE];
+	u8 nmi_stack[PAGE_SIZE];
+	u8 double_fault_stack[PAGE_SIZE];
+	u8 vmxon[PAGE_SIZE];
+	u8 vmcs[PAGE_SIZE];
+	struct cpu cpu __attribute__((aligned(PAGE_SIZE)));
+} __attribute__((aligned(PAGE_SIZE)));
+
+/* The CPU this runs on. Valid in VMX root once core/entry.asm has loaded GS. */
+static inline struct cpu *this_cpu(void)
+{
+	struct cpu *cpu;
+
+	asm("mov %%gs:0, %0" : "=r"(cpu));
+	return cpu;
+}
+
+/* The CPU of a slot; slot < boot_info->cpu_slots. Its fields belong to that CPU; others only read the counters. */
+struct cpu *cpu_of_slot(u32 slot);
+
+/* Builds GDT, TSS and IDT of this CPU's slot and loads them. Called once per CPU, from the entry path. */
+void cpu_load_tables(struct cpu *cpu);
+
+#endif

@@ -1,0 +1,167 @@
+; SPDX-License-Identifier: MIT
+; The monitor's entry point, exception entry, and the few instructions that need assembly at start-up.
+bits 64
+default rel
+%include "asm_offsets.inc"
+
+extern cpu_start, exception_handler, latch_event
+
+section .text
+
+; Every CPU arrives here from the loader's trampoline: EDI = CPU slot, RSI = linear address of boot_info, interrupts off, no
+; stack, boot page tables loaded. The final page tables hold this same linear address, and no trampoline.
+global monitor_entry
+monitor_entry:
+	mov	rax, [rsi + BOOT_INFO_FINAL_CR3]
+	mov	cr3, rax
+	mov	edi, edi
+	imul	rdx, rdi, CPU_AREA_SIZE
+	add	rdx, [rsi + BOOT_INFO_CPU_AREA]
+	mov	rax, MONITOR_VA_VALUE
+	add	rdx, rax
+	lea	rsp, [rdx + CPU_AREA_STACK_TOP]
+	xor	ebp, ebp
+	call	cpu_start		; (slot, boot_info, area); does not return
+	ud2
+
+; void load_descriptor_tables(const void *gdt_descriptor, const void *idt_descriptor, struct cpu *cpu)
+; FS and GS selectors are null afterwards; GS base is cpu before the IDT is loaded, since handlers use it.
+global load_descriptor_tables
+load_descriptor_tables:
+	lgdt	[rdi]
+	push	SELECTOR_CODE_VALUE
+	lea	rax, [.code_loaded]
+	push	rax
+	retfq
+.code_loaded:
+	mov	eax, SELECTOR_DATA_VALUE
+	mov	ss, eax
+	mov	ds, eax
+	mov	es, eax
+	xor	eax, eax
+	mov	fs, eax
+	mov	gs, eax
+	lldt	ax
+	mov	eax, SELECTOR_TSS_VALUE
+	ltr	ax
+	mov	ecx, 0xc0000101		; IA32_GS_BASE
+	mov	eax, edx
+	shr	rdx, 32
+	wrmsr
+	lidt	[rsi]
+	ret
+
+; Exceptions, except NMI and machine check: the C handler returns only after it has changed RIP to a fixup address. The way back
+; is no IRET: an IRET would end the blocking of NMIs that the host's own NMI handler relies on.
+%macro EXCEPTION 2			; vector, 1 if the CPU pushes an error code
+exception_%1:
+%if %2 == 0
+	push	0
+%endif
+	push	%1
+	jmp	exception_common
+%endmacro
+
+exception_common:
+	push	rax
+	push	rcx
+	push	rdx
+	push	rbx
+	push	rbp
+	push	rsi
+	push	rdi
+	push	r8
+	push	r9
+	push	r10
+	push	r11
+	push	r12
+	push	r13
+	push	r14
+	push	r15
+	cld
+	mov	rdi, rsp
+	mov	rbx, rsp
+	and	rsp, -16
+	call	exception_handler
+	mov	rsp, rbx
+	pop	r15
+	pop	r14
+	pop	r13
+	pop	r12
+	pop	r11
+	pop	r10
+	pop	r9
+	pop	r8
+	pop	rdi
+	pop	rsi
+	pop	rbp
+	pop	rbx
+	pop	rdx
+	pop	rcx
+	pop	rax
+	add	rsp, 16			; vector, error code; now RIP, CS, RFLAGS, RSP, SS
+	push	rax
+	push	rbx
+	mov	rax, [rsp + 16 + 24]	; the interrupted RSP
+	mov	rbx, [rsp + 16]		; RIP
+	sub	rax, 8
+	mov	[rax], rbx
+	mov	[rsp + 16], rax
+	pop	rbx
+	pop	rax
+	pop	rsp			; takes the value stored above
+	ret
+
+; NMI and machine check in VMX root: latched for the host. IRET is right here: it ends the blocking that this delivery began.
+%macro LATCH 1
+exception_%1:
+	push	rax
+	push	rcx
+	push	rdx
+	push	rsi
+	push	rdi
+	push	r8
+	push	r9
+	push	r10
+	push	r11
+	cld
+	mov	edi, %1
+	call	latch_event
+	pop	r11
+	pop	r10
+	pop	r9
+	pop	r8
+	pop	rdi
+	pop	rsi
+	pop	rdx
+	pop	rcx
+	pop	rax
+	iretq
+%endmacro
+
+%assign vector 0
+%rep 32
+%if vector == 2 || vector == 18
+LATCH vector
+%elif vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
+EXCEPTION vector, 1
+%else
+EXCEPTION vector, 0
+%endif
+%assign vector vector + 1
+%endrep
+
+section .rodata
+global exception_entries
+align 8
+exception_entries:
+%assign vector 0
+%rep 32
+	dq	exception_ %+ vector
+%assign vector vector + 1
+%endrep
+
+; For the image header, which linker.ld writes.
+global image_cpu_area_size, image_log_size
+image_cpu_area_size	equ CPU_AREA_SIZE
+image_log_size		equ LOG_SIZE_VALUE

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+/* VM exits of the host, dispatched by reason. */
+#include "core.h"
+#include "host.h"
+
+void exit_dispatch(struct guest_registers *regs);
+void entry_failed(void) __attribute__((noreturn));
+
+void entry_failed(void)
+{
+	panic("VM entry failed");
+}
+
+void exit_dispatch(struct guest_registers *regs)
+{
+	struct cpu *cpu = this_cpu();
+	u64 full_reason = vmread(VMCS_EXIT_REASON);
+	u32 reason = full_reason & 0xffff;
+
+	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
+		panic("VM entry refused by the CPU: reason %u", reason);
+	cpu->exits_total++;
+	if (reason < HYPERPS_EXIT_REASONS)
+		cpu->exits[reason]++;
+
+	switch (reason) {
+	case EXIT_CPUID:
+		exit_cpuid(cpu, regs);
+		break;
+	case EXIT_RDMSR:
+		exit_rdmsr(cpu, regs);
+		break;
+	case EXIT_WRMSR:
+		exit_wrmsr(cpu, regs);
+		break;
+	case EXIT_CR_ACCESS:
+		exit_cr_access(cpu, regs);
+		break;
+	case EXIT_XSETBV:
+		exit_xsetbv(cpu, regs);
+		break;
+	case EXIT_VMCALL:
+		if (!host_is_64bit_ring0()) {
+			exit_refused_instruction(cpu, reason);
+			break;
+		}
+		cpu->exits_vmcall++;
+		serve_call(regs);
+		host_skip_instruction();
+		break;
+	case EXIT_INIT:
+		exit_init(cpu, regs);
+		break;
+	case EXIT_SIPI:
+		exit_sipi(cpu);
+		break;
+	case EXIT_TRIPLE_FAULT:
+		exit_triple_fault();
+		break;
+	case EXIT_EPT_VIOLATION:
+		exit_ept_violation(cpu);
+		break;
+	case EXIT_PREEMPTION_TIMER:
+		vmwrite(VMCS_PIN_CONTROLS, cpu->capabilities.pin);
+		break;
+	case EXIT_TASK_SWITCH:
+	case EXIT_GETSEC:
+	case EXIT_INVD:
+	case EXIT_VMCLEAR:
+	case EXIT_VMLAUNCH:
+	case EXIT_VMPTRLD:
+	case EXIT_VMPTRST:
+	case EXIT_VMREAD:
+	case EXIT_VMRESUME:
+	case EXIT_VMWRITE:
+	case EXIT_VMXOFF:
+	case EXIT_VMXON:
+	case EXIT_INVEPT:
+	case EXIT_INVVPID:
+	case EXIT_VMFUNC:
+	case EXIT_ENCLS:
+		exit_refused_instruction(cpu, reason);
+		break;
+	default:
+		panic("unexpected VM exit, reason %u", reason);
+	}
+
+	if (cpu->latched)
+		host_deliver_latched(cpu);
+}

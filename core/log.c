@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+/* The log: a ring in monitor memory that the host can read, and the serial port. */
+#include <stdarg.h>
+#include "core.h"
+#include "x86.h"
+
+#define LINE_BYTES 240
+#define LIMITED_LINES_PER_SECOND 10
+
+#define UART_DIVISOR_LOW 0
+#define UART_INTERRUPT_ENABLE 1
+#define UART_FIFO_CONTROL 2
+#define UART_LINE_CONTROL 3
+#define UART_LINE_STATUS 5
+#define UART_LINE_STATUS_EMPTY 0x20
+#define UART_CLOCK 115200
+
+/* log_lock guards the ring, the serial port and the rate limit. The owner is kept, so that a panic under it can still print. */
+static struct spinlock log_lock;
+static u32 log_owner; /* CPU slot + 1, 0: nobody */
+static u8 *ring;
+static u64 ring_written, lines_lost;
+static u16 serial_port;
+static u32 level_limit;
+static u64 limit_start, limit_lines;
+
+struct line {
+	char text[LINE_BYTES];
+	u32 length;
+};
+
+void spin_lock(struct spinlock *lock)
+{
+	while (__atomic_exchange_n(&lock->taken, 1, __ATOMIC_ACQUIRE))
+		while (lock->taken)
+			pause();
+}
+
+void spin_unlock(struct spinlock *lock)
+{
+	__atomic_store_n(&lock->taken, 0, __ATOMIC_RELEASE);
+}
+
+static void put_char(struct line *line, char c)
+{
+	if (line->length < LINE_BYTES - 1)
+		line->text[line->length++] = c;
+}
+
+static void put_number(struct line *line, u64 value, unsigned base, unsigned width, char fill)
+{
+	char digits[20];
+	unsigned n = 0;
+
+	do {
+		digits[n++] = "0123456789abcdef"[value % base];
+		value /= base;
+	} while (value);
+	for (; width > n; width--)
+		put_char(line, fill);
+	while (n)
+		put_char(line, digits[--n]);
+}
+
+static void format_line(struct line *line, const char *format, va_list arguments)
+{
+	for (const char *p = format; *p; p++) {
+		unsigned width = 0;
+		char fill = ' ';
+		bool is_long = false;
+
+		if (*p != '%') {
+			put_char(line, *p);
+			continue;
+		}
+		if (*++p == '0')
+			fill = '0';
+		for (; *p >= '0' && *p <= '9'; p++)
+			width = width * 10 + (unsigned)(*p - '0');
+		if (*p == 'l') {
+			is_long = true;
+			p++;
+		}
+		if (*p == 'u' || *p == 'x') {
+			u64 value = is_long ? va_arg(arguments, u64) : va_arg(arguments, u32);
+
+			put_number(line, value, *p == 'u' ? 10 : 16, width, fill);
+		} else if (*p == 'd') {
+			s64 value = is_long ? va_arg(arguments, s64) : va_arg(arguments, int);
+
+			if (value < 0)
+				put_char(line, '-');
+			put_number(line, value < 0 ? -(u64)value : (u64)value, 10, width, fill);
+		} else if (*p == 's') {
+			for (const char *s = va_arg(arguments, const char *); *s; s++)
+				put_char(line, *s);
+		} else if (*p == 'c') {
+			put_char(line, (char)va_arg(arguments, int));
+		} else if (*p == '%') {
+			put_char(line, '%');
+		} else {
+			return; /* the compiler checks formats; nothing sensible to do at run time */
+		}
+	}
+}
+
+static void serial_char(char c)
+{
+	/* Bounded: a port that never becomes ready must not hang the monitor. */
+	for (u32 i = 0; i < 100000 && !(inb(serial_port + UART_LINE_STATUS) & UART_LINE_STATUS_EMPTY); i++)
+		pause();
+	outb(serial_port, (u8)c);
+}
+
+static void emit(const struct line *line, bool to_serial)
+{
+	for (u32 i = 0; i < line->length; i++)
+		ring[ring_written++ % LOG_SIZE] = (u8)line->text[i];
+	ring[ring_written++ % LOG_SIZE] = '\n';
+	if (!serial_port || !to_serial)
+		return;
+	for (u32 i = 0; i < line->length; i++)
+		serial_char(line->text[i]);
+	serial_char('\r');
+	serial_char('\n');
+}
+
+static void start_line(struct line *line, enum log_level level)
+{
+	static const char *const names[] = { "error: ", "warning: ", "", "debug: " };
+
+	line->length = 0;
+	for (const char *s = "hyperps: "; *s; s++)
+		put_char(line, *s);
+	put_char(line, 'c');
+	put_char(line, 'p');
+	put_char(line, 'u');
+	put_number(line, this_cpu()->slot, 10, 0, ' ');
+	put_char(line, ':');
+	put_char(line, ' ');
+	for (const char *s = names[level]; *s; s++)
+		put_char(line, *s);
+}
+
+static bool lock_log(void)
+{
+	if (log_owner == this_cpu()->slot + 1)
+		return false;
+	spin_lock(&log_lock);
+	log_owner = this_cpu()->slot + 1;
+	return true;
+}
+
+static void unlock_log(bool locked)
+{
+	if (!locked)
+		return;
+	log_owner = 0;
+	spin_unlock(&log_lock);
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	struct line line;
+	va_list arguments;
+	bool locked;
+
+	if (level > level_limit)
+		return;
+	start_line(&line, level);
+	va_start(arguments, format);
+	format_line(&line, format, arguments);
+	va_end(arguments);
+	locked = lock_log();
+	emit(&line, true);
+	unlock_log(locked);
+}
+
+void log_limited(const char *format, ...)
+{
+	struct line line;
+	va_list arguments;
+	u64 now = rdtsc();
+	bool locked = lock_log();
+
+	/* The host can set the TSC: a wrong time makes the limit stricter or looser by one burst, nothing else. */
+	if (now - limit_start > monitor.boot->tsc_hz) {
+		limit_start = now;
+		limit_lines = 0;
+	}
+	if (limit_lines++ >= LIMITED_LINES_PER_SECOND) {
+		lines_lost++;
+	} else {
+		start_line(&line, LOG_WARNING);
+		va_start(arguments, format);
+		format_line(&line, format, arguments);
+		va_end(arguments);
+		emit(&line, level_limit >= LOG_DEBUG);
+	}
+	unlock_log(locked);
+}
+
+void log_init(const struct boot_info *boot)
+{
+	ring = (u8 *)(MONITOR_VA + boot->log);
+	level_limit = boot->log_level;
+	serial_port = (u16)boot->serial_port;
+	if (serial_port && boot->serial_baud) {
+		u32 divisor = UART_CLOCK / boot->serial_baud;
+
+		outb(serial_port + UART_INTERRUPT_ENABLE, 0);
+		outb(serial_port + UART_LINE_CONTROL, 0x83); /* 8N1, divisor latch */
+		outb(serial_port + UART_DIVISOR_LOW, (u8)divisor);
+		outb(serial_port + UART_DIVISOR_LOW + 1, (u8)(divisor >> 8));
+		outb(serial_port + UART_LINE_CONTROL, 0x03);
+		outb(serial_port + UART_FIFO_CONTROL, 0x01);
+	}
+}
+
+u64 log_lines_lost(void)
+{
+	return lines_lost;
+}
+
+bool log_read(u64 offset, u64 words[8])
+{
+	const struct hyperps_log header = { .size = LOG_SIZE, .written = ring_written };
+
+	_Static_assert(sizeof(header) == HYPERPS_READ_BYTES, "the ring starts at the second piece");
+	if (offset >= sizeof(header) + LOG_SIZE)
+		return false;
+	__builtin_memcpy(words, offset ? ring + (offset - sizeof(header)) : (const u8 *)&header, HYPERPS_READ_BYTES);
+	return true;
+}

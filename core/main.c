@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+/* Start-up of the monitor, in order. */
+#include "core.h"
+#include "host.h"
+#include "memory_type.h"
+#include "msr_policy.h"
+#include "x86.h"
+
+#ifndef VERSION
+#define VERSION "unknown"
+#endif
+
+struct monitor monitor;
+struct refusals refusals;
+
+void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area) __attribute__((noreturn));
+
+hpa_t hpa_of(const void *object)
+{
+	return HPA(monitor.boot->region_base + ((u64)object - MONITOR_VA));
+}
+
+void delay_us(u64 microseconds)
+{
+	u64 start = rdtsc(), ticks = monitor.boot->tsc_hz / 1000000 * microseconds;
+
+	while (rdtsc() - start < ticks)
+		pause();
+}
+
+/* Entry of the monitor's own page tables for a linear address, if a 4 KiB page maps it; else NULL. */
+static u64 *page_table_entry(u64 linear)
+{
+	u64 table = monitor.boot->final_cr3;
+
+	for (unsigned shift = 39;; shift -= 9) {
+		u64 *entry = (u64 *)(MONITOR_VA + (table - monitor.boot->region_base)) + (linear >> shift) % 512;
+
+		if (!(*entry & 1) || (shift > PAGE_SHIFT && (*entry & BIT(7))))
+			return NULL;
+		if (shift == PAGE_SHIFT)
+			return entry;
+		table = *entry & EPT_ADDRESS;
+	}
+}
+
+static void unmap_guard_page(struct cpu_area *area)
+{
+	u64 *entry = page_table_entry((u64)area->guard);
+
+	if (!entry) {
+		log_line(LOG_WARNING, "the stack has no guard page: it lies in a large page");
+		return;
+	}
+	*entry = 0;
+	asm volatile("invlpg %0" ::"m"(*area->guard) : "memory");
+}
+
+static bool is_monitor_memory(u64 address, u64 *end)
+{
+	const struct boot_info *boot = monitor.boot;
+
+	if (address >= boot->region_base && address < boot->region_base + boot->region_size) {
+		*end = boot->region_base + boot->region_size;
+		return true;
+	}
+	if (address >= boot->low_base && address < boot->low_base + boot->low_size) {
+		*end = boot->low_base + boot->low_size;
+		return true;
+	}
+	if (address<boot->low_base && * end> boot->low_base)
+		*end = boot->low_base;
+	if (address<boot->region_base && * end> boot->region_base)
+		*end = boot->region_base;
+	return false;
+}
+
+/* The host view: every address to itself, but for the monitor's memory. Low pages: nobody but the monitor may start CPUs. */
+static void build_host_view(const struct cpu *cpu)
+{
+	const struct vmx_capabilities *capabilities = &cpu->capabilities;
+	u64 top = BIT(capabilities->physical_address_bits), end;
+	struct ept *view = &monitor.host_view;
+
+	CHECK(ept_init(view, &monitor.pool, capabilities->ept_levels,
+		       capabilities->feature[HYPERPS_FEATURE_EPT_1G] ? 3 : 2));
+	for (u64 address = 0; address < top; address = end) {
+		u64 type = memory_type_at(&cpu->mtrr, capabilities->physical_address_bits, HPA(address), &end);
+
+		if (is_monitor_memory(address, &end))
+			continue;
+		if (!ept_map(view, GPA(address), HPA(address), end - address, EPT_RWX, type))
+			panic("no memory left for the host view: set memory in hyperps.conf to more than %lu MiB",
+			      monitor.boot->region_size >> 20);
+	}
+	monitor.host_eptp = ept_pointer(view);
+}
+
+static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
+{
+	log_line(LOG_INFO, "HyperPS %s: %lu MiB of monitor memory at %lx, %u CPUs listed", VERSION,
+		 boot->region_size >> 20, boot->region_base, boot->cpu_count);
+	monitor.capabilities = cpu->capabilities;
+	monitor.pool = (struct page_pool){ .linear = (u8 *)(MONITOR_VA + boot->free),
+					   .base = HPA(boot->region_base + boot->free),
+					   .size = boot->region_size - boot->free };
+	monitor.msr_bitmap = page_pool_take(&monitor.pool);
+	CHECK(monitor.msr_bitmap);
+	msr_policy_fill_bitmap(monitor.msr_bitmap);
+	build_host_view(cpu);
+	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
+		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],
+		 monitor.host_view.leaves[1]);
+	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
+}
+
+/* A CPU that cannot run under the boot CPU's controls never runs host code again: it stops here. */
+static void check_like_boot_cpu(const struct cpu *cpu)
+{
+	const char *difference = vmx_compare_capabilities(&monitor.capabilities, &cpu->capabilities);
+
+	if (difference)
+		panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, difference);
+}
+
+static u32 initial_apic_id(void)
+{
+	if (cpuid(0, 0).eax >= 0xb && cpuid(0xb, 0).ebx)
+		return cpuid(0xb, 0).edx;
+	return cpuid(1, 0).ebx >> 24;
+}
+
+/*
+ * Every CPU comes here from core/entry.asm: the boot CPU when the loader starts the monitor, each other one when
+ * take_other_cpus() starts it. boot and area are the same objects for all.
+ */
+void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
+{
+	struct cpu *cpu = &area->cpu;
+	const char *unfit;
+
+	if (slot == 0)
+		monitor.boot = boot;
+	cpu->slot = slot;
+	cpu->apic_id = initial_apic_id();
+	cpu_load_tables(cpu);
+	if (slot == 0)
+		log_init(boot);
+	CHECK(boot->magic == BOOT_INFO_MAGIC && boot->size == sizeof(*boot));
+	unmap_guard_page(area);
+	unfit = vmx_check_this_cpu(&cpu->capabilities);
+	if (unfit)
+		panic("CPU with APIC ID %u is unfit: %s", cpu->apic_id, unfit);
+	mtrr_read_all(&cpu->mtrr);
+
+	if (slot == 0) {
+		start_monitor(cpu, boot);
+		vmx_switch_on(cpu);
+		host_vmcs_init(cpu, &boot->boot_cpu);
+	} else {
+		wait_for_permission_to_enter();
+		check_like_boot_cpu(cpu);
+		vmx_switch_on(cpu);
+		host_vmcs_init(cpu, NULL);
+	}
+	cpu->state = HYPERPS_CPU_STATE_IN_VMX;
+	host_launch();
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Taking the other CPUs. The boot CPU does it once, when the firmware's boot services have ended: from then on the firmware
+ * starts no CPU any more, and the host has not started one yet. One broadcast reaches also CPUs that the firmware did not list.
+ */
+#include "core.h"
+#include "trampoline.h"
+#include "x86.h"
+
+#define APIC_ID 0x20
+#define APIC_ICR_LOW 0x300
+#define APIC_ICR_HIGH 0x310
+#define ICR_INIT 0x500
+#define ICR_STARTUP 0x600
+#define ICR_ASSERT BIT(14)
+#define ICR_PENDING BIT(12)
+#define ICR_ALL_BUT_SELF (3ULL << 18)
+
+#define ARRIVAL_LIMIT_US 1000000
+#define ENTRY_LIMIT_US 1000000
+#define UNLISTED_WAIT_US 20000
+
+static volatile u32 may_enter;
+static bool taken;
+
+void wait_for_permission_to_enter(void)
+{
+	/* Nobody enters VMX before all have arrived: a late second SIPI would be an exit there, and start the host's code. */
+	while (!may_enter)
+		pause();
+}
+
+static volatile u32 *apic_register(u32 offset)
+{
+	return (volatile u32 *)(MONITOR_APIC_VA + offset);
+}
+
+static void send_to_others(u32 command)
+{
+	u64 value = command | ICR_ASSERT | ICR_ALL_BUT_SELF;
+	u32 high;
+
+	if (rdmsr(MSR_IA32_APIC_BASE) & APIC_BASE_X2APIC) {
+		wrmsr(MSR_IA32_X2APIC_ICR, value);
+		return;
+	}
+	high = *apic_register(APIC_ICR_HIGH);
+	*apic_register(APIC_ICR_LOW) = (u32)value;
+	for (u32 i = 0; i < 1000 && (*apic_register(APIC_ICR_LOW) & ICR_PENDING); i++)
+		delay_us(10);
+	*apic_register(APIC_ICR_HIGH) = high;
+}
+
+/* CPUs that have passed the trampoline, without the boot CPU. */
+static u32 arrived(void)
+{
+	volatile struct trampoline_data *data = (volatile struct trampoline_data *)MONITOR_TRAMPOLINE_DATA_VA;
+
+	return data->next_slot - 1;
+}
+
+static u32 excess(void)
+{
+	return ((volatile struct trampoline_data *)MONITOR_TRAMPOLINE_DATA_VA)->excess;
+}
+
+static bool wait_until_arrived(u32 expected, u64 limit_us)
+{
+	for (u64 i = 0; i < limit_us / 10 && arrived() < expected; i++)
+		delay_us(10);
+	return arrived() >= expected;
+}
+
+static u32 in_vmx(void)
+{
+	u32 n = 0;
+
+	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
+		n += cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX;
+	return n;
+}
+
+s64 take_other_cpus(void)
+{
+	u32 startup = ICR_STARTUP | (u32)(monitor.boot->low_base >> PAGE_SHIFT);
+	u32 expected = monitor.boot->cpu_count - 1, started;
+
+	if (taken || this_cpu()->slot != 0)
+		return HYPERPS_ERROR_PERMISSION;
+	taken = true;
+	if (rdmsr(MSR_IA32_APIC_BASE) & APIC_BASE_ENABLE) {
+		send_to_others(ICR_INIT);
+		delay_us(10000);
+		send_to_others(startup);
+		if (!wait_until_arrived(expected, 10000)) {
+			send_to_others(startup);
+			wait_until_arrived(expected, ARRIVAL_LIMIT_US);
+		}
+		/* One that is not listed has had all that time, too; if every listed one came at once, grant it a little. */
+		delay_us(UNLISTED_WAIT_US);
+	}
+	started = arrived();
+	__atomic_store_n(&may_enter, 1, __ATOMIC_SEQ_CST);
+	for (u64 i = 0; i < ENTRY_LIMIT_US / 10 && in_vmx() < 1 + started - excess(); i++)
+		delay_us(10);
+
+	if (started > expected)
+		log_line(LOG_WARNING, "%u CPUs found that the firmware does not list", started - expected);
+	if (excess())
+		log_line(LOG_ERROR, "%u CPUs more than there are slots: they are stopped", excess());
+	if (in_vmx() < monitor.boot->cpu_count) {
+		log_line(LOG_ERROR, "%u of %u CPUs de-privileged: the rest did not start and must not be used",
+			 in_vmx(), monitor.boot->cpu_count);
+		return HYPERPS_ERROR_NO_CPU;
+	}
+	log_line(LOG_INFO, "%u CPUs de-privileged", in_vmx());
+	return HYPERPS_OK;
+}

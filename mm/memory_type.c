@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#include "memory_type.h"
+
+#define FIXED_END 0x100000ULL
+
+/* The 88 fixed ranges: 8 of 64 KiB, 16 of 16 KiB, 64 of 4 KiB; eight to a register, lowest address in the lowest byte. */
+static u64 fixed_type(const struct mtrr_state *mtrr, u64 address, u64 *end)
+{
+	u64 size, index;
+
+	if (address < 0x80000) {
+		size = 0x10000;
+		index = address / size;
+	} else if (address < 0xc0000) {
+		size = 0x4000;
+		index = 8 + (address - 0x80000) / size;
+	} else {
+		size = 0x1000;
+		index = 24 + (address - 0xc0000) / size;
+	}
+	*end = ALIGN_DOWN(address, size) + size;
+	return mtrr->fixed[index / 8] >> (index % 8 * 8) & 0xff;
+}
+
+static bool is_defined_type(u64 type)
+{
+	return type == MEMORY_TYPE_UC || type == MEMORY_TYPE_WC || type == MEMORY_TYPE_WT || type == MEMORY_TYPE_WP ||
+	       type == MEMORY_TYPE_WB;
+}
+
+/* Overlapping ranges: uncacheable wins, then write-through over write-back; other mixtures are undefined and count as UC. */
+static u64 combine(u64 a, u64 b)
+{
+	if (a == b)
+		return a;
+	if ((a == MEMORY_TYPE_WT && b == MEMORY_TYPE_WB) || (a == MEMORY_TYPE_WB && b == MEMORY_TYPE_WT))
+		return MEMORY_TYPE_WT;
+	return MEMORY_TYPE_UC;
+}
+
+u64 memory_type_at(const struct mtrr_state *mtrr, unsigned bits, hpa_t hpa, u64 *end)
+{
+	u64 address = hpa.value, top = BIT(bits), type = MEMORY_TYPE_UC;
+	u64 count = mtrr->capability & MTRRCAP_COUNT;
+	bool found = false;
+
+	*end = top;
+	if (!(mtrr->default_type & MTRR_ENABLE))
+		return MEMORY_TYPE_UC;
+	if ((mtrr->capability & MTRRCAP_FIXED) && (mtrr->default_type & MTRR_FIXED_ENABLE) && address < FIXED_END) {
+		type = fixed_type(mtrr, address, end);
+		return is_defined_type(type) ? type : MEMORY_TYPE_UC;
+	}
+	for (u64 i = 0; i < count && i < MTRR_VARIABLE_MAX; i++) {
+		u64 mask = mtrr->variable[i].mask & (top - 1) & ~(PAGE_SIZE - 1);
+		u64 base = mtrr->variable[i].base & mask;
+		u64 size, range_type = mtrr->variable[i].base & 0xff;
+
+		if (!(mtrr->variable[i].mask & MTRR_MASK_VALID) || !mask)
+			continue;
+		/* The type can change only at a multiple of the mask's lowest bit. In a mask without holes, which is all that
+		 * firmware uses, those are the range's two ends; with holes the ranges recur and each multiple is looked at. */
+		size = mask & -mask;
+		if ((address & mask) == base) {
+			u64 next = ALIGN_DOWN(address, size) + size;
+
+			type = found ? combine(type, range_type) : range_type;
+			found = true;
+			if (next < *end)
+				*end = next;
+		} else if (mask == top - size) {
+			if (base > address && base < *end)
+				*end = base;
+		} else {
+			u64 next = ALIGN_DOWN(address, size) + size;
+
+			if (next < *end)
+				*end = next;
+		}
+	}
+	if (!found)
+		type = mtrr->default_type & MTRR_DEF_TYPE;
+	return is_defined_type(type) ? type : MEMORY_TYPE_UC;
+}

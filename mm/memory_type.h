@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory types by address, from the MTRRs (SDM, "Memory Type Range Registers"). No MSR access here: the caller reads them. */
+#ifndef MEMORY_TYPE_H
+#define MEMORY_TYPE_H
+
+#include "types.h"
+
+#define MEMORY_TYPE_UC 0
+#define MEMORY_TYPE_WC 1
+#define MEMORY_TYPE_WT 4
+#define MEMORY_TYPE_WP 5
+#define MEMORY_TYPE_WB 6
+
+#define MTRR_VARIABLE_MAX 32
+#define MTRR_FIXED_REGISTERS 11
+
+/* IA32_MTRRCAP */
+#define MTRRCAP_COUNT 0xffULL
+#define MTRRCAP_FIXED BIT(8)
+/* IA32_MTRR_DEF_TYPE */
+#define MTRR_DEF_TYPE 0xffULL
+#define MTRR_FIXED_ENABLE BIT(10)
+#define MTRR_ENABLE BIT(11)
+/* IA32_MTRR_PHYSMASKn */
+#define MTRR_MASK_VALID BIT(11)
+
+struct mtrr_state {
+	u64 capability; /* IA32_MTRRCAP */
+	u64 default_type; /* IA32_MTRR_DEF_TYPE */
+	u64 fixed[MTRR_FIXED_REGISTERS]; /* 64K_00000, 16K_80000, 16K_A0000, 4K_C0000 ... 4K_F8000 */
+	struct {
+		u64 base, mask; /* IA32_MTRR_PHYSBASEn, IA32_MTRR_PHYSMASKn */
+	} variable[MTRR_VARIABLE_MAX];
+};
+
+/*
+ * Memory type of the byte at hpa, and in *end the first byte address above it where the type may differ (at most 2^bits).
+ * bits is the CPU's physical-address width; hpa must be below 2^bits. Reserved encodings count as uncacheable.
+ */
+u64 memory_type_at(const struct mtrr_state *mtrr, unsigned bits, hpa_t hpa, u64 *end);
+
+#endif

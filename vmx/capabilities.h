@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* What the CPU's VMX can do, and the control words that the monitor uses on it. Also compiled into the loader. */
+#ifndef CAPABILITIES_H
+#define CAPABILITIES_H
+
+#include "types.h"
+#include "hyperps/abi.h"
+
+struct vmx_capabilities {
+	u64 basic; /* IA32_VMX_BASIC */
+	u64 ept_vpid; /* IA32_VMX_EPT_VPID_CAP */
+	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
+	u32 pin, primary, secondary, exit, entry; /* control words as the monitor sets them for the host's VMCS */
+	u32 physical_address_bits;
+	u32 ept_levels; /* 4, or 5 where physical addresses are wider than 48 bits */
+	bool feature[HYPERPS_FEATURES]; /* enum hyperps_feature: the CPU has it */
+};
+
+/*
+ * Fills *out for the CPU it runs on. Returns NULL if that CPU can run the monitor, else a sentence that says what is missing
+ * and what to do. Runs outside VMX, at CPL 0; writes nothing but *out.
+ */
+const char *vmx_check_this_cpu(struct vmx_capabilities *out);
+
+/*
+ * Whether a CPU with capabilities *other can run under what *first (the boot CPU's) decided. Returns NULL, or what differs.
+ * *other must have passed vmx_check_this_cpu().
+ */
+const char *vmx_compare_capabilities(const struct vmx_capabilities *first, const struct vmx_capabilities *other);
+
+#endif

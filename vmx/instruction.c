@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+/* CPUID, control registers, XSETBV, and instructions that the host may not execute. */
+#include "core.h"
+#include "exception.h"
+#include "host.h"
+#include "x86.h"
+
+/* Bits of a CPUID register that the host does not see. */
+struct cpuid_hide {
+	u32 leaf, subleaf; /* subleaf ANY_SUBLEAF: all */
+	u32 eax, ebx, ecx, edx;
+};
+
+#define ANY_SUBLEAF 0xffffffff
+#define ALL 0xffffffff
+
+/*
+ * Hidden: VMX and SMX (used by the monitor, or able to bypass it); the hypervisor bit and an outer hypervisor's leaves (its
+ * paravirtual MSRs take physical addresses); features that write memory by an address in an MSR: debug store, Processor Trace,
+ * hardware feedback, SGX; and those whose CR4 bits are refused: CET, PKS, UINTR, LAM, FRED, LASS, key locker.
+ */
+static const struct cpuid_hide cpuid_hidden[] = {
+	{ 0x1, ANY_SUBLEAF, 0, 0, BIT(2) | BIT(4) | BIT(5) | BIT(6) | BIT(31), BIT(21) },
+	{ 0x6, ANY_SUBLEAF, BIT(19) | BIT(23), 0, 0, 0 },
+	{ 0x7, 0, 0, BIT(2) | BIT(25), BIT(7) | BIT(13) | BIT(23) | BIT(29) | BIT(30) | BIT(31),
+	  BIT(5) | BIT(18) | BIT(19) | BIT(20) },
+	{ 0x7, 1, BIT(6) | BIT(17) | BIT(18) | BIT(26), 0, 0, BIT(18) },
+	{ 0xd, 1, 0, 0, ALL, ALL }, /* supervisor state in XSS */
+	{ 0x12, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
+	{ 0x14, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
+	{ 0x19, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
+	{ 0x1b, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
+	{ 0x1c, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
+	{ 0x80000001, ANY_SUBLEAF, 0, 0, BIT(2), 0 },
+};
+
+#define CPUID_1_ECX_OSXSAVE BIT(27)
+#define CPUID_7_ECX_OSPKE BIT(4)
+
+void exit_cpuid(struct cpu *cpu, struct guest_registers *regs)
+{
+	u32 leaf = (u32)regs->value[REGISTER_RAX], subleaf = (u32)regs->value[REGISTER_RCX];
+	struct cpuid_result r = cpuid(leaf, subleaf);
+
+	(void)cpu;
+	if (leaf >= 0x40000000 && leaf < 0x50000000)
+		r = (struct cpuid_result){ 0 };
+	for (const struct cpuid_hide *h = cpuid_hidden; h < cpuid_hidden + ARRAY_SIZE(cpuid_hidden); h++) {
+		if (h->leaf != leaf || (h->subleaf != subleaf && h->subleaf != ANY_SUBLEAF))
+			continue;
+		r.eax &= ~h->eax;
+		r.ebx &= ~h->ebx;
+		r.ecx &= ~h->ecx;
+		r.edx &= ~h->edx;
+	}
+	/* In VMX root these two mirror root's CR4, not the host's. */
+	if (leaf == 1) {
+		r.ecx &= ~(u32)CPUID_1_ECX_OSXSAVE;
+		if (vmread(VMCS_GUEST_CR4) & CR4_OSXSAVE)
+			r.ecx |= CPUID_1_ECX_OSXSAVE;
+	}
+	if (leaf == 7 && subleaf == 0) {
+		r.ecx &= ~(u32)CPUID_7_ECX_OSPKE;
+		if (vmread(VMCS_GUEST_CR4) & CR4_PKE)
+			r.ecx |= CPUID_7_ECX_OSPKE;
+	}
+	/* State components that only XSS could enable. */
+	if (leaf == 0xd && subleaf >= 2 && subleaf < 63 && (r.ecx & 1))
+		r = (struct cpuid_result){ 0 };
+	regs->value[REGISTER_RAX] = r.eax;
+	regs->value[REGISTER_RBX] = r.ebx;
+	regs->value[REGISTER_RCX] = r.ecx;
+	regs->value[REGISTER_RDX] = r.edx;
+	host_skip_instruction();
+}
+
+/* Exit qualification for control-register accesses. */
+#define CR_NUMBER(q) ((q)&0xf)
+#define CR_ACCESS_TYPE(q) ((q) >> 4 & 3)
+#define CR_REGISTER(q) ((q) >> 8 & 0xf)
+#define CR_ACCESS_MOV_TO 0
+
+void exit_cr_access(struct cpu *cpu, struct guest_registers *regs)
+{
+	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
+
+	(void)regs;
+	if (CR_NUMBER(qualification) == 0) {
+		/*
+		 * The host writes a NE other than the shadow's. Give the shadow that value and let the CPU execute the
+		 * instruction again: now it does not exit, and every check and side effect of the write is the hardware's.
+		 */
+		vmwrite(VMCS_CR0_READ_SHADOW, vmread(VMCS_CR0_READ_SHADOW) ^ CR0_NE);
+		return;
+	}
+	if (CR_NUMBER(qualification) == 4 && CR_ACCESS_TYPE(qualification) == CR_ACCESS_MOV_TO) {
+		count(&refusals.control_register);
+		log_limited("CR4 write refused, at %016lx", vmread(VMCS_GUEST_RIP));
+		host_inject_gp(cpu);
+		return;
+	}
+	panic("unexpected control-register access, qualification %lx", qualification);
+}
+
+/* SDM, "XSETBV": the combinations that raise #GP. The CPU checks again, but it is not handed what we know to be wrong. */
+static bool xcr0_is_valid(u64 value)
+{
+	struct cpuid_result r = cpuid(0xd, 0);
+	u64 supported = (u64)r.edx << 32 | r.eax;
+	u64 avx512 = XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM, bound = XCR0_BNDREGS | XCR0_BNDCSR;
+	u64 tile = XCR0_TILECFG | XCR0_TILEDATA;
+
+	return !(value & ~supported) && (value & XCR0_X87) && !((value & XCR0_AVX) && !(value & XCR0_SSE)) &&
+	       !((value & avx512) && ((value & avx512) != avx512 || !(value & XCR0_AVX))) &&
+	       !((value & bound) && (value & bound) != bound) && !((value & tile) && (value & tile) != tile);
+}
+
+void exit_xsetbv(struct cpu *cpu, struct guest_registers *regs)
+{
+	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
+
+	if (!(vmread(VMCS_GUEST_CR4) & CR4_OSXSAVE)) {
+		host_inject_ud(cpu);
+		return;
+	}
+	if ((vmread(VMCS_GUEST_SS_ACCESS_RIGHTS) >> ACCESS_RIGHTS_DPL_SHIFT & 3) != 0 ||
+	    (u32)regs->value[REGISTER_RCX] != 0 || !xcr0_is_valid(value) || !xsetbv_checked(value)) {
+		count(&refusals.control_register);
+		log_limited("XSETBV of %lx refused", value);
+		host_inject_gp(cpu);
+		return;
+	}
+	host_skip_instruction();
+}
+
+void exit_refused_instruction(struct cpu *cpu, u32 reason)
+{
+	if (reason == EXIT_INVD) {
+		/* INVD would drop the monitor's modified cache lines, too; writing them back is what the host can be given. */
+		asm volatile("wbinvd" ::: "memory");
+		host_skip_instruction();
+		return;
+	}
+	count(&refusals.instruction);
+	log_limited("instruction refused: exit reason %u at %016lx", reason, vmread(VMCS_GUEST_RIP));
+	if (reason == EXIT_TASK_SWITCH)
+		host_inject_gp(cpu);
+	else
+		host_inject_ud(cpu);
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+/* EPT violations of the host: an access to memory that its view does not hold. */
+#include "core.h"
+#include "host.h"
+#include "x86.h"
+
+void exit_ept_violation(struct cpu *cpu)
+{
+	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
+	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO);
+
+	count(&refusals.memory);
+	log_limited("memory access refused: %s%s%s of %lx, at %016lx",
+		    qualification & EPT_VIOLATION_READ ? "read " : "",
+		    qualification & EPT_VIOLATION_WRITE ? "write " : "",
+		    qualification & EPT_VIOLATION_FETCH ? "execute " : "", vmread(VMCS_GUEST_PHYSICAL_ADDRESS),
+		    vmread(VMCS_GUEST_RIP));
+	/*
+	 * #GP, not #PF: a page fault on a page whose entry looks fine is spurious to Linux, which retries it for ever. While
+	 * another event was being delivered (the host's own IDT or stack lies in refused memory) the architecture's rules for a
+	 * fault during delivery apply: an exception becomes a double fault, a double fault a triple fault.
+	 */
+	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXCEPTION) {
+		if ((vectoring & EVENT_VECTOR) == VECTOR_DF)
+			exit_triple_fault();
+		host_inject_df(cpu);
+	} else {
+		host_inject_gp(cpu);
+	}
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+/* RDMSR and WRMSR of the host that exit: validated here, and never executed with a value that was not looked at. */
+#include "core.h"
+#include "exception.h"
+#include "host.h"
+#include "msr_policy.h"
+#include "x86.h"
+
+#define DEBUGCTL_ALLOWED (BIT(0) | BIT(1) | BIT(2) | BIT(11) | BIT(12) | BIT(14)) /* LBR, BTF, bus lock, freezes */
+#define MISC_ENABLE_NO_BTS BIT(11)
+#define MISC_ENABLE_NO_PEBS BIT(12)
+/* Fast strings, thermal control, SpeedStep, MONITOR, CPUID limit, XD disable, turbo: what kernels are known to change. */
+#define MISC_ENABLE_WRITABLE (BIT(0) | BIT(3) | BIT(16) | BIT(18) | BIT(22) | BIT(34) | BIT(38))
+
+static u64 *mtrr_register(struct mtrr_state *mtrr, u32 msr)
+{
+	u32 n = (msr - MSR_IA32_MTRR_PHYSBASE0) / 2;
+
+	if (msr == MSR_IA32_MTRR_DEF_TYPE)
+		return &mtrr->default_type;
+	if (msr == MSR_IA32_MTRR_FIX64K_00000)
+		return &mtrr->fixed[0];
+	if (msr == MSR_IA32_MTRR_FIX16K_80000 || msr == MSR_IA32_MTRR_FIX16K_80000 + 1)
+		return &mtrr->fixed[1 + msr - MSR_IA32_MTRR_FIX16K_80000];
+	if (msr >= MSR_IA32_MTRR_FIX4K_C0000 && msr <= MSR_IA32_MTRR_FIX4K_C0000 + 7)
+		return &mtrr->fixed[3 + msr - MSR_IA32_MTRR_FIX4K_C0000];
+	if (msr < MSR_IA32_MTRR_PHYSBASE0 || n >= MTRR_VARIABLE_MAX || n >= (mtrr->capability & MTRRCAP_COUNT))
+		return NULL;
+	return msr % 2 ? &mtrr->variable[n].mask : &mtrr->variable[n].base;
+}
+
+void mtrr_read_all(struct mtrr_state *mtrr)
+{
+	*mtrr = (struct mtrr_state){ 0 };
+	if (!(cpuid(1, 0).edx & BIT(12)))
+		return;
+	mtrr->capability = rdmsr(MSR_IA32_MTRRCAP);
+	for (u32 msr = MSR_IA32_MTRR_PHYSBASE0; msr <= MSR_IA32_MTRR_DEF_TYPE; msr++) {
+		u64 *entry = msr_is_mtrr(msr) ? mtrr_register(mtrr, msr) : NULL;
+		bool is_fixed = msr >= MSR_IA32_MTRR_FIX64K_00000 && msr != MSR_IA32_MTRR_DEF_TYPE;
+
+		if (entry && (!is_fixed || (mtrr->capability & MTRRCAP_FIXED)))
+			*entry = rdmsr(msr);
+	}
+}
+
+static bool write_efer(u64 value)
+{
+	u64 old = vmread(VMCS_GUEST_IA32_EFER), allowed = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
+
+	if (value & ~allowed)
+		return false;
+	/* LMA is read-only, LME fixed while paging is on. */
+	value = (value & ~EFER_LMA) | (old & EFER_LMA);
+	if ((vmread(VMCS_GUEST_CR0) & CR0_PG) && ((value ^ old) & EFER_LME))
+		return false;
+	vmwrite(VMCS_GUEST_IA32_EFER, value);
+	return true;
+}
+
+/* The base and the BSP flag stay; x2APIC mode and the global enable may change as the CPU itself allows. */
+static bool write_apic_base(u64 value)
+{
+	u64 old = rdmsr(MSR_IA32_APIC_BASE), may_change = APIC_BASE_ENABLE | APIC_BASE_X2APIC;
+
+	return !((value ^ old) & ~may_change) && wrmsr_checked(MSR_IA32_APIC_BASE, value);
+}
+
+static bool write_misc_enable(u64 value)
+{
+	u64 old = rdmsr(MSR_IA32_MISC_ENABLE);
+
+	value = (value & ~(MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS)) |
+		(old & (MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS));
+	return !((value ^ old) & ~MISC_ENABLE_WRITABLE) && wrmsr_checked(MSR_IA32_MISC_ENABLE, value);
+}
+
+static bool write_mtrr(struct cpu *cpu, u32 msr, u64 value)
+{
+	u64 *entry = mtrr_register(&cpu->mtrr, msr);
+
+	if (!entry || (value >> cpu->capabilities.physical_address_bits && msr < MSR_IA32_MTRR_FIX64K_00000))
+		return false;
+	*entry = value;
+	return true;
+}
+
+static bool handle_write(struct cpu *cpu, u32 msr, u64 value)
+{
+	switch (msr) {
+	case MSR_IA32_EFER:
+		return write_efer(value);
+	case MSR_IA32_APIC_BASE:
+		return write_apic_base(value);
+	case MSR_IA32_MISC_ENABLE:
+		return write_misc_enable(value);
+	case MSR_IA32_BIOS_UPDT_TRIG:
+		/* As if the update had not matched the CPU: the revision stays, and Linux says so. */
+		count(&refusals.msr);
+		log_limited("microcode update refused");
+		return true;
+	case MSR_IA32_DEBUGCTL:
+		if (value & ~DEBUGCTL_ALLOWED)
+			return false;
+		vmwrite(VMCS_GUEST_IA32_DEBUGCTL, value);
+		return true;
+	case MSR_IA32_XSS:
+	case MSR_IA32_PEBS_ENABLE:
+	case MSR_IA32_DS_AREA:
+		return value == 0;
+	default:
+		return msr_is_mtrr(msr) && write_mtrr(cpu, msr, value);
+	}
+}
+
+static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
+{
+	u64 *entry;
+
+	switch (msr) {
+	case MSR_IA32_FEATURE_CONTROL:
+		*value = FEATURE_CONTROL_LOCK;
+		return true;
+	case MSR_IA32_MISC_ENABLE:
+		*value = rdmsr(MSR_IA32_MISC_ENABLE) | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS;
+		return true;
+	default:
+		entry = msr_is_mtrr(msr) ? mtrr_register(&cpu->mtrr, msr) : NULL;
+		if (!entry)
+			return false;
+		*value = *entry;
+		return true;
+	}
+}
+
+static void refuse(struct cpu *cpu, u32 msr, const char *what)
+{
+	count(&refusals.msr);
+	log_limited("%s of MSR %x refused, at %016lx", what, msr, vmread(VMCS_GUEST_RIP));
+	host_inject_gp(cpu);
+}
+
+void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
+{
+	u32 msr = (u32)regs->value[REGISTER_RCX];
+	u64 value;
+
+	if (msr_read_access(msr) != MSR_HANDLE || !handle_read(cpu, msr, &value)) {
+		refuse(cpu, msr, "read");
+		return;
+	}
+	regs->value[REGISTER_RAX] = (u32)value;
+	regs->value[REGISTER_RDX] = value >> 32;
+	host_skip_instruction();
+}
+
+void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
+{
+	u32 msr = (u32)regs->value[REGISTER_RCX];
+	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
+
+	if (msr_write_access(msr) != MSR_HANDLE || !handle_write(cpu, msr, value)) {
+		refuse(cpu, msr, "write");
+		return;
+	}
+	host_skip_instruction();
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#include "msr_policy.h"
+#include "x86.h"
+
+struct msr_range {
+	u32 first, last;
+	enum msr_access access;
+};
+
+/* Reads that do not simply pass. */
+static const struct msr_range reads[] = {
+	{ 0x3a, 0x3a, MSR_HANDLE }, /* IA32_FEATURE_CONTROL: locked, without VMX */
+	{ 0x1a0, 0x1a0, MSR_HANDLE }, /* IA32_MISC_ENABLE: debug store is hidden */
+	{ 0x200, 0x23f, MSR_HANDLE }, /* MTRRs: the host reads back what it wrote */
+	{ 0x250, 0x250, MSR_HANDLE }, { 0x258, 0x259, MSR_HANDLE }, { 0x268, 0x26f, MSR_HANDLE },
+	{ 0x2ff, 0x2ff, MSR_HANDLE }, { 0x480, 0x493, MSR_DENY }, /* VMX capabilities */
+};
+
+/*
+ * Writes, with the reason why a pass is harmless. None of those that pass makes the CPU write to a physical address, changes what
+ * memory the host can reach, or takes effect in VMX root in a way that matters there. Linear addresses (FS base, LSTAR, LBR) are
+ * translated through the host's own view.
+ */
+static const struct msr_range writes[] = {
+	{ 0x10, 0x10, MSR_PASS }, /* TSC: the monitor only measures delays at start-up by it */
+	{ 0x1b, 0x1b, MSR_HANDLE }, /* IA32_APIC_BASE: may not move */
+	{ 0x33, 0x33, MSR_PASS }, /* TEST_CTRL: split-lock detection, an exception in the host */
+	{ 0x3b, 0x3b, MSR_PASS }, /* IA32_TSC_ADJUST: as TSC */
+	{ 0x48, 0x49, MSR_PASS }, /* IA32_SPEC_CTRL, IA32_PRED_CMD: speculation control */
+	{ 0x79, 0x79, MSR_HANDLE }, /* microcode: refused, by doing nothing */
+	{ 0x8b, 0x8b, MSR_PASS }, /* IA32_BIOS_SIGN_ID: written 0 before CPUID to read the revision */
+	{ 0xc1, 0xc8, MSR_PASS }, /* IA32_PMCn: counters */
+	{ 0xe1, 0xe1, MSR_PASS }, /* IA32_UMWAIT_CONTROL: limits of a wait */
+	{ 0xe2, 0xe2, MSR_PASS }, /* PKG_CST_CONFIG_CONTROL: idle states */
+	{ 0xe7, 0xe8, MSR_PASS }, /* IA32_MPERF, IA32_APERF: counters */
+	{ 0x10b, 0x10b, MSR_PASS }, /* IA32_FLUSH_CMD */
+	{ 0x122, 0x123, MSR_PASS }, /* IA32_TSX_CTRL, IA32_MCU_OPT_CTRL */
+	{ 0x140, 0x140, MSR_PASS }, /* MISC_FEATURES_ENABLES: CPUID faulting in the host's ring 3 */
+	{ 0x174, 0x176, MSR_PASS }, /* IA32_SYSENTER_*: switched by the VMCS */
+	{ 0x179, 0x17b, MSR_PASS }, /* IA32_MCG_*: machine check belongs to the host */
+	{ 0x186, 0x18d, MSR_PASS }, /* IA32_PERFEVTSELn: events to count */
+	{ 0x199, 0x19c, MSR_PASS }, /* IA32_PERF_CTL, clock modulation, thermal interrupt and status */
+	{ 0x1a0, 0x1a0, MSR_HANDLE }, /* IA32_MISC_ENABLE */
+	{ 0x1a2, 0x1a2, MSR_PASS }, /* temperature target */
+	{ 0x1a4, 0x1a4, MSR_PASS }, /* prefetchers */
+	{ 0x1a6, 0x1a7, MSR_PASS }, /* OFFCORE_RSP: events to count */
+	{ 0x1aa, 0x1ad, MSR_PASS }, /* power management, turbo ratios */
+	{ 0x1b0, 0x1b2, MSR_PASS }, /* energy bias, package thermal */
+	{ 0x1c4, 0x1c5, MSR_PASS }, /* IA32_XFD, IA32_XFD_ERR: faults in the host; root uses no such state */
+	{ 0x1c8, 0x1c9, MSR_PASS }, /* LBR selection: linear addresses */
+	{ 0x1d9, 0x1d9, MSR_HANDLE }, /* IA32_DEBUGCTL: no branch trace store */
+	{ 0x1dc, 0x1de, MSR_PASS }, /* last exception LBRs */
+	{ 0x1fc, 0x1fc, MSR_PASS }, /* POWER_CTL */
+	{ 0x200, 0x23f, MSR_HANDLE }, /* MTRRs: only shadowed, the host view's memory types are the monitor's */
+	{ 0x250, 0x250, MSR_HANDLE },
+	{ 0x258, 0x259, MSR_HANDLE },
+	{ 0x268, 0x26f, MSR_HANDLE },
+	{ 0x277, 0x277, MSR_PASS }, /* IA32_PAT: switched by the VMCS */
+	{ 0x280, 0x29f, MSR_PASS }, /* IA32_MCi_CTL2 */
+	{ 0x2ff, 0x2ff, MSR_HANDLE },
+	{ 0x309, 0x30c, MSR_PASS }, /* fixed counters */
+	{ 0x329, 0x329, MSR_PASS }, /* IA32_PERF_METRICS: counters */
+	{ 0x38d, 0x38d, MSR_PASS }, /* IA32_FIXED_CTR_CTRL */
+	{ 0x38f, 0x391, MSR_PASS }, /* IA32_PERF_GLOBAL_*: enable and acknowledge counters */
+	{ 0x3f1, 0x3f1, MSR_HANDLE }, /* IA32_PEBS_ENABLE: 0 only */
+	{ 0x3f6, 0x3f7, MSR_PASS }, /* load latency and front-end thresholds of events */
+	{ 0x400, 0x47f, MSR_PASS }, /* machine-check banks */
+	{ 0x4c1, 0x4c8, MSR_PASS }, /* IA32_A_PMCn: counters */
+	{ 0x600, 0x600, MSR_HANDLE }, /* IA32_DS_AREA: 0 only */
+	{ 0x601, 0x601, MSR_PASS }, /* voltage regulator */
+	{ 0x60a, 0x60c, MSR_PASS }, /* package idle latencies */
+	{ 0x610, 0x610, MSR_PASS }, /* RAPL limits */
+	{ 0x618, 0x618, MSR_PASS },
+	{ 0x638, 0x63a, MSR_PASS },
+	{ 0x640, 0x642, MSR_PASS },
+	{ 0x680, 0x69f, MSR_PASS }, /* LBR: linear addresses */
+	{ 0x6c0, 0x6df, MSR_PASS },
+	{ 0x6e0, 0x6e0, MSR_PASS }, /* IA32_TSC_DEADLINE */
+	{ 0x770, 0x777, MSR_PASS }, /* hardware P-states */
+	{ 0x800, 0x8ff, MSR_PASS }, /* x2APIC: INIT and SIPI to a CPU in VMX only cause its exit */
+	{ 0xd90, 0xd90, MSR_PASS }, /* IA32_BNDCFGS: linear address */
+	{ 0xda0, 0xda0, MSR_HANDLE }, /* IA32_XSS: 0 only, no supervisor state is offered */
+	{ 0xdc0, 0xddf, MSR_PASS }, /* LBR information */
+	{ 0xc0000080, 0xc0000080, MSR_HANDLE }, /* IA32_EFER */
+	{ 0xc0000081, 0xc0000084, MSR_PASS }, /* SYSCALL: linear addresses */
+	{ 0xc0000100, 0xc0000103, MSR_PASS }, /* FS, GS, kernel GS base, TSC_AUX */
+};
+
+static enum msr_access find(const struct msr_range *ranges, size_t count, u32 msr, enum msr_access otherwise)
+{
+	for (size_t i = 0; i < count; i++)
+		if (msr >= ranges[i].first && msr <= ranges[i].last)
+			return ranges[i].access;
+	return otherwise;
+}
+
+/* The bitmap covers two ranges of 8192 MSRs; any other access exits, whatever it is. */
+static bool in_bitmap(u32 msr)
+{
+	return (msr & ~0xc0001fffU) == 0 && (msr < 0x2000 || msr >= 0xc0000000);
+}
+
+enum msr_access msr_read_access(u32 msr)
+{
+	return find(reads, ARRAY_SIZE(reads), msr, in_bitmap(msr) ? MSR_PASS : MSR_DENY);
+}
+
+enum msr_access msr_write_access(u32 msr)
+{
+	return find(writes, ARRAY_SIZE(writes), msr, MSR_DENY);
+}
+
+void msr_policy_fill_bitmap(u8 *bitmap)
+{
+	for (u32 i = 0; i < 0x4000; i++) {
+		u32 msr = i < 0x2000 ? i : 0xc0000000 + (i - 0x2000);
+
+		/* Reads of the low, then of the high range; writes likewise, 2 KiB further on. */
+		if (msr_read_access(msr) != MSR_PASS)
+			bitmap[i / 8] |= 1 << i % 8;
+		if (msr_write_access(msr) != MSR_PASS)
+			bitmap[2048 + i / 8] |= 1 << i % 8;
+	}
+}
+
+bool msr_is_mtrr(u32 msr)
+{
+	return (msr >= 0x200 && msr <= 0x23f) || msr == MSR_IA32_MTRR_FIX64K_00000 ||
+	       (msr >= MSR_IA32_MTRR_FIX16K_80000 && msr <= MSR_IA32_MTRR_FIX16K_80000 + 1) ||
+	       (msr >= MSR_IA32_MTRR_FIX4K_C0000 && msr <= MSR_IA32_MTRR_FIX4K_C0000 + 7) ||
+	       msr == MSR_IA32_MTRR_DEF_TYPE;
+}

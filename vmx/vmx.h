@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * VMX encodings under the SDM's names ("Virtual Machine Control Structures", "Field Encoding in VMCS", "VMX Basic Exit
+ * Reasons"), and the VMX instructions. A VMCS field is a struct of its own, so that an encoding can't pass for a value.
+ */
+#ifndef VMX_H
+#define VMX_H
+
+#include "types.h"
+
+typedef struct {
+	u32 encoding;
+} vmcs_field_t;
+
+#define VMCS_FIELD(encoding) ((vmcs_field_t){ (encoding) })
+
+/* 16-bit fields. */
+#define VMCS_VPID VMCS_FIELD(0x0000)
+#define VMCS_GUEST_ES_SELECTOR VMCS_FIELD(0x0800) /* then CS, SS, DS, FS, GS, LDTR, TR, 2 apart */
+#define VMCS_GUEST_CS_SELECTOR VMCS_FIELD(0x0802)
+#define VMCS_HOST_ES_SELECTOR VMCS_FIELD(0x0c00)
+#define VMCS_HOST_CS_SELECTOR VMCS_FIELD(0x0c02)
+#define VMCS_HOST_SS_SELECTOR VMCS_FIELD(0x0c04)
+#define VMCS_HOST_DS_SELECTOR VMCS_FIELD(0x0c06)
+#define VMCS_HOST_FS_SELECTOR VMCS_FIELD(0x0c08)
+#define VMCS_HOST_GS_SELECTOR VMCS_FIELD(0x0c0a)
+#define VMCS_HOST_TR_SELECTOR VMCS_FIELD(0x0c0c)
+
+/* 64-bit fields. */
+#define VMCS_MSR_BITMAP VMCS_FIELD(0x2004)
+#define VMCS_EPTP VMCS_FIELD(0x201a)
+#define VMCS_XSS_EXITING_BITMAP VMCS_FIELD(0x202c)
+#define VMCS_ENCLS_EXITING_BITMAP VMCS_FIELD(0x202e)
+#define VMCS_GUEST_PHYSICAL_ADDRESS VMCS_FIELD(0x2400)
+#define VMCS_LINK_POINTER VMCS_FIELD(0x2800)
+#define VMCS_GUEST_IA32_DEBUGCTL VMCS_FIELD(0x2802)
+#define VMCS_GUEST_IA32_PAT VMCS_FIELD(0x2804)
+#define VMCS_GUEST_IA32_EFER VMCS_FIELD(0x2806)
+#define VMCS_HOST_IA32_PAT VMCS_FIELD(0x2c00)
+#define VMCS_HOST_IA32_EFER VMCS_FIELD(0x2c02)
+
+/* 32-bit fields. */
+#define VMCS_PIN_CONTROLS VMCS_FIELD(0x4000)
+#define VMCS_PRIMARY_CONTROLS VMCS_FIELD(0x4002)
+#define VMCS_EXCEPTION_BITMAP VMCS_FIELD(0x4004)
+#define VMCS_PAGE_FAULT_MASK VMCS_FIELD(0x4006)
+#define VMCS_PAGE_FAULT_MATCH VMCS_FIELD(0x4008)
+#define VMCS_CR3_TARGET_COUNT VMCS_FIELD(0x400a)
+#define VMCS_EXIT_CONTROLS VMCS_FIELD(0x400c)
+#define VMCS_EXIT_MSR_STORE_COUNT VMCS_FIELD(0x400e)
+#define VMCS_EXIT_MSR_LOAD_COUNT VMCS_FIELD(0x4010)
+#define VMCS_ENTRY_CONTROLS VMCS_FIELD(0x4012)
+#define VMCS_ENTRY_MSR_LOAD_COUNT VMCS_FIELD(0x4014)
+#define VMCS_ENTRY_INTERRUPTION_INFO VMCS_FIELD(0x4016)
+#define VMCS_ENTRY_EXCEPTION_ERROR_CODE VMCS_FIELD(0x4018)
+#define VMCS_ENTRY_INSTRUCTION_LENGTH VMCS_FIELD(0x401a)
+#define VMCS_SECONDARY_CONTROLS VMCS_FIELD(0x401e)
+#define VMCS_INSTRUCTION_ERROR VMCS_FIELD(0x4400)
+#define VMCS_EXIT_REASON VMCS_FIELD(0x4402)
+#define VMCS_EXIT_INTERRUPTION_INFO VMCS_FIELD(0x4404)
+#define VMCS_IDT_VECTORING_INFO VMCS_FIELD(0x4408)
+#define VMCS_IDT_VECTORING_ERROR_CODE VMCS_FIELD(0x440a)
+#define VMCS_EXIT_INSTRUCTION_LENGTH VMCS_FIELD(0x440c)
+#define VMCS_GUEST_ES_LIMIT VMCS_FIELD(0x4800) /* then CS ... TR, 2 apart */
+#define VMCS_GUEST_GDTR_LIMIT VMCS_FIELD(0x4810)
+#define VMCS_GUEST_IDTR_LIMIT VMCS_FIELD(0x4812)
+#define VMCS_GUEST_ES_ACCESS_RIGHTS VMCS_FIELD(0x4814) /* then CS ... TR, 2 apart */
+#define VMCS_GUEST_CS_ACCESS_RIGHTS VMCS_FIELD(0x4816)
+#define VMCS_GUEST_SS_ACCESS_RIGHTS VMCS_FIELD(0x4818)
+#define VMCS_GUEST_INTERRUPTIBILITY VMCS_FIELD(0x4824)
+#define VMCS_GUEST_ACTIVITY_STATE VMCS_FIELD(0x4826)
+#define VMCS_GUEST_SYSENTER_CS VMCS_FIELD(0x482a)
+#define VMCS_PREEMPTION_TIMER VMCS_FIELD(0x482e)
+#define VMCS_HOST_SYSENTER_CS VMCS_FIELD(0x4c00)
+
+/* Natural-width fields. */
+#define VMCS_CR0_MASK VMCS_FIELD(0x6000)
+#define VMCS_CR4_MASK VMCS_FIELD(0x6002)
+#define VMCS_CR0_READ_SHADOW VMCS_FIELD(0x6004)
+#define VMCS_CR4_READ_SHADOW VMCS_FIELD(0x6006)
+#define VMCS_EXIT_QUALIFICATION VMCS_FIELD(0x6400)
+#define VMCS_GUEST_LINEAR_ADDRESS VMCS_FIELD(0x640a)
+#define VMCS_GUEST_CR0 VMCS_FIELD(0x6800)
+#define VMCS_GUEST_CR3 VMCS_FIELD(0x6802)
+#define VMCS_GUEST_CR4 VMCS_FIELD(0x6804)
+#define VMCS_GUEST_ES_BASE VMCS_FIELD(0x6806) /* then CS ... TR, 2 apart */
+#define VMCS_GUEST_GDTR_BASE VMCS_FIELD(0x6816)
+#define VMCS_GUEST_IDTR_BASE VMCS_FIELD(0x6818)
+#define VMCS_GUEST_DR7 VMCS_FIELD(0x681a)
+#define VMCS_GUEST_RSP VMCS_FIELD(0x681c)
+#define VMCS_GUEST_RIP VMCS_FIELD(0x681e)
+#define VMCS_GUEST_RFLAGS VMCS_FIELD(0x6820)
+#define VMCS_GUEST_PENDING_DEBUG VMCS_FIELD(0x6822)
+#define VMCS_GUEST_SYSENTER_ESP VMCS_FIELD(0x6824)
+#define VMCS_GUEST_SYSENTER_EIP VMCS_FIELD(0x6826)
+#define VMCS_HOST_CR0 VMCS_FIELD(0x6c00)
+#define VMCS_HOST_CR3 VMCS_FIELD(0x6c02)
+#define VMCS_HOST_CR4 VMCS_FIELD(0x6c04)
+#define VMCS_HOST_FS_BASE VMCS_FIELD(0x6c06)
+#define VMCS_HOST_GS_BASE VMCS_FIELD(0x6c08)
+#define VMCS_HOST_TR_BASE VMCS_FIELD(0x6c0a)
+#define VMCS_HOST_GDTR_BASE VMCS_FIELD(0x6c0c)
+#define VMCS_HOST_IDTR_BASE VMCS_FIELD(0x6c0e)
+#define VMCS_HOST_SYSENTER_ESP VMCS_FIELD(0x6c10)
+#define VMCS_HOST_SYSENTER_EIP VMCS_FIELD(0x6c12)
+#define VMCS_HOST_RSP VMCS_FIELD(0x6c14)
+#define VMCS_HOST_RIP VMCS_FIELD(0x6c16)
+
+enum vmcs_segment { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_TR };
+
+/* Fields of segment SEGMENT_*: the encodings of one kind are two apart, in the enum's order. */
+#define VMCS_GUEST_SELECTOR(segment) VMCS_FIELD(0x0800 + 2 * (segment))
+#define VMCS_GUEST_LIMIT(segment) VMCS_FIELD(0x4800 + 2 * (segment))
+#define VMCS_GUEST_ACCESS_RIGHTS(segment) VMCS_FIELD(0x4814 + 2 * (segment))
+#define VMCS_GUEST_BASE(segment) VMCS_FIELD(0x6806 + 2 * (segment))
+
+/* Pin-based controls. */
+#define PIN_PREEMPTION_TIMER BIT(6)
+
+/* Primary processor-based controls. */
+#define PRIMARY_USE_MSR_BITMAPS BIT(28)
+#define PRIMARY_SECONDARY_CONTROLS BIT(31)
+#define PRIMARY_CR3_LOAD_EXITING BIT(15)
+#define PRIMARY_CR3_STORE_EXITING BIT(16)
+#define PRIMARY_INVLPG_EXITING BIT(9)
+
+/* Secondary processor-based controls. */
+#define SECONDARY_EPT BIT(1)
+#define SECONDARY_RDTSCP BIT(3)
+#define SECONDARY_VPID BIT(5)
+#define SECONDARY_UNRESTRICTED_GUEST BIT(7)
+#define SECONDARY_INVPCID BIT(12)
+#define SECONDARY_VM_FUNCTIONS BIT(13)
+#define SECONDARY_ENCLS_EXITING BIT(15)
+#define SECONDARY_XSAVES BIT(20)
+#define SECONDARY_MODE_BASED_EXECUTE BIT(22)
+#define SECONDARY_USER_WAIT_PAUSE BIT(26)
+
+/* VM-exit controls. */
+#define EXIT_SAVE_DEBUG BIT(2)
+#define EXIT_HOST_64 BIT(9)
+#define EXIT_SAVE_PAT BIT(18)
+#define EXIT_LOAD_PAT BIT(19)
+#define EXIT_SAVE_EFER BIT(20)
+#define EXIT_LOAD_EFER BIT(21)
+
+/* VM-entry controls. */
+#define ENTRY_LOAD_DEBUG BIT(2)
+#define ENTRY_IA32E_GUEST BIT(9)
+#define ENTRY_LOAD_PAT BIT(14)
+#define ENTRY_LOAD_EFER BIT(15)
+
+/* IA32_VMX_BASIC, IA32_VMX_MISC, IA32_VMX_EPT_VPID_CAP. */
+#define VMX_BASIC_TRUE_CONTROLS BIT(55)
+#define VMX_MISC_WAIT_FOR_SIPI BIT(8)
+#define EPT_CAP_EXECUTE_ONLY BIT(0)
+#define EPT_CAP_WALK_4 BIT(6)
+#define EPT_CAP_WALK_5 BIT(7)
+#define EPT_CAP_WB BIT(14)
+#define EPT_CAP_2M BIT(16)
+#define EPT_CAP_1G BIT(17)
+#define EPT_CAP_INVEPT BIT(20)
+#define EPT_CAP_INVEPT_ALL BIT(26)
+#define EPT_CAP_INVVPID BIT(32)
+#define EPT_CAP_INVVPID_ALL BIT(42)
+
+/* Event information: VM-entry interruption, VM-exit interruption, IDT vectoring. */
+#define EVENT_VALID BIT(31)
+#define EVENT_ERROR_CODE BIT(11)
+#define EVENT_VECTOR 0xffULL
+#define EVENT_TYPE (7ULL << 8)
+#define EVENT_TYPE_EXTERNAL (0ULL << 8)
+#define EVENT_TYPE_NMI (2ULL << 8)
+#define EVENT_TYPE_EXCEPTION (3ULL << 8)
+
+#define INTERRUPTIBILITY_STI BIT(0)
+#define INTERRUPTIBILITY_MOV_SS BIT(1)
+#define INTERRUPTIBILITY_NMI BIT(3)
+
+#define ACTIVITY_ACTIVE 0
+#define ACTIVITY_WAIT_FOR_SIPI 3
+
+#define ACCESS_RIGHTS_UNUSABLE BIT(16)
+#define ACCESS_RIGHTS_LONG BIT(13)
+#define ACCESS_RIGHTS_DPL_SHIFT 5
+
+/* Bits of the EPT pointer and of EPT entries. */
+#define EPTP_WB 6ULL
+#define EPTP_LEVELS(levels) (((levels)-1ULL) << 3)
+
+/* Basic exit reasons. */
+enum exit_reason {
+	EXIT_EXCEPTION_OR_NMI = 0,
+	EXIT_EXTERNAL_INTERRUPT = 1,
+	EXIT_TRIPLE_FAULT = 2,
+	EXIT_INIT = 3,
+	EXIT_SIPI = 4,
+	EXIT_TASK_SWITCH = 9,
+	EXIT_CPUID = 10,
+	EXIT_GETSEC = 11,
+	EXIT_INVD = 13,
+	EXIT_VMCALL = 18,
+	EXIT_VMCLEAR = 19,
+	EXIT_VMLAUNCH = 20,
+	EXIT_VMPTRLD = 21,
+	EXIT_VMPTRST = 22,
+	EXIT_VMREAD = 23,
+	EXIT_VMRESUME = 24,
+	EXIT_VMWRITE = 25,
+	EXIT_VMXOFF = 26,
+	EXIT_VMXON = 27,
+	EXIT_CR_ACCESS = 28,
+	EXIT_RDMSR = 31,
+	EXIT_WRMSR = 32,
+	EXIT_ENTRY_FAILED_GUEST_STATE = 33,
+	EXIT_EPT_VIOLATION = 48,
+	EXIT_EPT_MISCONFIGURATION = 49,
+	EXIT_INVEPT = 50,
+	EXIT_PREEMPTION_TIMER = 52,
+	EXIT_INVVPID = 53,
+	EXIT_XSETBV = 55,
+	EXIT_VMFUNC = 59,
+	EXIT_ENCLS = 60,
+	EXIT_REASONS = 80,
+};
+
+#define EXIT_REASON_ENTRY_FAILURE BIT(31)
+
+/* Exit qualification of EXIT_EPT_VIOLATION. */
+#define EPT_VIOLATION_READ BIT(0)
+#define EPT_VIOLATION_WRITE BIT(1)
+#define EPT_VIOLATION_FETCH BIT(2)
+#define EPT_VIOLATION_NMI_UNBLOCKING BIT(12)
+
+enum vmx_result { VMX_OK = 0, VMX_FAIL_INVALID = 1, VMX_FAIL_VALID = 2 };
+
+/* Both failure flags count ("Conventions" of the VMX instruction reference): CF is VMfailInvalid, ZF is VMfailValid. */
+#define VMX_INSTRUCTION(result, instruction, ...)                                                                      \
+	do {                                                                                                           \
+		bool invalid_, valid_;                                                                                 \
+		asm volatile(instruction : "=@ccc"(invalid_), "=@ccz"(valid_) : __VA_ARGS__ : "memory");               \
+		(result) = invalid_ ? VMX_FAIL_INVALID : valid_ ? VMX_FAIL_VALID : VMX_OK;                             \
+	} while (0)
+
+static inline enum vmx_result vmxon(hpa_t region)
+{
+	enum vmx_result result;
+
+	VMX_INSTRUCTION(result, "vmxon %2", "m"(region.value));
+	return result;
+}
+
+static inline enum vmx_result vmclear(hpa_t vmcs)
+{
+	enum vmx_result result;
+
+	VMX_INSTRUCTION(result, "vmclear %2", "m"(vmcs.value));
+	return result;
+}
+
+static inline enum vmx_result vmptrld(hpa_t vmcs)
+{
+	enum vmx_result result;
+
+	VMX_INSTRUCTION(result, "vmptrld %2", "m"(vmcs.value));
+	return result;
+}
+
+struct invalidation_descriptor {
+	u64 low, high;
+};
+
+#define INVALIDATE_ALL 2ULL
+
+static inline enum vmx_result invept_all(void)
+{
+	struct invalidation_descriptor descriptor = { 0, 0 };
+	enum vmx_result result;
+
+	VMX_INSTRUCTION(result, "invept %3, %2", "r"(INVALIDATE_ALL), "m"(descriptor));
+	return result;
+}
+
+static inline enum vmx_result invvpid_all(void)
+{
+	struct invalidation_descriptor descriptor = { 0, 0 };
+	enum vmx_result result;
+
+	VMX_INSTRUCTION(result, "invvpid %3, %2", "r"(INVALIDATE_ALL), "m"(descriptor));
+	return result;
+}
+
+/* Read or write a field of the current VMCS; a failure is the monitor's own bug and panics (vmcs.c). */
+u64 vmread(vmcs_field_t field);
+void vmwrite(vmcs_field_t field, u64 value);
+
+#endif
