@@ -22,7 +22,7 @@ static u64 fixed_type(const struct mtrr_state *mtrr, u64 address, u64 *end)
 	return mtrr->fixed[index / 8] >> (index % 8 * 8) & 0xff;
 }
 
-static bool is_defined_type(u64 type)
+bool memory_type_is_defined(u64 type)
 {
 	return type == MEMORY_TYPE_UC || type == MEMORY_TYPE_WC || type == MEMORY_TYPE_WT || type == MEMORY_TYPE_WP ||
 	       type == MEMORY_TYPE_WB;
@@ -49,7 +49,7 @@ u64 memory_type_at(const struct mtrr_state *mtrr, unsigned bits, hpa_t hpa, u64 
 		return MEMORY_TYPE_UC;
 	if ((mtrr->capability & MTRRCAP_FIXED) && (mtrr->default_type & MTRR_FIXED_ENABLE) && address < FIXED_END) {
 		type = fixed_type(mtrr, address, end);
-		return is_defined_type(type) ? type : MEMORY_TYPE_UC;
+		return memory_type_is_defined(type) ? type : MEMORY_TYPE_UC;
 	}
 	for (u64 i = 0; i < count && i < MTRR_VARIABLE_MAX; i++) {
 		u64 mask = mtrr->variable[i].mask & (top - 1) & ~(PAGE_SIZE - 1);
@@ -80,5 +80,5 @@ u64 memory_type_at(const struct mtrr_state *mtrr, unsigned bits, hpa_t hpa, u64 
 	}
 	if (!found)
 		type = mtrr->default_type & MTRR_DEF_TYPE;
-	return is_defined_type(type) ? type : MEMORY_TYPE_UC;
+	return memory_type_is_defined(type) ? type : MEMORY_TYPE_UC;
 }

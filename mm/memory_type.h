@@ -33,6 +33,9 @@ struct mtrr_state {
 	} variable[MTRR_VARIABLE_MAX];
 };
 
+/* Whether an encoding is one of the five memory types, not a reserved one. */
+bool memory_type_is_defined(u64 type);
+
 /*
  * Memory type of the byte at hpa, and in *end the first byte address above it where the type may differ (at most 2^bits).
  * bits is the CPU's physical-address width; hpa must be below 2^bits. Reserved encodings count as uncacheable.

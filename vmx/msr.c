@@ -75,11 +75,30 @@ static bool write_misc_enable(u64 value)
 	return !((value ^ old) & ~MISC_ENABLE_WRITABLE) && wrmsr_checked(MSR_IA32_MISC_ENABLE, value);
 }
 
+/* What the CPU would refuse: reserved bits and memory types that do not exist. */
+static bool mtrr_value_is_valid(const struct cpu *cpu, u32 msr, u64 value)
+{
+	u64 above = ~(BIT(cpu->capabilities.physical_address_bits) - 1);
+
+	if (msr == MSR_IA32_MTRR_DEF_TYPE)
+		return memory_type_is_defined(value & MTRR_DEF_TYPE) &&
+		       !(value & ~(MTRR_DEF_TYPE | MTRR_FIXED_ENABLE | MTRR_ENABLE));
+	if (msr >= MSR_IA32_MTRR_FIX64K_00000) {
+		for (unsigned i = 0; i < 8; i++)
+			if (!memory_type_is_defined(value >> 8 * i & 0xff))
+				return false;
+		return true;
+	}
+	if (msr % 2)
+		return !(value & (above | 0x7ff));
+	return memory_type_is_defined(value & 0xff) && !(value & (above | 0xf00));
+}
+
 static bool write_mtrr(struct cpu *cpu, u32 msr, u64 value)
 {
 	u64 *entry = mtrr_register(&cpu->mtrr, msr);
 
-	if (!entry || (value >> cpu->capabilities.physical_address_bits && msr < MSR_IA32_MTRR_FIX64K_00000))
+	if (!entry || !mtrr_value_is_valid(cpu, msr, value))
 		return false;
 	*entry = value;
 	return true;

@@ -27,6 +27,7 @@ static const struct msr_range writes[] = {
 	{ 0x33, 0x33, MSR_PASS }, /* TEST_CTRL: split-lock detection, an exception in the host */
 	{ 0x3b, 0x3b, MSR_PASS }, /* IA32_TSC_ADJUST: as TSC */
 	{ 0x48, 0x49, MSR_PASS }, /* IA32_SPEC_CTRL, IA32_PRED_CMD: speculation control */
+	{ 0x4e, 0x4e, MSR_PASS }, /* PPIN_CTL: whether the serial number can be read */
 	{ 0x79, 0x79, MSR_HANDLE }, /* microcode: refused, by doing nothing */
 	{ 0x8b, 0x8b, MSR_PASS }, /* IA32_BIOS_SIGN_ID: written 0 before CPUID to read the revision */
 	{ 0xc1, 0xc8, MSR_PASS }, /* IA32_PMCn: counters */

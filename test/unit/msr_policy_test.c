@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+/* vmx/msr_policy.c: what must never pass, what must not exit, and that the bitmap says the same as the functions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include "msr_policy.h"
+#include "x86.h"
+
+static bool bit(const u8 *bitmap, unsigned n)
+{
+	return bitmap[n / 8] >> n % 8 & 1;
+}
+
+static void bitmap_matches(void **state)
+{
+	static u8 bitmap[4096];
+
+	(void)state;
+	msr_policy_fill_bitmap(bitmap);
+	for (u32 msr = 0; msr < 0x2000; msr++) {
+		u32 high = 0xc0000000 + msr;
+
+		assert_int_equal(bit(bitmap, msr), msr_read_access(msr) != MSR_PASS);
+		assert_int_equal(bit(bitmap + 1024, msr), msr_read_access(high) != MSR_PASS);
+		assert_int_equal(bit(bitmap + 2048, msr), msr_write_access(msr) != MSR_PASS);
+		assert_int_equal(bit(bitmap + 3072, msr), msr_write_access(high) != MSR_PASS);
+	}
+}
+
+/* MSRs whose value makes the CPU or a device write to memory, or that switch protection off. Never a plain write. */
+static void dangerous_writes_never_pass(void **state)
+{
+	static const u32 dangerous[] = {
+		0x1b,  0x3a,  0x79,  0x1d9, 0x3f1, 0x600, 0x570, 0x560, 0x561, 0x571, 0x580, 0x587,      0x17d0, 0x17d1,
+		0x480, 0x491, 0x1f2, 0x1f3, 0x6a0, 0x6a2, 0x6a4, 0x6a7, 0x6a8, 0x981, 0x982, 0x9ff,      0xda0,  0xd93,
+		0x985, 0x988, 0x1cc, 0x1d4, 0x2ff, 0x200, 0x20f, 0x250, 0x8c,  0x9b,  0x9e,  0xc0000080,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(dangerous); i++)
+		assert_int_not_equal(msr_write_access(dangerous[i]), MSR_PASS);
+}
+
+static void vmx_msrs_are_absent(void **state)
+{
+	(void)state;
+	for (u32 msr = 0x480; msr <= 0x493; msr++) {
+		assert_int_equal(msr_read_access(msr), MSR_DENY);
+		assert_int_equal(msr_write_access(msr), MSR_DENY);
+	}
+}
+
+/* Each of these is written many times a second by a running kernel: an exit would cost. */
+static void hot_msrs_pass(void **state)
+{
+	static const u32 hot[] = { 0x10, 0x48,  0x49,  0x6e0, 0x80b,      0x830,      0x83f,      0x38f,
+				   0xc1, 0x186, 0x277, 0x1c4, 0xc0000082, 0xc0000100, 0xc0000101, 0xc0000102 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(hot); i++) {
+		assert_int_equal(msr_write_access(hot[i]), MSR_PASS);
+		assert_int_equal(msr_read_access(hot[i]), MSR_PASS);
+	}
+}
+
+static void unlisted_are_denied(void **state)
+{
+	(void)state;
+	assert_int_equal(msr_write_access(0), MSR_DENY);
+	assert_int_equal(msr_write_access(0x1fff), MSR_DENY);
+	assert_int_equal(msr_write_access(0xc0001fff), MSR_DENY);
+	assert_int_equal(msr_write_access(0x40000000), MSR_DENY);
+	assert_int_equal(msr_write_access(0x4b564d00), MSR_DENY);
+	assert_int_equal(msr_write_access(0xffffffff), MSR_DENY);
+	/* Outside the bitmap every access exits: none of them may count as one that passes. */
+	assert_int_equal(msr_read_access(0x2000), MSR_DENY);
+	assert_int_equal(msr_read_access(0xbfffffff), MSR_DENY);
+	assert_int_equal(msr_read_access(0xc0002000), MSR_DENY);
+	for (u32 msr = 0xc0000000; msr < 0xc0002000; msr++)
+		if (msr_is_mtrr(msr & 0xffff))
+			assert_false(msr_is_mtrr(msr));
+}
+
+static void mtrrs(void **state)
+{
+	unsigned n = 0;
+
+	(void)state;
+	for (u32 msr = 0; msr < 0x2000; msr++) {
+		n += msr_is_mtrr(msr);
+		if (msr_is_mtrr(msr)) {
+			assert_int_equal(msr_write_access(msr), MSR_HANDLE);
+			assert_int_equal(msr_read_access(msr), MSR_HANDLE);
+		}
+	}
+	assert_int_equal(n, 64 + 11 + 1);
+	assert_false(msr_is_mtrr(MSR_IA32_MTRRCAP));
+	assert_false(msr_is_mtrr(MSR_IA32_PAT));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bitmap_matches),      cmocka_unit_test(dangerous_writes_never_pass),
+		cmocka_unit_test(vmx_msrs_are_absent), cmocka_unit_test(hot_msrs_pass),
+		cmocka_unit_test(unlisted_are_denied), cmocka_unit_test(mtrrs),
+	};
+
+	return cmocka_run_group_tests_name("msr_policy", tests, NULL, NULL);
+}
