@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the loader's parts share. A function that can fail returns an EFI status; on failure it has told unfit() why, in one
+ * line for the user, and has given back what it took.
+ */
+#ifndef LOADER_H
+#define LOADER_H
+
+#include <efi.h>
+#include <efilib.h>
+#include "boot_info.h"
+#include "capabilities.h"
+#include "conf.h"
+
+/* main.c */
+
+extern EFI_HANDLE loader_image;
+extern EFI_LOADED_IMAGE *loader; /* of loader_image; its DeviceHandle is the loader's own volume */
+
+/* Keeps the one line that will be printed: "<what is wrong>. <what to do>", a Print() format. Returns status. */
+EFI_STATUS unfit(EFI_STATUS status, const CHAR16 *format, ...);
+
+/* volume.c: files, searched on the loader's own volume first, then on all others */
+
+struct volume_file {
+	EFI_HANDLE volume;
+	EFI_FILE *file; /* open for reading; NULL: none */
+	UINT64 size; /* bytes */
+	CHAR16 *path; /* from the volume's root, with backslashes; from the pool */
+};
+
+/* Opens an ASCII path. *found must be closed. `key` names the configuration line in the error message. */
+EFI_STATUS volume_find(const char *key, const char *path, struct volume_file *found);
+
+/* Opens a path (UTF-16, backslashes) on the loader's own volume only. Doesn't call unfit(). */
+EFI_STATUS volume_open_own(CHAR16 *path, struct volume_file *found);
+
+/* Reads the whole file to buffer, which has room for found->size bytes. Doesn't call unfit(). */
+EFI_STATUS volume_read(struct volume_file *found, void *buffer);
+
+void volume_close(struct volume_file *found);
+
+/* chainload.c */
+
+/* Finds and loads what the configuration names, without starting it. Nothing else can be missing afterwards. */
+EFI_STATUS chainload_prepare(const struct conf *conf);
+
+/* Starts it. Returns only if it does, with its status; everything is given back then. */
+EFI_STATUS chainload_start(void);
+
+/* Gives back what chainload_prepare() took. */
+void chainload_discard(void);
+
+/* processors.c */
+
+/* Enabled CPUs, the boot CPU included, by MP services or the ACPI tables, whichever lists more; at least 1. */
+UINT32 processors_count(void);
+
+/* Ticks of the time-stamp counter per second. */
+UINT64 processors_tsc_hz(void);
+
+/* memory.c: the monitor's memory, and the trampoline's pages below 1 MiB */
+
+struct monitor_memory {
+	EFI_PHYSICAL_ADDRESS region;
+	UINT64 region_size;
+	EFI_PHYSICAL_ADDRESS low;
+	UINT64 low_size;
+};
+
+/* Takes region_size and low_size bytes as reserved memory. */
+EFI_STATUS memory_take(struct monitor_memory *memory);
+
+void memory_give_back(struct monitor_memory *memory);
+
+/* Copies the firmware's memory map to the boot information. */
+EFI_STATUS memory_map_read(struct boot_info *info);
+
+/* cpu_state.c */
+
+/* Captures this CPU's system registers as the firmware set them, all but rip, rsp and rflags. */
+void cpu_state_capture(struct boot_cpu_state *state);
+
+/* monitor.c */
+
+/* Finds the mark that a monitor left in the firmware's configuration tables. */
+bool monitor_is_running(void);
+
+/* Checks the machine, places the monitor in memory and enters it. On success this CPU runs de-privileged from then on. */
+EFI_STATUS monitor_start(const struct conf *conf);
+
+/* enter.asm */
+
+extern const char trampoline_start[], trampoline_end[];
+extern const char exit_boot_hook[], exit_boot_hook_original[], exit_boot_hook_end[];
+u64 enter_monitor(struct boot_info *info, u64 low_entry);
+
+/* monitor_image.asm */
+
+extern const char monitor_image_start[], monitor_image_end[];
+
+#endif

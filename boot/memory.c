@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+#include "loader.h"
+
+#define LOW_LIMIT 0x8ffff /* highest byte of the trampoline's pages: from 0x90000 on, firmware keeps data of its own */
+
+static const UINTN alignment_pages = PAGE_SIZE_2M / PAGE_SIZE;
+
+static EFI_STATUS take_region(struct monitor_memory *memory)
+{
+	UINTN pages = memory->region_size / PAGE_SIZE, head;
+	EFI_PHYSICAL_ADDRESS base;
+	EFI_STATUS status =
+		BS->AllocatePages(AllocateAnyPages, EfiReservedMemoryType, pages + alignment_pages - 1, &base);
+
+	if (EFI_ERROR(status))
+		return status;
+	memory->region = ALIGN_UP(base, PAGE_SIZE_2M);
+	head = (memory->region - base) / PAGE_SIZE;
+	if (head)
+		BS->FreePages(base, head);
+	if (head < alignment_pages - 1)
+		BS->FreePages(memory->region + memory->region_size, alignment_pages - 1 - head);
+	return EFI_SUCCESS;
+}
+
+static EFI_STATUS take_low_pages(struct monitor_memory *memory)
+{
+	EFI_PHYSICAL_ADDRESS page_zero = 0;
+	EFI_STATUS status;
+	bool took_page_zero;
+
+	/* A SIPI vector of 0 would be valid, but page 0 is where stray null pointers and old firmware tables are. */
+	took_page_zero = !EFI_ERROR(BS->AllocatePages(AllocateAddress, EfiLoaderData, 1, &page_zero));
+	memory->low = LOW_LIMIT;
+	status = BS->AllocatePages(AllocateMaxAddress, EfiReservedMemoryType, memory->low_size / PAGE_SIZE,
+				   &memory->low);
+	if (took_page_zero)
+		BS->FreePages(page_zero, 1);
+	if (EFI_ERROR(status))
+		memory->low = 0;
+	return status;
+}
+
+/* Memory-protecting firmware may make reserved memory non-executable; the boot CPU's first steps are in the low pages. */
+static void make_executable(EFI_PHYSICAL_ADDRESS base, UINT64 size)
+{
+	static EFI_GUID guid = { 0xf4560cf6, 0x40ec, 0x4b4a, { 0xa1, 0x92, 0xbf, 0x1d, 0x57, 0xd0, 0xb1, 0x89 } };
+	struct memory_attribute {
+		EFI_STATUS(EFIAPI *get)(struct memory_attribute *, EFI_PHYSICAL_ADDRESS, UINT64, UINT64 *);
+		EFI_STATUS(EFIAPI *set)(struct memory_attribute *, EFI_PHYSICAL_ADDRESS, UINT64, UINT64);
+		EFI_STATUS(EFIAPI *clear)(struct memory_attribute *, EFI_PHYSICAL_ADDRESS, UINT64, UINT64);
+	} * attribute;
+
+	if (!EFI_ERROR(BS->LocateProtocol(&guid, NULL, (void **)&attribute)))
+		attribute->clear(attribute, base, size, EFI_MEMORY_XP);
+}
+
+EFI_STATUS memory_take(struct monitor_memory *memory)
+{
+	EFI_STATUS status = take_region(memory);
+
+	if (EFI_ERROR(status)) {
+		memory->region = 0;
+		return unfit(status,
+			     L"not enough free memory: the monitor needs %ld MiB in one piece (%r). Add memory, or "
+			     L"lower memory "
+			     L"in hyperps.conf",
+			     memory->region_size >> 20, status);
+	}
+	status = take_low_pages(memory);
+	if (EFI_ERROR(status)) {
+		memory_give_back(memory);
+		return unfit(status,
+			     L"no free memory below 0x90000 to start CPUs from (%r). Switch legacy boot (CSM) off",
+			     status);
+	}
+	make_executable(memory->low, PAGE_SIZE);
+	return EFI_SUCCESS;
+}
+
+void memory_give_back(struct monitor_memory *memory)
+{
+	if (memory->low)
+		BS->FreePages(memory->low, memory->low_size / PAGE_SIZE);
+	if (memory->region)
+		BS->FreePages(memory->region, memory->region_size / PAGE_SIZE);
+	memory->low = memory->region = 0;
+}
+
+static EFI_STATUS get_memory_map(EFI_MEMORY_DESCRIPTOR **map, UINTN *size, UINTN *descriptor_size)
+{
+	EFI_STATUS status;
+	UINT32 version;
+	UINTN key;
+
+	*map = NULL;
+	*size = 0;
+	for (;;) {
+		status = BS->GetMemoryMap(size, *map, &key, descriptor_size, &version);
+		if (*map && status != EFI_SUCCESS) {
+			FreePool(*map);
+			*map = NULL;
+		}
+		if (status != EFI_BUFFER_TOO_SMALL)
+			return status;
+		*size += 8 * *descriptor_size; /* allocating the buffer changes the map */
+		*map = AllocatePool(*size);
+		if (!*map)
+			return EFI_OUT_OF_RESOURCES;
+	}
+}
+
+EFI_STATUS memory_map_read(struct boot_info *info)
+{
+	EFI_MEMORY_DESCRIPTOR *map;
+	UINTN size, descriptor_size;
+	EFI_STATUS status = get_memory_map(&map, &size, &descriptor_size);
+	struct boot_memory_range *last = NULL;
+
+	if (EFI_ERROR(status))
+		return unfit(status, L"the firmware does not give its memory map (%r). Update the firmware", status);
+	info->memory_ranges = 0;
+	for (UINTN at = 0; at + descriptor_size <= size; at += descriptor_size) {
+		const EFI_MEMORY_DESCRIPTOR *d = (const void *)((const char *)map + at);
+		UINT64 bytes = d->NumberOfPages * PAGE_SIZE;
+
+		if (last && last->type == d->Type && last->base + last->size == d->PhysicalStart) {
+			last->size += bytes;
+			continue;
+		}
+		if (info->memory_ranges == BOOT_MEMORY_RANGES) {
+			FreePool(map);
+			return unfit(EFI_BUFFER_TOO_SMALL,
+				     L"the firmware's memory map has more than %d ranges. Report this machine to the "
+				     L"project",
+				     BOOT_MEMORY_RANGES);
+		}
+		last = &info->memory[info->memory_ranges++];
+		*last = (struct boot_memory_range){ d->PhysicalStart, bytes, d->Type, 0 };
+	}
+	FreePool(map);
+	return EFI_SUCCESS;
+}

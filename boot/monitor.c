@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: MIT
+#include "loader.h"
+#include "ept.h"
+#include "pagetable.h"
+#include "trampoline.h"
+#include "x86.h"
+#include "hyperps/abi.h"
+
+#define SPARE_CPU_SLOTS 4 /* for CPUs that the firmware does not list */
+#define SPARE_MEMORY PAGE_SIZE_2M
+#define LOW_TABLES 2 /* index of the boot page tables in the low pages */
+#define LOW_PAGES (LOW_TABLES + PAGETABLE_BOOT_PAGES)
+#define PORT_COM1 0x3f8
+#define UART_SCRATCH 7
+
+/* The mark of a running monitor among the firmware's configuration tables: its vendor table is a struct mark. */
+static EFI_GUID mark_guid = { 0x8b1ad6a5, 0x35f4, 0x4c3e, { 0x9d, 0x6c, 0x51, 0x7e, 0x02, 0xc9, 0x4a, 0x13 } };
+
+struct mark {
+	u64 abi_version;
+};
+
+bool monitor_is_running(void)
+{
+	for (UINTN i = 0; i < ST->NumberOfTableEntries; i++)
+		if (CompareGuid(&ST->ConfigurationTable[i].VendorGuid, &mark_guid) == 0)
+			return true;
+	return false;
+}
+
+static EFI_STATUS check_cpu(struct vmx_capabilities *capabilities)
+{
+	const char *missing = vmx_check_this_cpu(capabilities);
+
+	if (missing)
+		return unfit(EFI_UNSUPPORTED, L"%a", missing);
+	if (cpuid(0x80000000, 0).eax < 0x80000001 || !(cpuid(0x80000001, 0).edx & BIT(20)))
+		return unfit(EFI_UNSUPPORTED,
+			     L"the CPU's execute-disable bit is off. Switch it on (XD, NX) in the firmware setup");
+	if (read_cr4() & CR4_LA57)
+		return unfit(EFI_UNSUPPORTED, L"the firmware runs with 5-level paging. Switch 5-level paging (LA57) "
+					      L"off in the firmware setup");
+	if (read_cr4() & (CR4_PCIDE | CR4_VMXE))
+		return unfit(EFI_UNSUPPORTED, L"something else uses VMX or PCIDs already. Start this loader first, "
+					      L"straight from the firmware");
+	return EFI_SUCCESS;
+}
+
+/* The image inside the loader, NULL if the build went wrong. */
+static const struct image_header *find_image(void)
+{
+	const struct image_header *h = (const void *)monitor_image_start;
+	u64 file_size = monitor_image_end - monitor_image_start;
+
+	if (file_size < sizeof(*h) || h->magic != IMAGE_MAGIC || h->file_size != file_size)
+		return NULL;
+	if ((h->text_end | h->rodata_end | h->image_size | h->cpu_area_size) % PAGE_SIZE)
+		return NULL;
+	if (h->entry < sizeof(*h) || h->entry >= h->text_end || h->text_end > h->rodata_end ||
+	    h->rodata_end > h->file_size || h->file_size > h->image_size || h->image_size > PAGETABLE_SMALL_PAGES ||
+	    !h->cpu_area_size)
+		return NULL;
+	return h;
+}
+
+/* Offsets in the region: the image at 0, then boot_info. */
+struct layout {
+	u64 boot_info, cpu_area, log, tables, free;
+};
+
+static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u64 region_size)
+{
+	struct layout l;
+
+	l.boot_info = image->image_size;
+	l.cpu_area = l.boot_info + ALIGN_UP(sizeof(struct boot_info), PAGE_SIZE);
+	l.log = l.cpu_area + cpu_slots * image->cpu_area_size;
+	l.tables = l.log + ALIGN_UP(image->log_size, PAGE_SIZE);
+	l.free = l.tables + pagetable_pages(region_size) * PAGE_SIZE;
+	return l;
+}
+
+static EFI_STATUS choose_region_size(const struct conf *conf, const struct image_header *image, u32 cpu_slots,
+				     const struct vmx_capabilities *capabilities, u64 *size)
+{
+	u64 ept = ept_tables_needed(capabilities->physical_address_bits, capabilities->feature[HYPERPS_FEATURE_EPT_1G]);
+	u64 others = ept * PAGE_SIZE + SPARE_MEMORY;
+	u64 least;
+
+	/* One GiB more than the rest covers the page tables' own share. */
+	least = lay_out(image, cpu_slots, others + PAGE_SIZE_1G).free + others;
+	least = ALIGN_UP(least, PAGE_SIZE_2M);
+	if (least > CONF_MEMORY_MAX)
+		return unfit(EFI_OUT_OF_RESOURCES,
+			     L"the monitor would need %ld MiB for this CPU's address width. Use a CPU with 1 GiB pages "
+			     L"in EPT",
+			     least >> 20);
+	if (conf->memory && conf->memory < least)
+		return unfit(EFI_INVALID_PARAMETER,
+			     L"memory = %ldM in hyperps.conf is too little. Write memory = auto, or %ldM at least",
+			     conf->memory >> 20, least >> 20);
+	*size = ALIGN_UP(conf->memory > least ? conf->memory : least, PAGE_SIZE_2M);
+	return EFI_SUCCESS;
+}
+
+static bool uart_answers(u16 port)
+{
+	static const u8 patterns[] = { 0x5a, 0xa5 };
+	u8 old = inb(port + UART_SCRATCH);
+	bool answers = true;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(patterns); i++) {
+		outb(port + UART_SCRATCH, patterns[i]);
+		answers = answers && inb(port + UART_SCRATCH) == patterns[i];
+	}
+	outb(port + UART_SCRATCH, old);
+	return answers;
+}
+
+static void choose_serial(const struct conf *conf, struct boot_info *info)
+{
+	u16 port = conf->serial == CONF_SERIAL_PORT ? conf->serial_port : PORT_COM1;
+
+	if (conf->serial == CONF_SERIAL_NONE)
+		return;
+	if (!uart_answers(port)) {
+		if (conf->serial == CONF_SERIAL_PORT)
+			Print(L"HyperPS: no serial port answers at 0x%x; the monitor's messages go to its log "
+			      L"only.\r\n",
+			      port);
+		return;
+	}
+	info->serial_port = port;
+	info->serial_baud = conf->serial_baud;
+}
+
+/* Fills the low pages: code with its parameters, data, boot page tables. */
+static bool place_trampoline(const struct boot_info *info, const struct image_header *image, u64 boot_info_offset,
+			     const struct pagetable_layout *layout)
+{
+	struct trampoline_parameters *p = (void *)(info->low_base + TRAMPOLINE_PARAMETERS);
+	struct trampoline_data *data = (void *)(info->low_base + PAGE_SIZE);
+	u64 tables = info->low_base + LOW_TABLES * PAGE_SIZE;
+	struct pagetable_pool pool = { (void *)tables, tables, PAGETABLE_BOOT_PAGES, 0 };
+
+	SetMem((void *)info->low_base, info->low_size, 0);
+	CopyMem((void *)info->low_base, (void *)trampoline_start, trampoline_end - trampoline_start);
+	p->entry = MONITOR_VA + image->entry;
+	p->boot_info = MONITOR_VA + boot_info_offset;
+	p->cpu_slots = info->cpu_slots;
+	p->boot_entry += info->low_base;
+	p->protected_entry += info->low_base;
+	p->long_entry += info->low_base;
+	p->gdt_base += info->low_base;
+	data->next_slot = 1;
+	p->cr3 = pagetable_build_boot(&pool, layout, (const u64 *)info->final_cr3);
+	return p->cr3;
+}
+
+/* Copies the image to the region, builds the page tables and fills the boot information; *out points to it there. */
+static EFI_STATUS place(const struct conf *conf, const struct image_header *image, const struct monitor_memory *memory,
+			u32 cpu_count, u32 cpu_slots, struct boot_info **out)
+{
+	struct layout l = lay_out(image, cpu_slots, memory->region_size);
+	struct pagetable_layout tables = { .region_base = memory->region,
+					   .region_size = memory->region_size,
+					   .text_end = image->text_end,
+					   .rodata_end = image->rodata_end,
+					   .apic = rdmsr(MSR_IA32_APIC_BASE) & PTE_ADDRESS,
+					   .trampoline = memory->low };
+	struct pagetable_pool pool = { (void *)(memory->region + l.tables), memory->region + l.tables,
+				       pagetable_pages(memory->region_size), 0 };
+	struct boot_info *info = (void *)(memory->region + l.boot_info);
+
+	CopyMem((void *)memory->region, (void *)image, image->file_size);
+	SetMem((void *)(memory->region + image->file_size), l.free - image->file_size, 0);
+	info->magic = BOOT_INFO_MAGIC;
+	info->size = sizeof(*info);
+	info->region_base = memory->region;
+	info->region_size = memory->region_size;
+	info->cpu_area = l.cpu_area;
+	info->log = l.log;
+	info->free = l.free;
+	info->final_cr3 = pagetable_build_final(&pool, &tables);
+	info->low_base = memory->low;
+	info->low_size = memory->low_size;
+	info->cpu_count = cpu_count;
+	info->cpu_slots = cpu_slots;
+	info->tsc_hz = processors_tsc_hz();
+	info->log_level = conf->log_level;
+	info->gate = conf->gate;
+	choose_serial(conf, info);
+	if (!info->final_cr3 || !place_trampoline(info, image, l.boot_info, &tables))
+		return unfit(EFI_LOAD_ERROR, L"the monitor's page tables did not fit. Report this to the project");
+	*out = info;
+	return memory_map_read(info);
+}
+
+/* Both outlive the loader: if a chainloaded program returns, the monitor stays and another program may be started. */
+struct takeover {
+	void *hook; /* a copy of exit_boot_hook */
+	struct mark *mark;
+};
+
+static void takeover_give_up(struct takeover *takeover)
+{
+	BS->InstallConfigurationTable(&mark_guid, NULL);
+	if (takeover->mark)
+		FreePool(takeover->mark);
+	if (takeover->hook)
+		FreePool(takeover->hook);
+}
+
+/* Makes the hook for ExitBootServices, and leaves the mark. */
+static EFI_STATUS takeover_prepare(struct takeover *takeover)
+{
+	UINTN size = exit_boot_hook_end - exit_boot_hook;
+	EFI_STATUS status = BS->AllocatePool(EfiBootServicesCode, size, &takeover->hook);
+
+	if (!EFI_ERROR(status))
+		status = BS->AllocatePool(EfiACPIReclaimMemory, sizeof(*takeover->mark), (void **)&takeover->mark);
+	if (!EFI_ERROR(status))
+		status = BS->InstallConfigurationTable(&mark_guid, takeover->mark);
+	if (EFI_ERROR(status)) {
+		takeover_give_up(takeover);
+		return unfit(status, L"no memory for the hook of ExitBootServices (%r). Add memory", status);
+	}
+	takeover->mark->abi_version = HYPERPS_ABI_VERSION;
+	CopyMem(takeover->hook, (void *)exit_boot_hook, size);
+	*(EFI_EXIT_BOOT_SERVICES *)((char *)takeover->hook + (exit_boot_hook_original - exit_boot_hook)) =
+		BS->ExitBootServices;
+	return EFI_SUCCESS;
+}
+
+static void takeover_hook(const struct takeover *takeover)
+{
+	UINT32 crc;
+
+	BS->ExitBootServices = (EFI_EXIT_BOOT_SERVICES)takeover->hook;
+	BS->Hdr.CRC32 = 0;
+	if (!EFI_ERROR(BS->CalculateCrc32(BS, BS->Hdr.HeaderSize, &crc)))
+		BS->Hdr.CRC32 = crc;
+}
+
+EFI_STATUS monitor_start(const struct conf *conf)
+{
+	const struct image_header *image = find_image();
+	struct monitor_memory memory = { .low_size = LOW_PAGES * PAGE_SIZE };
+	struct takeover takeover = { 0 };
+	struct vmx_capabilities capabilities;
+	struct boot_info *info = NULL;
+	u32 cpu_count;
+	u64 refusal;
+	EFI_STATUS status = check_cpu(&capabilities);
+
+	if (EFI_ERROR(status))
+		return status;
+	if (!image)
+		return unfit(EFI_LOAD_ERROR, L"the monitor image in this file is damaged. Install hyperps.efi anew");
+	cpu_count = processors_count();
+	status = choose_region_size(conf, image, cpu_count + SPARE_CPU_SLOTS, &capabilities, &memory.region_size);
+	if (!EFI_ERROR(status))
+		status = memory_take(&memory);
+	if (EFI_ERROR(status))
+		return status;
+	status = place(conf, image, &memory, cpu_count, cpu_count + SPARE_CPU_SLOTS, &info);
+	if (!EFI_ERROR(status))
+		status = takeover_prepare(&takeover);
+	if (EFI_ERROR(status)) {
+		memory_give_back(&memory);
+		return status;
+	}
+
+	Print(L"HyperPS: monitor at 0x%lx, %ld MiB, %d CPUs\r\n", memory.region, memory.region_size >> 20, cpu_count);
+	cpu_state_capture(&info->boot_cpu);
+	refusal = enter_monitor(
+		info, ((const struct trampoline_parameters *)(memory.low + TRAMPOLINE_PARAMETERS))->boot_entry);
+	if (refusal) {
+		takeover_give_up(&takeover);
+		memory_give_back(&memory);
+		return unfit(EFI_DEVICE_ERROR,
+			     L"the monitor did not start (code %ld). See its messages on the serial port", refusal);
+	}
+	takeover_hook(&takeover);
+	return EFI_SUCCESS;
+}
