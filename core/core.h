@@ -31,20 +31,17 @@ struct monitor {
 
 extern struct monitor monitor;
 
-/* Counters of refusals, by kind; any CPU adds with a locked increment. */
-struct refusals {
-	volatile u64 memory, msr, instruction, control_register;
-};
-
-extern struct refusals refusals;
-
-static inline void count(volatile u64 *counter)
-{
-	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
-}
+/* What the host was refused. */
+enum refusal { REFUSED_MEMORY, REFUSED_MSR, REFUSED_INSTRUCTION, REFUSED_REGISTER, REFUSALS };
 
 /* Host-physical address of an object in the monitor's memory. */
 hpa_t hpa_of(const void *object);
+
+/*
+ * Takes a 4 KiB page out of the monitor's own page tables, and out of this CPU's TLB: for a page that no other CPU uses. False if
+ * a large page maps it.
+ */
+bool unmap_own_page(const void *page);
 
 /* Waits at least that many microseconds, by the TSC. */
 void delay_us(u64 microseconds);
@@ -58,10 +55,11 @@ enum log_level { LOG_ERROR = 0, LOG_WARNING = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * Like log_line, for what the host can cause at will: at most a burst of lines each second go to the ring, none to the serial
- * port beyond them; the rest is counted.
+ * Counts a refusal and logs it: the line goes to the ring, and to the serial port only at log level debug. The host can cause
+ * these at will, so of each kind only a few lines a second are kept; the others are counted as lost.
  */
-void log_limited(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_refusal(enum refusal kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
+u64 refusals(enum refusal kind);
 
 void log_init(const struct boot_info *boot);
 u64 log_lines_lost(void);

@@ -5,7 +5,7 @@
 #include "x86.h"
 
 #define LINE_BYTES 240
-#define LIMITED_LINES_PER_SECOND 10
+#define REFUSAL_LINES_PER_SECOND 10
 
 #define UART_DIVISOR_LOW 0
 #define UART_INTERRUPT_ENABLE 1
@@ -15,14 +15,17 @@
 #define UART_LINE_STATUS_EMPTY 0x20
 #define UART_CLOCK 115200
 
-/* log_lock guards the ring, the serial port and the rate limit. The owner is kept, so that a panic under it can still print. */
+/* log_lock guards the ring, the serial port and the refusals. The owner is kept, so that a panic under it can still print. */
 static struct spinlock log_lock;
 static u32 log_owner; /* CPU slot + 1, 0: nobody */
 static u8 *ring;
 static u64 ring_written, lines_lost;
 static u16 serial_port;
 static u32 level_limit;
-static u64 limit_start, limit_lines;
+static struct refusal_state {
+	u64 count;
+	u64 start, lines; /* the current second: its first TSC value, lines in it */
+} refusal_states[REFUSALS];
 
 struct line {
 	char text[LINE_BYTES];
@@ -176,19 +179,21 @@ void log_line(enum log_level level, const char *format, ...)
 	unlock_log(locked);
 }
 
-void log_limited(const char *format, ...)
+void log_refusal(enum refusal kind, const char *format, ...)
 {
+	struct refusal_state *state = &refusal_states[kind];
 	struct line line;
 	va_list arguments;
 	u64 now = rdtsc();
 	bool locked = lock_log();
 
+	state->count++;
 	/* The host can set the TSC: a wrong time makes the limit stricter or looser by one burst, nothing else. */
-	if (now - limit_start > monitor.boot->tsc_hz) {
-		limit_start = now;
-		limit_lines = 0;
+	if (now - state->start > monitor.boot->tsc_hz) {
+		state->start = now;
+		state->lines = 0;
 	}
-	if (limit_lines++ >= LIMITED_LINES_PER_SECOND) {
+	if (state->lines++ >= REFUSAL_LINES_PER_SECOND) {
 		lines_lost++;
 	} else {
 		start_line(&line, LOG_WARNING);
@@ -198,6 +203,11 @@ void log_limited(const char *format, ...)
 		emit(&line, level_limit >= LOG_DEBUG);
 	}
 	unlock_log(locked);
+}
+
+u64 refusals(enum refusal kind)
+{
+	return refusal_states[kind].count;
 }
 
 void log_init(const struct boot_info *boot)

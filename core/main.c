@@ -11,7 +11,6 @@
 #endif
 
 struct monitor monitor;
-struct refusals refusals;
 
 void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area) __attribute__((noreturn));
 
@@ -44,16 +43,15 @@ static u64 *page_table_entry(u64 linear)
 	}
 }
 
-static void unmap_guard_page(struct cpu_area *area)
+bool unmap_own_page(const void *page)
 {
-	u64 *entry = page_table_entry((u64)area->guard);
+	u64 *entry = page_table_entry((u64)page);
 
-	if (!entry) {
-		log_line(LOG_WARNING, "the stack has no guard page: it lies in a large page");
-		return;
-	}
+	if (!entry)
+		return false;
 	*entry = 0;
-	asm volatile("invlpg %0" ::"m"(*area->guard) : "memory");
+	asm volatile("invlpg %0" ::"m"(*(const u8 *)page) : "memory");
+	return true;
 }
 
 static bool is_monitor_memory(u64 address, u64 *end)
@@ -108,6 +106,7 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	CHECK(monitor.msr_bitmap);
 	msr_policy_fill_bitmap(monitor.msr_bitmap);
 	build_host_view(cpu);
+	log_line(LOG_INFO, "low pages at %lx, %lu KiB", boot->low_base, boot->low_size >> 10);
 	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
 		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],
 		 monitor.host_view.leaves[1]);
@@ -147,7 +146,8 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	if (slot == 0)
 		log_init(boot);
 	CHECK(boot->magic == BOOT_INFO_MAGIC && boot->size == sizeof(*boot));
-	unmap_guard_page(area);
+	if (!unmap_own_page(area->guard))
+		log_line(LOG_WARNING, "the stack has no guard page: it lies in a large page");
 	unfit = vmx_check_this_cpu(&cpu->capabilities);
 	if (unfit)
 		panic("CPU with APIC ID %u is unfit: %s", cpu->apic_id, unfit);

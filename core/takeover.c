@@ -18,7 +18,7 @@
 
 #define ARRIVAL_LIMIT_US 1000000
 #define ENTRY_LIMIT_US 1000000
-#define UNLISTED_WAIT_US 20000
+#define UNLISTED_WAIT_US 5000
 
 static volatile u32 may_enter;
 static bool taken;
@@ -83,7 +83,7 @@ static u32 in_vmx(void)
 s64 take_other_cpus(void)
 {
 	u32 startup = ICR_STARTUP | (u32)(monitor.boot->low_base >> PAGE_SHIFT);
-	u32 expected = monitor.boot->cpu_count - 1, started;
+	u32 expected = monitor.boot->cpu_count - 1, started, without_slot;
 
 	if (taken || this_cpu()->slot != 0)
 		return HYPERPS_ERROR_PERMISSION;
@@ -104,10 +104,13 @@ s64 take_other_cpus(void)
 	for (u64 i = 0; i < ENTRY_LIMIT_US / 10 && in_vmx() < 1 + started - excess(); i++)
 		delay_us(10);
 
+	/* The trampoline has done its work: the monitor's tables keep nothing below 1 MiB. */
+	without_slot = excess();
+	unmap_own_page((void *)MONITOR_TRAMPOLINE_DATA_VA);
 	if (started > expected)
 		log_line(LOG_WARNING, "%u CPUs found that the firmware does not list", started - expected);
-	if (excess())
-		log_line(LOG_ERROR, "%u CPUs more than there are slots: they are stopped", excess());
+	if (without_slot)
+		log_line(LOG_ERROR, "%u CPUs more than there are slots: they are stopped", without_slot);
 	if (in_vmx() < monitor.boot->cpu_count) {
 		log_line(LOG_ERROR, "%u of %u CPUs de-privileged: the rest did not start and must not be used",
 			 in_vmx(), monitor.boot->cpu_count);

@@ -94,8 +94,7 @@ void exit_cr_access(struct cpu *cpu, struct guest_registers *regs)
 		return;
 	}
 	if (CR_NUMBER(qualification) == 4 && CR_ACCESS_TYPE(qualification) == CR_ACCESS_MOV_TO) {
-		count(&refusals.control_register);
-		log_limited("CR4 write refused, at %016lx", vmread(VMCS_GUEST_RIP));
+		log_refusal(REFUSED_REGISTER, "CR4 write refused, at %016lx", vmread(VMCS_GUEST_RIP));
 		host_inject_gp(cpu);
 		return;
 	}
@@ -125,8 +124,7 @@ void exit_xsetbv(struct cpu *cpu, struct guest_registers *regs)
 	}
 	if ((vmread(VMCS_GUEST_SS_ACCESS_RIGHTS) >> ACCESS_RIGHTS_DPL_SHIFT & 3) != 0 ||
 	    (u32)regs->value[REGISTER_RCX] != 0 || !xcr0_is_valid(value) || !xsetbv_checked(value)) {
-		count(&refusals.control_register);
-		log_limited("XSETBV of %lx refused", value);
+		log_refusal(REFUSED_REGISTER, "XSETBV of %lx refused", value);
 		host_inject_gp(cpu);
 		return;
 	}
@@ -141,8 +139,8 @@ void exit_refused_instruction(struct cpu *cpu, u32 reason)
 		host_skip_instruction();
 		return;
 	}
-	count(&refusals.instruction);
-	log_limited("instruction refused: exit reason %u at %016lx", reason, vmread(VMCS_GUEST_RIP));
+	log_refusal(REFUSED_INSTRUCTION, "instruction refused: exit reason %u at %016lx", reason,
+		    vmread(VMCS_GUEST_RIP));
 	if (reason == EXIT_TASK_SWITCH)
 		host_inject_gp(cpu);
 	else

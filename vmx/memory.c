@@ -9,8 +9,7 @@ void exit_ept_violation(struct cpu *cpu)
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
 	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO);
 
-	count(&refusals.memory);
-	log_limited("memory access refused: %s%s%s of %lx, at %016lx",
+	log_refusal(REFUSED_MEMORY, "memory access refused: %s%s%s of %lx, at %016lx",
 		    qualification & EPT_VIOLATION_READ ? "read " : "",
 		    qualification & EPT_VIOLATION_WRITE ? "write " : "",
 		    qualification & EPT_VIOLATION_FETCH ? "execute " : "", vmread(VMCS_GUEST_PHYSICAL_ADDRESS),

@@ -115,8 +115,7 @@ static bool handle_write(struct cpu *cpu, u32 msr, u64 value)
 		return write_misc_enable(value);
 	case MSR_IA32_BIOS_UPDT_TRIG:
 		/* As if the update had not matched the CPU: the revision stays, and Linux says so. */
-		count(&refusals.msr);
-		log_limited("microcode update refused");
+		log_refusal(REFUSED_MSR, "microcode update refused");
 		return true;
 	case MSR_IA32_DEBUGCTL:
 		if (value & ~DEBUGCTL_ALLOWED)
@@ -154,8 +153,7 @@ static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
 
 static void refuse(struct cpu *cpu, u32 msr, const char *what)
 {
-	count(&refusals.msr);
-	log_limited("%s of MSR %x refused, at %016lx", what, msr, vmread(VMCS_GUEST_RIP));
+	log_refusal(REFUSED_MSR, "%s of MSR %x refused, at %016lx", what, msr, vmread(VMCS_GUEST_RIP));
 	host_inject_gp(cpu);
 }
 

@@ -5,7 +5,7 @@
  * A call is VMCALL from ring 0 in 64-bit mode (from anywhere else it raises #UD, as on a CPU without VT-x):
  *   in:  RAX = call number, RDI, RSI = arguments
  *   out: RAX = 0 or a negative error code; on success RBX, RDX, RSI, RDI, R8, R9, R10, R11 = eight result words
- * All other registers are kept. On an error the result registers are kept, too. No memory is passed.
+ * All other registers are kept. On an error the result registers are kept, too. No memory is passed. RAX is never positive.
  */
 #ifndef HYPERPS_ABI_H
 #define HYPERPS_ABI_H
@@ -14,8 +14,6 @@
 #include <linux/types.h>
 #else
 #include <stdint.h>
-typedef uint64_t __u64;
-typedef uint32_t __u32;
 #endif
 
 #define HYPERPS_ABI_VERSION 1
@@ -36,7 +34,7 @@ typedef uint32_t __u32;
 
 /*
  * HYPERPS_CALL_READ: RDI = object (bits 31:0) and its index (bits 63:32), RSI = byte offset, a multiple of 64. Results: the
- * object's 64 bytes from there, zeros past its end. HYPERPS_ERROR_INVALID: no such object, or the offset is past the end.
+ * object's 64 bytes from there, zeros past its end. HYPERPS_ERROR_INVALID: no such object, or offset >= its size.
  * A reader gets one piece at a time; counters may move between the pieces.
  */
 #define HYPERPS_CALL_READ 0x48505301
@@ -83,45 +81,45 @@ enum hyperps_feature {
 #define HYPERPS_FLAG_DMA_PROTECTED (1ULL << 1) /* never set in this version */
 
 struct hyperps_status {
-	__u64 size; /* sizeof(struct hyperps_status) */
-	__u64 abi_version;
+	uint64_t size; /* sizeof(struct hyperps_status) */
+	uint64_t abi_version;
 	char version[32]; /* of the monitor, NUL-terminated */
-	__u64 flags; /* HYPERPS_FLAG_* */
-	__u64 cpus_listed; /* by the firmware */
-	__u64 cpu_slots; /* CPU slots in the monitor; slots [0, cpus_taken) are in use */
-	__u64 cpus_taken; /* in VMX non-root */
-	__u64 memory_base; /* monitor memory: host-physical byte address and bytes; the host can't reach it */
-	__u64 memory_size;
-	__u64 memory_free; /* bytes of it in no use */
-	__u64 physical_address_bits; /* width of the host view */
-	__u64 view_4k, view_2m, view_1g; /* pages by size in the host view */
-	__u64 monitor_cr3; /* host-physical addresses, so that a checker outside can walk them */
-	__u64 host_view_eptp;
-	__u64 refused_memory; /* accesses of the host to protected memory */
-	__u64 refused_msr; /* MSR accesses refused */
-	__u64 refused_instruction; /* VMX instructions and other instructions refused */
-	__u64 refused_register; /* control-register and XCR0 writes refused */
-	__u64 log_lost; /* messages dropped from the ring */
-	__u64 tsc_hz;
-	__u32 features[16]; /* enum hyperps_feature_state by enum hyperps_feature */
+	uint64_t flags; /* HYPERPS_FLAG_* */
+	uint64_t cpus_listed; /* by the firmware */
+	uint64_t cpu_slots; /* CPU slots in the monitor; slots [0, cpus_taken) are in use */
+	uint64_t cpus_taken; /* in VMX non-root */
+	uint64_t memory_base; /* monitor memory: host-physical byte address and bytes; the host can't reach it */
+	uint64_t memory_size;
+	uint64_t memory_free; /* bytes of it in no use */
+	uint64_t physical_address_bits; /* width of the host view */
+	uint64_t view_4k, view_2m, view_1g; /* pages by size in the host view */
+	uint64_t monitor_cr3; /* host-physical addresses, so that a checker outside can walk them */
+	uint64_t host_view_eptp;
+	uint64_t refused_memory; /* accesses of the host to protected memory */
+	uint64_t refused_msr; /* MSR accesses refused */
+	uint64_t refused_instruction; /* VMX instructions and other instructions refused */
+	uint64_t refused_register; /* control-register and XCR0 writes refused */
+	uint64_t log_lost; /* messages dropped from the ring */
+	uint64_t tsc_hz;
+	uint32_t features[16]; /* enum hyperps_feature_state by enum hyperps_feature */
 };
 
 /* The log ring: bytes [written - min(written, size), written) modulo size are text, lines end in '\n'. */
 struct hyperps_log {
-	__u64 size; /* bytes of the ring, a power of two */
-	__u64 written; /* bytes ever written */
-	__u64 reserved[6];
+	uint64_t size; /* bytes of the ring, a power of two */
+	uint64_t written; /* bytes ever written */
+	uint64_t reserved[6];
 };
 
 #define HYPERPS_EXIT_REASONS 80
 
 struct hyperps_exits {
-	__u64 apic_id; /* initial APIC ID of the CPU in this slot */
-	__u64 state; /* HYPERPS_CPU_STATE_* */
-	__u64 total;
-	__u64 vmcall; /* of these, calls to the monitor */
-	__u64 reserved[4];
-	__u64 reason[HYPERPS_EXIT_REASONS]; /* VM exits by basic exit reason */
+	uint64_t apic_id; /* initial APIC ID of the CPU in this slot */
+	uint64_t state; /* HYPERPS_CPU_STATE_* */
+	uint64_t total;
+	uint64_t vmcall; /* of these, calls to the monitor */
+	uint64_t reserved[4];
+	uint64_t reason[HYPERPS_EXIT_REASONS]; /* VM exits by basic exit reason */
 };
 
 #endif

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+# hpsctl, hyperps.ko and the host's initrds. The kernels come from $(CACHE)/kernels/<flavour>/ (tools/setup).
+FLAVOURS := cloud generic
+
+HPSCTL_SOURCES := host/hpsctl.c host/hpsctl_format.c host/monitor_device.c
+HPSCTL_HEADERS := host/hpsctl_format.h host/monitor_device.h host/hyperps_ioctl.h include/hyperps/abi.h
+HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost
+
+host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
+test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
+.PHONY: host test-initrds
+
+$(BUILD)/hpsctl: $(HPSCTL_SOURCES) $(HPSCTL_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
+
+# $(call kbuild,flavour,folder,sources): build the modules of these sources in a copy, so that the source tree stays clean.
+kbuild = mkdir -p $(2) && cp -u $(3) $(2)/ && \
+	release=$$(cat $(CACHE)/kernels/$(1)/release) && headers=/lib/modules/$$release/build && \
+	{ [ -d $$headers ] || { echo "no headers for Linux $$release: apt-get install linux-headers-$$release" >&2; false; }; } && \
+	$(MAKE) --no-print-directory -C $$headers M=$(abspath $(2)) HYPERPS_INCLUDE=$(abspath include) KCFLAGS=-Werror modules
+
+HOST_MODULE_SOURCES := host/hyperps.c host/hyperps_ioctl.h host/Kbuild
+
+$(BUILD)/modules/%/hyperps.ko: $(HOST_MODULE_SOURCES) include/hyperps/abi.h $(CACHE)/kernels/%/release
+	@echo 'building $@'
+	+@$(call kbuild,$*,$(@D),$(HOST_MODULE_SOURCES)) >$(@D)/kbuild.log 2>&1 || { cat $(@D)/kbuild.log; false; }
+	@touch $@
+
+# The part that all initrds share; $(1) is the flavour.
+initrd_files = init=host/init bin/hpsctl=$(BUILD)/hpsctl hyperps.ko=$(BUILD)/modules/$(1)/hyperps.ko
+
+$(BUILD)/initrd-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko
+	host/mkinitrd --output $@ $(call initrd_files,$*)
+
+include test/modules/modules.mk test/guestfs/guestfs.mk

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT
+/* hpsctl: shows what the HyperPS monitor says about itself. Exit status: enum exit_status. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "hpsctl_format.h"
+#include "hyperps_ioctl.h"
+#include "monitor_device.h"
+
+#ifndef HPSCTL_VERSION
+#define HPSCTL_VERSION "unknown"
+#endif
+
+/* Far above any real ring: guards the allocation against a nonsensical size. */
+#define LOG_BYTES_MAX (64ULL << 20)
+
+enum exit_status { EXIT_OK = 0, EXIT_NOT_RUNNING = 1, EXIT_USAGE = 2 };
+
+struct options {
+	bool json;
+	bool one_cpu;
+	uint32_t cpu;
+};
+
+struct command {
+	const char *name;
+	const char *summary;
+	const char *help;
+	const char *short_options;
+	int (*run)(int device, const struct options *options);
+};
+
+static int report_read_error(const char *what)
+{
+	switch (errno) {
+	case ENODEV:
+		fprintf(stderr, "hpsctl: HyperPS is not running below this kernel: the monitor does not answer\n");
+		break;
+	case EPROTO:
+		fprintf(stderr,
+			"hpsctl: the monitor is of another version than hpsctl: install those of one release\n");
+		break;
+	default:
+		fprintf(stderr, "hpsctl: cannot read the %s from the monitor: %s\n", what, strerror(errno));
+	}
+	return EXIT_NOT_RUNNING;
+}
+
+static int run_status(int device, const struct options *options)
+{
+	struct hyperps_status status;
+
+	if (monitor_read_status(device, &status))
+		return report_read_error("status");
+	if (options->json)
+		format_status_json(stdout, &status);
+	else
+		format_status_text(stdout, &status);
+	return EXIT_OK;
+}
+
+static int run_log(int device, const struct options *options)
+{
+	struct hyperps_log log;
+	char *ring;
+	int status = EXIT_OK;
+
+	(void)options;
+	if (monitor_read(device, HYPERPS_OBJECT_LOG, 0, 0, &log, sizeof(log)))
+		return report_read_error("log");
+	if (!log.size || log.size > LOG_BYTES_MAX) {
+		errno = EPROTO;
+		return report_read_error("log");
+	}
+	ring = malloc(log.size);
+	if (!ring || monitor_read(device, HYPERPS_OBJECT_LOG, 0, sizeof(log), ring, log.size))
+		status = report_read_error("log");
+	else
+		format_log(stdout, &log, ring);
+	free(ring);
+	return status;
+}
+
+static int run_exits(int device, const struct options *options)
+{
+	struct hyperps_status status;
+	struct hyperps_exits *cpus;
+	size_t first = options->one_cpu ? options->cpu : 0, count;
+	int result = EXIT_OK;
+
+	if (monitor_read_status(device, &status))
+		return report_read_error("status");
+	if (options->one_cpu && options->cpu >= status.cpus_taken) {
+		fprintf(stderr, "hpsctl: no CPU %u: the monitor has CPUs 0 to %llu\n", options->cpu,
+			(unsigned long long)status.cpus_taken - 1);
+		return EXIT_USAGE;
+	}
+	count = options->one_cpu ? 1 : status.cpus_taken;
+	cpus = calloc(count, sizeof(*cpus));
+	if (!cpus)
+		return report_read_error("exit counters");
+	for (size_t i = 0; i < count && result == EXIT_OK; i++)
+		if (monitor_read_exits(device, first + i, &cpus[i]))
+			result = report_read_error("exit counters");
+	if (result == EXIT_OK && options->json)
+		format_exits_json(stdout, cpus, count, first);
+	else if (result == EXIT_OK)
+		format_exits_text(stdout, cpus, count, first);
+	free(cpus);
+	return result;
+}
+
+static const struct command commands[] = {
+	{ "status", "the monitor's state and what it protects",
+	  "usage: hpsctl status [--json]\n"
+	  "\n"
+	  "Shows version, CPUs, memory, features, refused accesses, and what is protected and what is not.\n"
+	  "\n"
+	  "  -j, --json   one JSON object, a key a line; sizes and addresses are numbers in bytes\n"
+	  "  -h, --help   this text\n",
+	  "jh", run_status },
+	{ "log", "the monitor's log",
+	  "usage: hpsctl log\n"
+	  "\n"
+	  "Prints what the monitor's log ring holds, oldest line first.\n"
+	  "\n"
+	  "  -h, --help   this text\n",
+	  "h", run_log },
+	{ "exits", "VM exits by reason and CPU",
+	  "usage: hpsctl exits [--json] [--cpu N]\n"
+	  "\n"
+	  "Counts the VM exits since the monitor's start, by CPU and basic exit reason. CPUs are numbered in the "
+	  "order\n"
+	  "in which the monitor took them; the APIC ID tells which one it is.\n"
+	  "\n"
+	  "  -j, --json   one JSON object; reasons that never occurred are left out\n"
+	  "  -c, --cpu N  this CPU only\n"
+	  "  -h, --help   this text\n",
+	  "jc:h", run_exits },
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void print_usage(FILE *out)
+{
+	fprintf(out, "usage: hpsctl COMMAND [OPTION]...\n"
+		     "\n"
+		     "Shows the state of the HyperPS monitor below this kernel. Needs root and the module hyperps.ko.\n"
+		     "\n"
+		     "Commands (hpsctl COMMAND --help says more):\n");
+	for (size_t i = 0; i < COMMANDS; i++)
+		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+	fprintf(out, "\n"
+		     "  --help     this text\n"
+		     "  --version  the version of hpsctl\n"
+		     "\n"
+		     "Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage.\n");
+}
+
+static int open_device(void)
+{
+	int device = monitor_open();
+
+	if (device >= 0)
+		return device;
+	if (errno == EACCES || errno == EPERM)
+		fprintf(stderr, "hpsctl: %s: permission denied: run hpsctl as root\n", HYPERPS_DEVICE);
+	else if (errno == ENOENT || errno == ENXIO || errno == ENODEV)
+		fprintf(stderr, "hpsctl: no %s: load hyperps.ko (insmod hyperps.ko); if it refuses, dmesg says why\n",
+			HYPERPS_DEVICE);
+	else
+		fprintf(stderr, "hpsctl: cannot open %s: %s\n", HYPERPS_DEVICE, strerror(errno));
+	return -1;
+}
+
+/* Parse a decimal number that fits 32 bits. */
+static bool parse_number(const char *text, uint32_t *value)
+{
+	char *end;
+	unsigned long number;
+
+	errno = 0;
+	number = strtoul(text, &end, 10);
+	if (errno || end == text || *end || text[0] == '-' || number > UINT32_MAX)
+		return false;
+	*value = number;
+	return true;
+}
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+	static const struct option long_options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "cpu", required_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct options options = { 0 };
+	int option, device, status;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, command->short_options, long_options, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(command->help, stdout);
+			return EXIT_OK;
+		}
+		/* The long options are those of all commands. */
+		if (option == '?' || !strchr(command->short_options, option)) {
+			fprintf(stderr, "hpsctl %s: bad option %s; see hpsctl %s --help\n", command->name,
+				argv[optind - 1], command->name);
+			return EXIT_USAGE;
+		}
+		if (option == 'j')
+			options.json = true;
+		if (option == 'c') {
+			options.one_cpu = true;
+			if (!parse_number(optarg, &options.cpu)) {
+				fprintf(stderr, "hpsctl %s: --cpu wants a number, not '%s'\n", command->name, optarg);
+				return EXIT_USAGE;
+			}
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "hpsctl %s: unexpected '%s'; see hpsctl %s --help\n", command->name, argv[optind],
+			command->name);
+		return EXIT_USAGE;
+	}
+	device = open_device();
+	if (device < 0)
+		return EXIT_NOT_RUNNING;
+	status = command->run(device, &options);
+	close(device);
+	if (fflush(stdout) || ferror(stdout)) {
+		fprintf(stderr, "hpsctl: cannot write: %s\n", strerror(errno));
+		return EXIT_NOT_RUNNING;
+	}
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		print_usage(stdout);
+		return EXIT_OK;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		puts("hpsctl " HPSCTL_VERSION);
+		return EXIT_OK;
+	}
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return run_command(&commands[i], argc - 1, argv + 1);
+	fprintf(stderr, "hpsctl: no command '%s'; see hpsctl --help\n", argv[1]);
+	return EXIT_USAGE;
+}

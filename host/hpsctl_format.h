@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* How hpsctl shows what it read from the monitor. Pure: no I/O but to the given stream, no global state. */
+#ifndef HPSCTL_FORMAT_H
+#define HPSCTL_FORMAT_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "hyperps/abi.h"
+
+/* The name of a VM exit's basic reason as the SDM has it ("Basic Exit Reasons"), or NULL for a number that has none. */
+const char *exit_reason_name(unsigned int reason);
+
+/* The status for people, or as one JSON object with a key a line. */
+void format_status_text(FILE *out, const struct hyperps_status *status);
+void format_status_json(FILE *out, const struct hyperps_status *status);
+
+/* Exits of count CPUs, of which the first is in CPU slot first_slot: a table, or one JSON object. */
+void format_exits_text(FILE *out, const struct hyperps_exits *cpus, size_t count, size_t first_slot);
+void format_exits_json(FILE *out, const struct hyperps_exits *cpus, size_t count, size_t first_slot);
+
+/*
+ * Print the text in a log ring of log->size bytes, oldest byte first. written may have moved while the ring was read: a partial
+ * first line is left out. Bytes that are neither printable ASCII, newline nor tab are shown as '?'.
+ */
+void format_log(FILE *out, const struct hyperps_log *log, const char *ring);
+
+#endif

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The part of the firmware that the emulator lacks; test equipment, never part of the product.
+ *
+ * OVMF takes its ACPI tables from QEMU, so on Bochs there are none, and Linux would see one CPU and no way to switch the
+ * machine off. This program installs a small set for the i440fx chipset that Bochs emulates, then starts the product from
+ * its own volume. Where there are tables already it only starts the product.
+ *
+ * \EFI\FIRMWARE\next.txt may name something else to start (ASCII):
+ *   line 1: path on this volume
+ *   line 2: its load options
+ *   line 3: `lock-feature-control` to lock IA32_FEATURE_CONTROL with VMX off, as some firmware does
+ */
+#include <efi.h>
+#include <efilib.h>
+
+#define DEFAULT_NEXT L"\\EFI\\HYPERPS\\hyperps.efi"
+#define NEXT_FILE L"\\EFI\\FIRMWARE\\next.txt"
+#define NEXT_SIZE 4096
+#define MAX_CPUS 64
+
+struct processor_information {
+	UINT64 apic_id;
+	UINT32 status; /* bit 1: enabled */
+	UINT32 location[3];
+	UINT32 extended_location[6];
+};
+
+#define PROCESSOR_ENABLED 2
+
+struct mp_services {
+	EFI_STATUS(EFIAPI *get_number_of_processors)(struct mp_services *, UINTN *all, UINTN *enabled);
+	EFI_STATUS(EFIAPI *get_processor_info)(struct mp_services *, UINTN number, struct processor_information *);
+};
+
+struct acpi_header {
+	CHAR8 signature[4];
+	UINT32 length;
+	UINT8 revision;
+	UINT8 checksum;
+	CHAR8 oem_id[6];
+	CHAR8 oem_table_id[8];
+	UINT32 oem_revision;
+	CHAR8 creator_id[4];
+	UINT32 creator_revision;
+} __attribute__((packed));
+
+struct rsdp {
+	CHAR8 signature[8];
+	UINT8 checksum;
+	CHAR8 oem_id[6];
+	UINT8 revision;
+	UINT32 rsdt;
+	UINT32 length;
+	UINT64 xsdt;
+	UINT8 extended_checksum;
+	UINT8 reserved[3];
+} __attribute__((packed));
+
+struct xsdt {
+	struct acpi_header header;
+	UINT64 entry[2];
+} __attribute__((packed));
+
+struct facs {
+	CHAR8 signature[4];
+	UINT32 length;
+	UINT8 unused[24];
+	UINT8 version;
+	UINT8 reserved[31];
+} __attribute__((packed));
+
+struct address {
+	UINT8 space; /* 1: I/O port */
+	UINT8 bits;
+	UINT8 offset;
+	UINT8 access; /* log2 of the bytes, plus one */
+	UINT64 address;
+} __attribute__((packed));
+
+struct fadt {
+	struct acpi_header header;
+	UINT32 facs;
+	UINT32 dsdt;
+	UINT8 reserved0;
+	UINT8 profile;
+	UINT16 sci_interrupt;
+	UINT32 smi_command;
+	UINT8 acpi_enable, acpi_disable, s4bios, pstate;
+	UINT32 pm1a_event, pm1b_event, pm1a_control, pm1b_control, pm2_control, pm_timer, gpe0, gpe1;
+	UINT8 pm1_event_length, pm1_control_length, pm2_control_length, pm_timer_length;
+	UINT8 gpe0_length, gpe1_length, gpe1_base, cst;
+	UINT16 c2_latency, c3_latency, flush_size, flush_stride;
+	UINT8 duty_offset, duty_width, day_alarm, month_alarm, century;
+	UINT16 boot_architecture;
+	UINT8 reserved1;
+	UINT32 flags;
+	struct address reset_register;
+	UINT8 reset_value;
+	UINT8 reserved2[3];
+	UINT64 x_facs, x_dsdt;
+	struct address x_pm1a_event, x_pm1b_event, x_pm1a_control, x_pm1b_control, x_pm2_control, x_pm_timer, x_gpe0,
+		x_gpe1;
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct fadt) == 244, "FADT revision 4");
+
+#define FADT_WBINVD (1 << 0)
+#define FADT_RESET_REGISTER (1 << 10)
+#define BOOT_LEGACY_DEVICES (1 << 0)
+#define BOOT_8042 (1 << 1)
+
+struct madt_local_apic {
+	UINT8 type, length; /* 0, 8 */
+	UINT8 processor, apic_id;
+	UINT32 flags; /* bit 0: enabled */
+} __attribute__((packed));
+
+struct madt_io_apic {
+	UINT8 type, length; /* 1, 12 */
+	UINT8 id, reserved;
+	UINT32 address, first_interrupt;
+} __attribute__((packed));
+
+struct madt_override {
+	UINT8 type, length; /* 2, 10 */
+	UINT8 bus, source;
+	UINT32 interrupt;
+	UINT16 flags;
+} __attribute__((packed));
+
+struct madt_nmi {
+	UINT8 type, length; /* 4, 6 */
+	UINT8 processor; /* 255: all */
+	UINT16 flags;
+	UINT8 lint;
+} __attribute__((packed));
+
+struct madt {
+	struct acpi_header header;
+	UINT32 local_apic;
+	UINT32 flags; /* bit 0: the machine also has two 8259s */
+	struct madt_io_apic io_apic;
+	struct madt_override timer, sci;
+	struct madt_nmi nmi;
+	struct madt_local_apic cpu[MAX_CPUS];
+} __attribute__((packed));
+
+/*
+ * The DSDT's AML: soft-off is sleep type 0, as the PIIX4 wants it, and there is a PCI bus. Without the bus object Linux
+ * would find no PCI device at all.
+ *
+ *   Name (_S5, Package () { 0, 0, 0, 0 })
+ *   Device (\_SB.PCI0) { Name (_HID, EisaId ("PNP0A03")) Name (_CRS, buffer of resource descriptors) }
+ */
+/* clang-format off */
+static const UINT8 aml[] = {
+	0x08, '_', 'S', '5', '_', 0x12, 6, 4, 0, 0, 0, 0,
+	/* Device, length 0x8d in two bytes */
+	0x5b, 0x82, 0x4d, 0x08, 0x2e, '_', 'S', 'B', '_', 'P', 'C', 'I', '0',
+	0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0a, 0x03,
+	/* Buffer, length 0x72 in two bytes, of 0x6e bytes */
+	0x08, '_', 'C', 'R', 'S', 0x11, 0x42, 0x07, 0x0a, 0x6e,
+	/* buses 0 to 0xff */
+	0x88, 0x0d, 0x00, 2, 0x0c, 0, 0, 0, 0, 0, 0xff, 0, 0, 0, 0, 1,
+	/* the configuration ports, 0xcf8 to 0xcff, which the bridge itself takes */
+	0x47, 1, 0xf8, 0x0c, 0xf8, 0x0c, 1, 8,
+	/* the other ports */
+	0x88, 0x0d, 0x00, 1, 0x0c, 3, 0, 0, 0, 0, 0xf7, 0x0c, 0, 0, 0xf8, 0x0c,
+	0x88, 0x0d, 0x00, 1, 0x0c, 3, 0, 0, 0, 0x0d, 0xff, 0xff, 0, 0, 0, 0xf3,
+	/* memory 0xa0000 to 0xbffff, and 0x80000000 to 0xfbffffff */
+	0x87, 0x17, 0x00, 0, 0x0c, 1, 0, 0, 0, 0, 0, 0, 0x0a, 0, 0xff, 0xff, 0x0b, 0, 0, 0, 0, 0, 0, 0, 2, 0,
+	0x87, 0x17, 0x00, 0, 0x0c, 1, 0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0xff, 0xff, 0xfb, 0, 0, 0, 0, 0, 0, 0, 0x7c,
+	/* end, no checksum */
+	0x79, 0,
+};
+/* clang-format on */
+
+/* All tables in one allocation. */
+struct tables {
+	struct facs facs; /* first, for its alignment to 64 bytes */
+	struct rsdp rsdp;
+	struct xsdt xsdt;
+	struct fadt fadt;
+	struct madt madt;
+	struct acpi_header dsdt;
+	UINT8 dsdt_code[sizeof(aml)];
+} __attribute__((packed));
+
+static EFI_SYSTEM_TABLE *system_table;
+static EFI_BOOT_SERVICES *boot;
+
+static void print(const CHAR16 *text)
+{
+	system_table->ConOut->OutputString(system_table->ConOut, (CHAR16 *)text);
+}
+
+static void print_hex(UINT64 value)
+{
+	CHAR16 text[19] = L"0x";
+	UINTN digit;
+
+	for (digit = 0; digit < 16; digit++)
+		text[2 + digit] = L"0123456789abcdef"[(value >> (60 - 4 * digit)) & 15];
+	print(text);
+}
+
+static void copy(void *to, const void *from, UINTN size)
+{
+	boot->CopyMem(to, (void *)from, size);
+}
+
+static BOOLEAN same_guid(const EFI_GUID *a, const EFI_GUID *b)
+{
+	const UINT64 *x = (const UINT64 *)a, *y = (const UINT64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+static BOOLEAN has_acpi_tables(void)
+{
+	EFI_GUID acpi = ACPI_20_TABLE_GUID;
+	UINTN i;
+
+	for (i = 0; i < system_table->NumberOfTableEntries; i++) {
+		if (same_guid(&system_table->ConfigurationTable[i].VendorGuid, &acpi))
+			return TRUE;
+	}
+	return FALSE;
+}
+
+static UINT8 checksum(const void *data, UINTN size)
+{
+	const UINT8 *byte = data;
+	UINT8 sum = 0;
+
+	while (size--)
+		sum += *byte++;
+	return -sum;
+}
+
+static void finish_table(struct acpi_header *header, const char *signature, UINT8 revision, UINTN length)
+{
+	copy(header->signature, signature, 4);
+	header->length = length;
+	header->revision = revision;
+	copy(header->oem_id, "HYPPS ", 6);
+	copy(header->oem_table_id, "HARNESS ", 8);
+	header->oem_revision = 1;
+	copy(header->creator_id, "HYPS", 4);
+	header->creator_revision = 1;
+	header->checksum = 0;
+	header->checksum = checksum(header, length);
+}
+
+static UINT32 read_pci(UINT32 device, UINT32 function, UINT32 offset)
+{
+	UINT32 value;
+
+	__asm__ volatile("outl %0, %w1" ::"a"(0x80000000 | device << 11 | function << 8 | offset), "d"(0xcf8));
+	__asm__ volatile("inl %w1, %0" : "=a"(value) : "d"(0xcfc));
+	return value;
+}
+
+static struct address io_port(UINT32 port, UINT8 bytes)
+{
+	struct address address = { 1, bytes * 8, 0, bytes == 4 ? 3 : bytes, port };
+
+	return address;
+}
+
+static void fill_fadt(struct tables *tables)
+{
+	struct fadt *fadt = &tables->fadt;
+	UINT32 base = read_pci(1, 3, 0x40) & 0xffc0; /* where OVMF put the PIIX4's power management block */
+
+	fadt->facs = (UINTN)&tables->facs;
+	fadt->dsdt = (UINTN)&tables->dsdt;
+	fadt->sci_interrupt = 9;
+	fadt->pm1a_event = base;
+	fadt->pm1a_control = base + 4;
+	fadt->pm_timer = base + 8;
+	fadt->pm1_event_length = 4;
+	fadt->pm1_control_length = 2;
+	fadt->pm_timer_length = 4;
+	fadt->c2_latency = fadt->c3_latency = 0xffff; /* neither state exists */
+	fadt->century = 0x32;
+	fadt->boot_architecture = BOOT_LEGACY_DEVICES | BOOT_8042;
+	fadt->flags = FADT_WBINVD | FADT_RESET_REGISTER;
+	fadt->reset_register = io_port(0xcf9, 1);
+	fadt->reset_value = 6;
+	fadt->x_dsdt = (UINTN)&tables->dsdt;
+	fadt->x_pm1a_event = io_port(base, 4);
+	fadt->x_pm1a_control = io_port(base + 4, 2);
+	fadt->x_pm_timer = io_port(base + 8, 4);
+	finish_table(&fadt->header, "FACP", 4, sizeof(*fadt));
+}
+
+/* The boot CPU's local APIC id, for a firmware that does not tell. */
+static UINT8 own_apic_id(void)
+{
+	UINT32 eax = 1, ebx, ecx = 0, edx;
+
+	__asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	return ebx >> 24;
+}
+
+static void fill_madt(struct tables *tables)
+{
+	EFI_GUID guid = { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } };
+	struct madt *madt = &tables->madt;
+	struct mp_services *mp;
+	UINTN all = 1, enabled, number, count = 0;
+
+	madt->local_apic = 0xfee00000;
+	madt->flags = 1;
+	madt->io_apic = (struct madt_io_apic){ 1, sizeof(madt->io_apic), MAX_CPUS, 0, 0xfec00000, 0 };
+	madt->timer = (struct madt_override){ 2, sizeof(madt->timer), 0, 0, 2, 0 };
+	madt->sci = (struct madt_override){ 2, sizeof(madt->sci), 0, 9, 9, 0xd }; /* level, active high */
+	madt->nmi = (struct madt_nmi){ 4, sizeof(madt->nmi), 255, 0, 1 };
+	if (EFI_ERROR(boot->LocateProtocol(&guid, NULL, (void **)&mp)))
+		mp = NULL;
+	else
+		mp->get_number_of_processors(mp, &all, &enabled);
+	for (number = 0; number < all && count < MAX_CPUS; number++) {
+		struct processor_information info = { .apic_id = own_apic_id(), .status = PROCESSOR_ENABLED };
+
+		if (mp && EFI_ERROR(mp->get_processor_info(mp, number, &info)))
+			continue;
+		if (info.status & PROCESSOR_ENABLED) {
+			madt->cpu[count] = (struct madt_local_apic){ 0, 8, count, info.apic_id, 1 };
+			count++;
+		}
+	}
+	finish_table(&madt->header, "APIC", 3, (UINTN)&madt->cpu[count] - (UINTN)madt);
+}
+
+static EFI_STATUS install_acpi_tables(void)
+{
+	EFI_GUID guid = ACPI_20_TABLE_GUID;
+	EFI_PHYSICAL_ADDRESS where = 0xffffffff; /* some of the pointers have 32 bits */
+	struct tables *tables;
+	struct rsdp *rsdp;
+	EFI_STATUS status;
+
+	status = boot->AllocatePages(AllocateMaxAddress, EfiACPIReclaimMemory, EFI_SIZE_TO_PAGES(sizeof(*tables)),
+				     &where);
+	if (EFI_ERROR(status))
+		return status;
+	tables = (struct tables *)where;
+	boot->SetMem(tables, sizeof(*tables), 0);
+
+	copy(tables->facs.signature, "FACS", 4);
+	tables->facs.length = sizeof(tables->facs);
+	tables->facs.version = 2;
+	copy(tables->dsdt_code, aml, sizeof(aml));
+	finish_table(&tables->dsdt, "DSDT", 2, sizeof(tables->dsdt) + sizeof(aml));
+	fill_fadt(tables);
+	fill_madt(tables);
+	tables->xsdt.entry[0] = (UINTN)&tables->fadt;
+	tables->xsdt.entry[1] = (UINTN)&tables->madt;
+	finish_table(&tables->xsdt.header, "XSDT", 1, sizeof(tables->xsdt));
+
+	rsdp = &tables->rsdp;
+	copy(rsdp->signature, "RSD PTR ", 8);
+	copy(rsdp->oem_id, "HYPPS ", 6);
+	rsdp->revision = 2;
+	rsdp->length = sizeof(*rsdp);
+	rsdp->xsdt = (UINTN)&tables->xsdt;
+	rsdp->checksum = checksum(rsdp, 20);
+	rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
+	return boot->InstallConfigurationTable(&guid, rsdp);
+}
+
+static void lock_feature_control(void)
+{
+	UINT32 eax = 1, ebx, ecx = 0, edx;
+
+	__asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	if (ecx & (1 << 5)) /* VMX: else there is no such register */
+		__asm__ volatile("wrmsr" ::"c"(0x3a), "a"(1), "d"(0));
+}
+
+/* Reads next.txt into text (ASCII, terminated). */
+static EFI_STATUS read_next(EFI_HANDLE volume, CHAR8 *text, UINTN size)
+{
+	EFI_GUID guid = SIMPLE_FILE_SYSTEM_PROTOCOL;
+	EFI_FILE_IO_INTERFACE *filesystem;
+	EFI_FILE_HANDLE root, file;
+	EFI_STATUS status;
+
+	status = boot->HandleProtocol(volume, &guid, (void **)&filesystem);
+	if (!EFI_ERROR(status))
+		status = filesystem->OpenVolume(filesystem, &root);
+	if (!EFI_ERROR(status))
+		status = root->Open(root, &file, NEXT_FILE, EFI_FILE_MODE_READ, 0);
+	if (EFI_ERROR(status))
+		return status;
+	size--;
+	status = file->Read(file, &size, text);
+	text[EFI_ERROR(status) ? 0 : size] = 0;
+	file->Close(file);
+	return status;
+}
+
+/* Widens one line into a terminated string; returns the start of the next line. */
+static const CHAR8 *take_line(const CHAR8 *from, CHAR16 *line)
+{
+	while (*from && *from != '\n') {
+		if (*from != '\r')
+			*line++ = *from;
+		from++;
+	}
+	*line = 0;
+	return *from ? from + 1 : from;
+}
+
+static UINTN size_of(const CHAR16 *text)
+{
+	UINTN length = 0;
+
+	while (text[length])
+		length++;
+	return (length + 1) * sizeof(CHAR16);
+}
+
+/* The device path of a file on a volume: the volume's own, one node for the path, the end node. */
+static EFI_STATUS file_device_path(EFI_HANDLE volume, const CHAR16 *path, EFI_DEVICE_PATH **result)
+{
+	EFI_GUID guid = DEVICE_PATH_PROTOCOL;
+	EFI_DEVICE_PATH *first, *node;
+	UINTN before, path_size = size_of(path);
+	EFI_STATUS status;
+
+	status = boot->HandleProtocol(volume, &guid, (void **)&first);
+	if (EFI_ERROR(status))
+		return status;
+	for (node = first; !IsDevicePathEnd(node); node = NextDevicePathNode(node))
+		;
+	before = (UINTN)node - (UINTN)first;
+	status = boot->AllocatePool(EfiBootServicesData, before + 2 * sizeof(*node) + path_size, (void **)result);
+	if (EFI_ERROR(status))
+		return status;
+	copy(*result, first, before);
+	node = (EFI_DEVICE_PATH *)((UINTN)*result + before);
+	node->Type = MEDIA_DEVICE_PATH;
+	node->SubType = MEDIA_FILEPATH_DP;
+	SetDevicePathNodeLength(node, sizeof(*node) + path_size);
+	copy(node + 1, path, path_size);
+	node = NextDevicePathNode(node);
+	SetDevicePathEndNode(node);
+	return EFI_SUCCESS;
+}
+
+static EFI_STATUS start(EFI_HANDLE self, EFI_HANDLE volume, const CHAR16 *path, CHAR16 *options)
+{
+	EFI_GUID guid = LOADED_IMAGE_PROTOCOL;
+	EFI_DEVICE_PATH *device_path;
+	EFI_LOADED_IMAGE *loaded;
+	EFI_HANDLE image;
+	EFI_STATUS status;
+
+	status = file_device_path(volume, path, &device_path);
+	if (!EFI_ERROR(status))
+		status = boot->LoadImage(FALSE, self, device_path, NULL, 0, &image);
+	if (!EFI_ERROR(status))
+		status = boot->HandleProtocol(image, &guid, (void **)&loaded);
+	if (EFI_ERROR(status)) {
+		print(L"firmware: cannot load ");
+		return status;
+	}
+	if (*options) {
+		loaded->LoadOptions = options;
+		loaded->LoadOptionsSize = size_of(options);
+	}
+	status = boot->StartImage(image, NULL, NULL);
+	print(L"firmware: back from ");
+	return status;
+}
+
+EFI_STATUS efi_main(EFI_HANDLE self, EFI_SYSTEM_TABLE *table)
+{
+	EFI_GUID guid = LOADED_IMAGE_PROTOCOL;
+	EFI_LOADED_IMAGE *loaded;
+	CHAR8 *text;
+	CHAR16 *path, *options, *flag;
+	EFI_STATUS status;
+
+	system_table = table;
+	boot = table->BootServices;
+	if (!has_acpi_tables()) {
+		status = install_acpi_tables();
+		if (EFI_ERROR(status)) {
+			print(L"firmware: cannot install the ACPI tables: ");
+			print_hex(status);
+			print(L"\r\n");
+			return status;
+		}
+	}
+
+	status = boot->HandleProtocol(self, &guid, (void **)&loaded);
+	if (!EFI_ERROR(status))
+		status = boot->AllocatePool(EfiBootServicesData, NEXT_SIZE * (1 + 3 * sizeof(CHAR16)), (void **)&text);
+	if (EFI_ERROR(status))
+		return status;
+	path = (CHAR16 *)(text + NEXT_SIZE);
+	options = path + NEXT_SIZE;
+	flag = options + NEXT_SIZE;
+	if (EFI_ERROR(read_next(loaded->DeviceHandle, text, NEXT_SIZE)))
+		text[0] = 0;
+	take_line(take_line(take_line(text, path), options), flag);
+	if (!*path)
+		copy(path, DEFAULT_NEXT, sizeof(DEFAULT_NEXT));
+	if (*flag == 'l')
+		lock_feature_control();
+
+	status = start(self, loaded->DeviceHandle, path, options);
+	print(path);
+	print(L": status ");
+	print_hex(status);
+	print(L"\r\n");
+	/* Off, for an emulator that ends instead of waiting in the firmware's shell for a human. */
+	table->RuntimeServices->ResetSystem(EfiResetShutdown, status, 0, NULL);
+	return status;
+}

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+# The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
+TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json kernel_log reboot
+TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload
+TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
+TEST_CLIENT := host/monitor_device.c host/hpsctl_format.c
+
+$(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
+
+# What the kernel started by kexec_same runs.
+$(BUILD)/initrd-kexec-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
+		test/guestfs/after_kexec test/guestfs/lib.sh
+	host/mkinitrd --output $@ $(call initrd_files,$*) test/after_kexec=test/guestfs/after_kexec \
+		test/lib.sh=test/guestfs/lib.sh
+
+# $(1) is the flavour.
+test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
+	$(foreach s,$(TEST_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
+	$(foreach p,$(TEST_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p)) \
+	$(foreach m,$(TEST_MODULES),test/modules/$(m).ko=$(BUILD)/test-modules/$(1)/$(m).ko) \
+	test/vmlinuz=$(CACHE)/kernels/$(1)/vmlinuz test/kexec-initrd.img=$(BUILD)/initrd-kexec-$(1).img
+
+$(BUILD)/initrd-test-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) \
+		$(TEST_SCRIPTS:%=test/guestfs/%) test/guestfs/lib.sh $(BUILD)/test-modules/%/modules.order \
+		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
+	host/mkinitrd --output $@ $(call test_initrd_files,$*) test/modules/efivarfs.ko=$$(find \
+		$(CACHE)/kernels/$*/lib/modules -name efivarfs.ko)
+
+.SECONDARY: $(TEST_BINARIES) $(foreach f,$(FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+# For the test scripts: TAP lines without a plan. A script ends with summary.
+# shellcheck shell=dash
+checks=0
+failed=0
+output=/tmp/output.$$
+
+# result STATUS DESCRIPTION: print one check; STATUS 0 means passed
+result() {
+	checks=$((checks + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok - $2"
+	else
+		failed=$((failed + 1))
+		echo "not ok - $2"
+	fi
+}
+
+# check DESCRIPTION COMMAND...: passes if the command succeeds
+check() {
+	description=$1
+	shift
+	"$@" >/dev/null 2>&1
+	result $? "$description"
+}
+
+# absorb COMMAND...: run a command that prints checks itself, and count them. Its output stays in $output.
+absorb() {
+	before_absorb=$checks
+	"$@" >$output 2>&1
+	code=$?
+	while IFS= read -r line; do
+		case $line in
+		"ok - "*) result 0 "${line#ok - }" ;;
+		"not ok - "*) result 1 "${line#not ok - }" ;;
+		*) echo "# ${line#\# }" ;;
+		esac
+	done <$output
+	[ "$checks" -ne "$before_absorb" ] || result 1 "'$*' gave no check (exit code $code)"
+}
+
+# load MODULE [PARAMETER=VALUE]...: load a test module
+load() {
+	module=$1
+	shift
+	check "loading $module.ko" insmod "/test/modules/$module.ko" "$@"
+}
+
+# on_each_cpu COMMAND...: absorb the command on each CPU that is online
+on_each_cpu() {
+	for cpu in $(online_cpus); do
+		echo "# on CPU $cpu"
+		absorb taskset -c "$cpu" "$@"
+	done
+}
+
+online_cpus() {
+	sed -n 's/^processor[[:space:]]*: //p' /proc/cpuinfo
+}
+
+# status_value KEY: a number or truth value of hpsctl status --json; nothing if HyperPS is not running
+status_value() {
+	hpsctl status --json 2>/dev/null | sed -n "s/^ *\"$1\": \([^,]*\),*\$/\1/p"
+}
+
+# grew KEY BEFORE N: is the counter KEY of the status at least BEFORE + N?
+grew() {
+	now=$(status_value "$1")
+	[ -n "$now" ] && [ -n "$2" ] && [ "$now" -ge $(($2 + $3)) ]
+}
+
+# command_line_value WORD: the value of WORD=value on the kernel's command line
+command_line_value() {
+	tr ' ' '\n' </proc/cmdline | sed -n "s/^$1=//p"
+}
+
+summary() {
+	rm -f $output
+	echo "# failed $failed of $checks"
+	[ $failed -eq 0 ] && [ $checks -ne 0 ]
+	exit
+}

@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""host.py FLAVOUR CPUS TEST[,TEST]...: a stock kernel boots to user space under the monitor; the machine's state is as claimed.
+
+The monitor's page tables and the host view are walked from outside; then the given programs of test/guestfs run."""
+
+import json
+import re
+import sys
+
+from live import BOOT_TIMEOUT, main, monitor_lines, note, ok, relay, test_machine
+from walk import check_host_view, check_monitor_tables
+
+FLAVOUR, CPUS, TESTS = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",")
+LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
+LOW_PAGES = re.compile(r"low pages at ([0-9a-f]+), (\d+) KiB")
+
+
+def check_tables(machine, status):
+    """Walks both hierarchies in the machine's memory while it stands still."""
+    machine.pause()
+    try:
+        read = machine.read_physical
+        faults, count, spans = check_monitor_tables(read, status["monitor_cr3"])
+        ok(not faults, f"{LABEL} the monitor's {count} mappings: none writable and executable, none outside its slot")
+        note("\n".join(faults[:10]) or "no faults")
+        region = (status["memory_base"], status["memory_size"])
+        low = LOW_PAGES.search("\n".join(monitor_lines(machine.output)))
+        hidden = [region, (int(low.group(1), 16), int(low.group(2)) << 10)]
+        faults = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], hidden)
+        ok(not faults, f"{LABEL} the host view is identity without the monitor's memory")
+        note("\n".join(faults[:10]) or "no faults")
+        # The other way round: whatever the monitor maps but the APIC is its own, and so hidden from the host.
+        outside = [f"{base:#x}" for base, size in spans
+                   if base != 0xFEE00000 and not any(b <= base and base + size <= b + s for b, s in hidden)]
+        ok(not outside, f"{LABEL} every frame that the monitor maps is hidden from the host")
+        note(" ".join(outside) or "none outside")
+        # Positive control: with one frame of the host's in the list of hidden ones, the same check must complain.
+        wrong = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], hidden + [(1 << 20, 4096)])
+        ok(wrong, f"{LABEL} the check finds a frame that is not hidden")
+    finally:
+        machine.resume()
+
+
+def test():
+    """See the module's text."""
+    with test_machine(FLAVOUR, ",".join(["status_json", *TESTS]), cpus=CPUS) as machine:
+        machine.expect(r"HyperPS host: Linux", BOOT_TIMEOUT)
+        lines = monitor_lines(machine.output)
+        ok(any(re.search(rf"\b{CPUS} CPUs de-privileged", line) for line in lines), f"{LABEL} all CPUs are in VMX before Linux")
+        machine.expect("HYPERPS-TEST-BEGIN status_json", BOOT_TIMEOUT)
+        status = json.loads(machine.expect(r"(?s)\{.*?\n\}", BOOT_TIMEOUT).group(0))
+        ok(status["cpus_taken"] == status["cpus_listed"] == CPUS, f"{LABEL} status counts {CPUS} CPUs, all taken")
+        check_tables(machine, status)
+        for name in TESTS:
+            # The kernel that kexec_same starts reports in its place.
+            relay(machine, "after_kexec" if name == "kexec_same" else name, LABEL)
+        if "kexec_same" not in TESTS:
+            ok(machine.expect(r"HYPERPS-TEST-DONE (\d+)").group(1) == "0", f"{LABEL} all test programs passed")
+            ok(machine.wait(120) and machine.powered_off(), f"{LABEL} poweroff switches the machine off")
+        ok("panic" not in "\n".join(monitor_lines(machine.output)), f"{LABEL} the monitor did not panic")
+
+
+main(test)

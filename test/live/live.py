@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""For the live tests: TAP output, the machine's own test programs, and hpsctl's JSON."""
+
+import os
+import re
+import sys
+import traceback
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "tools"))
+from machine import BUILD, CACHE, Machine, MachineError  # noqa: E402  pylint: disable=wrong-import-position
+
+BOOT_TIMEOUT = 400  # seconds for a boot; a machine that shares its cores with another test takes some 60
+TEST_TIMEOUT = 900
+
+_checks = [0, 0]
+
+
+def ok(passed, text):
+    """One TAP line."""
+    _checks[0] += 1
+    _checks[1] += not passed
+    print(f"{'ok' if passed else 'not ok'} {_checks[0]} - {text}", flush=True)
+    return passed
+
+
+def note(text):
+    """A TAP diagnostic."""
+    for line in str(text).split("\n"):
+        print(f"# {line}", flush=True)
+
+
+def kernel(flavour):
+    """Path of a stock kernel."""
+    return os.path.join(CACHE, "kernels", flavour, "vmlinuz")
+
+
+def test_machine(flavour="cloud", tests="", words="", **options):
+    """A machine that boots a stock kernel with the test initrd and runs these programs of test/guestfs."""
+    append = f"quiet {words}" + (f" hyperps.run={tests}" if tests else "")
+    return Machine(kernel=kernel(flavour), initrd=os.path.join(BUILD, f"initrd-test-{flavour}.img"), append=append,
+                   **options)
+
+
+def relay(machine, name, label, timeout=TEST_TIMEOUT):
+    """Waits for one of the test programs to end, and passes on its checks."""
+    machine.expect(rf"HYPERPS-TEST-BEGIN {name}\n", BOOT_TIMEOUT)
+    start = machine.taken
+    code = machine.expect(rf"HYPERPS-TEST-END {name} (\d+)", timeout).group(1)
+    text = machine.output[start:machine.taken]
+    lines = re.findall(r"^(ok|not ok) - (.*)$", text, re.M)
+    for result, what in lines:
+        ok(result == "ok", f"{label} {name}: {what}")
+    ok(lines and code == "0", f"{label} {name}: {len(lines)} checks, exit status {code}")
+    if code != "0":
+        note(text)
+
+
+def monitor_lines(text):
+    """What the monitor printed on the serial port."""
+    return re.findall(r"hyperps: cpu\d+: (.*)", text)
+
+
+def main(test):
+    """Runs a test and ends with the TAP plan; an exception is a failed check."""
+    try:
+        test()
+    except MachineError as error:
+        ok(False, str(error).split("\n", maxsplit=1)[0])
+        note(error)
+    except Exception:  # pylint: disable=broad-exception-caught
+        ok(False, "the test itself failed")
+        note(traceback.format_exc())
+    print(f"1..{_checks[0]}")
+    sys.exit(bool(_checks[1]))

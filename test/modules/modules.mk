@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: MIT
+# The test modules, built for each flavour into $(BUILD)/test-modules/<flavour>/. kbuild is defined in host/host.mk.
+TEST_MODULES := vmx_probe hostile nmi_probe efi_time
+TEST_MODULE_SOURCES := $(TEST_MODULES:%=test/modules/%.c) test/modules/tap.h test/modules/Kbuild
+
+$(BUILD)/test-modules/%/modules.order: $(TEST_MODULE_SOURCES) include/hyperps/abi.h $(CACHE)/kernels/%/release
+	@echo 'building $(@D)'
+	+@$(call kbuild,$*,$(@D),$(TEST_MODULE_SOURCES)) >$(@D).log 2>&1 || { cat $(@D).log; false; }
+	@touch $@

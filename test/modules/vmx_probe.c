@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: GPL-2.0
+/* VMX must look absent to the host's ring 0, and no value that the host writes may reach hardware unchecked. */
+#include <linux/irqflags.h>
+#include <linux/slab.h>
+#include <asm/cpufeature.h>
+#include <asm/msr-index.h>
+#include <asm/processor-flags.h>
+#include <asm/processor.h>
+#include <asm/trapnr.h>
+
+#include "hyperps/abi.h"
+#include "tap.h"
+
+#define CPUID_1_ECX_VMX BIT(5)
+#define MSR_FEATURE_CONTROL 0x3a
+#define FEATURE_CONTROL_LOCKED BIT(0)
+#define FEATURE_CONTROL_VMX (BIT(1) | BIT(2)) /* inside and outside SMX */
+#define MSR_VMX_FIRST 0x480
+#define MSR_VMX_LAST 0x491
+#define MSR_MICROCODE_UPDATE 0x79
+#define MEMORY_TYPE_RESERVED 2
+#define MEMORY_TYPE_WRITE_THROUGH 4
+#define MSR_MTRR_BASE(n) (0x200 + 2 * (u32)(n)) /* its mask is in the next MSR */
+#define MTRR_MASK_VALID BIT(11)
+#define NON_CANONICAL 0x8000000000000000ULL
+
+static int read_msr(u32 msr, u64 *value)
+{
+	u32 low = 0, high = 0;
+	int vector = 0;
+
+	asm volatile("1: rdmsr\n"
+		     "movl %%eax, %0\n"
+		     "movl $-1, %%eax\n"
+		     "2:\n" _ASM_EXTABLE_FAULT(1b, 2b)
+		     : "=&r"(low), "=&d"(high), "+a"(vector)
+		     : "c"(msr));
+	if (value)
+		*value = low | (u64)high << 32;
+	return vector;
+}
+
+static int write_msr(u32 msr, u64 value)
+{
+	return fault_of("wrmsr", value, "c"(msr), "d"((u32)(value >> 32)));
+}
+
+static int write_xcr(u32 index, u64 value)
+{
+	return fault_of("xsetbv", value, "c"(index), "d"((u32)(value >> 32)));
+}
+
+static u64 read_xcr0(void)
+{
+	u32 low, high;
+
+	asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	return low | (u64)high << 32;
+}
+
+static unsigned long get_cr4(void)
+{
+	unsigned long value;
+
+	asm volatile("mov %%cr4, %0" : "=r"(value)::"memory");
+	return value;
+}
+
+static unsigned long get_cr0(void)
+{
+	unsigned long value;
+
+	asm volatile("mov %%cr0, %0" : "=r"(value)::"memory");
+	return value;
+}
+
+static int try_set_cr0(unsigned long value)
+{
+	return fault_of("mov %1, %%cr0", 0, "r"(value));
+}
+
+static int try_set_cr4(unsigned long value)
+{
+	return fault_of("mov %1, %%cr4", 0, "r"(value));
+}
+
+static long call_monitor(u64 number)
+{
+	long rax = number;
+	u64 rdi = 0, rsi = 0;
+
+	asm volatile("1: vmcall\n"
+		     "2:\n" _ASM_EXTABLE_FAULT(1b, 2b)
+		     : "+a"(rax), "+D"(rdi), "+S"(rsi)
+		     :
+		     : "memory", "cc", "rbx", "rdx", "r8", "r9", "r10", "r11");
+	return rax;
+}
+
+static bool monitor_runs(void)
+{
+	u64 rax = HYPERPS_CALL_IDENTIFY, signature = 0, rdi = 0, rsi = 0;
+
+	asm volatile("1: vmcall\n"
+		     "2:\n" _ASM_EXTABLE_FAULT(1b, 2b)
+		     : "+a"(rax), "+b"(signature), "+D"(rdi), "+S"(rsi)
+		     :
+		     : "memory", "cc", "rdx", "r8", "r9", "r10", "r11");
+	return !rax && signature == HYPERPS_SIGNATURE;
+}
+
+static void check_vector(struct seq_file *out, int vector, int expected, const char *what)
+{
+	if (vector == expected)
+		tap_check(out, true, "%s raises exception %d", what, expected);
+	else if (vector == VECTOR_NONE)
+		tap_check(out, false, "%s raises exception %d: it raised none", what, expected);
+	else
+		tap_check(out, false, "%s raises exception %d: it raised %d", what, expected, vector);
+}
+
+static void check_vmx_state(struct seq_file *out)
+{
+	unsigned long flags, cr4;
+	u64 value = 0;
+	int vector, missed = 0;
+	u32 msr;
+
+	tap_check(out, !(cpuid_ecx(1) & CPUID_1_ECX_VMX), "CPUID reports no VMX");
+
+	local_irq_save(flags);
+	cr4 = get_cr4();
+	vector = try_set_cr4(cr4 | X86_CR4_VMXE);
+	if (vector == VECTOR_NONE)
+		try_set_cr4(cr4);
+	local_irq_restore(flags);
+	tap_check(out, !(cr4 & X86_CR4_VMXE), "CR4.VMXE reads as 0");
+	check_vector(out, vector, X86_TRAP_GP, "setting CR4.VMXE");
+
+	vector = read_msr(MSR_FEATURE_CONTROL, &value);
+	tap_check(out, vector == VECTOR_NONE && (value & FEATURE_CONTROL_LOCKED) && !(value & FEATURE_CONTROL_VMX),
+		  "IA32_FEATURE_CONTROL is locked without VMX (exception %d, value %#llx)", vector, value);
+	check_vector(out, write_msr(MSR_FEATURE_CONTROL, value), X86_TRAP_GP, "writing IA32_FEATURE_CONTROL");
+
+	for (msr = MSR_VMX_FIRST; msr <= MSR_VMX_LAST; msr++) {
+		if (read_msr(msr, NULL) != X86_TRAP_GP) {
+			seq_printf(out, "# MSR %#x can be read\n", msr);
+			missed++;
+		}
+	}
+	tap_check(out, !missed, "reading each VMX capability MSR raises exception 13 (%d did not)", missed);
+	check_vector(out, write_msr(MSR_VMX_FIRST, 0), X86_TRAP_GP, "writing a VMX capability MSR");
+}
+
+static void check_vmx_instructions(struct seq_file *out)
+{
+	static u64 region, descriptor[2];
+	int vector;
+
+#define CHECK_UNDEFINED(name, ...)                                                                                     \
+	do {                                                                                                           \
+		vector = fault_of(__VA_ARGS__);                                                                        \
+		check_vector(out, vector, X86_TRAP_UD, name);                                                          \
+	} while (0)
+
+	CHECK_UNDEFINED("VMXON", "vmxon %1", 0, "m"(region));
+	CHECK_UNDEFINED("VMCLEAR", "vmclear %1", 0, "m"(region));
+	CHECK_UNDEFINED("VMPTRLD", "vmptrld %1", 0, "m"(region));
+	CHECK_UNDEFINED("VMPTRST", "vmptrst %1", 0, "m"(region));
+	CHECK_UNDEFINED("VMREAD", "vmread %1, %%rax", 0, "d"(0UL));
+	CHECK_UNDEFINED("VMWRITE", "vmwrite %%rax, %1", 0, "d"(0UL));
+	CHECK_UNDEFINED("VMLAUNCH", "vmlaunch", 0, "d"(0));
+	CHECK_UNDEFINED("VMRESUME", "vmresume", 0, "d"(0));
+	CHECK_UNDEFINED("VMXOFF", "vmxoff", 0, "d"(0));
+	CHECK_UNDEFINED("INVEPT", "invept %1, %2", 0, "m"(descriptor), "d"(2UL));
+	CHECK_UNDEFINED("INVVPID", "invvpid %1, %2", 0, "m"(descriptor), "d"(2UL));
+	CHECK_UNDEFINED("VMFUNC leaf 0", "vmfunc", 0, "c"(0));
+	CHECK_UNDEFINED("VMFUNC leaf 1", "vmfunc", 1, "c"(1));
+	CHECK_UNDEFINED("GETSEC", "getsec", 0, "b"(0));
+#undef CHECK_UNDEFINED
+}
+
+static void check_calls(struct seq_file *out)
+{
+	static const u64 numbers[] = {
+		0, 1, 0x485052ff, 0x485053ff, 0xffffffff, 0x100000000ULL | HYPERPS_CALL_IDENTIFY
+	};
+	size_t i;
+	long rax;
+
+	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
+		rax = call_monitor(numbers[i]);
+		tap_check(out, rax == HYPERPS_ERROR_NO_CALL, "call %#llx does not exist (RAX %ld)", numbers[i], rax);
+	}
+	rax = call_monitor(HYPERPS_CALL_TAKE_CPUS);
+	tap_check(out, rax == HYPERPS_ERROR_PERMISSION, "the loader's call is refused (RAX %ld)", rax);
+	/* Object 0, offset 0: call_monitor() passes zeros. */
+	rax = call_monitor(HYPERPS_CALL_READ);
+	tap_check(out, rax == HYPERPS_ERROR_INVALID, "reading object 0 is refused (RAX %ld)", rax);
+}
+
+static void check_xcr0(struct seq_file *out)
+{
+	u64 xcr0, again;
+
+	if (!boot_cpu_has(X86_FEATURE_OSXSAVE)) {
+		tap_check(out, true, "XSETBV # SKIP the CPU has no XSAVE");
+		return;
+	}
+	xcr0 = read_xcr0();
+	check_vector(out, write_xcr(0, 0), X86_TRAP_GP, "XSETBV of 0");
+	check_vector(out, write_xcr(0, xcr0 & ~1ULL), X86_TRAP_GP, "XSETBV without x87");
+	check_vector(out, write_xcr(0, (xcr0 & ~2ULL) | 4), X86_TRAP_GP, "XSETBV of AVX without SSE");
+	check_vector(out, write_xcr(0, (xcr0 & ~0xc0ULL) | 0x20), X86_TRAP_GP, "XSETBV of a part of AVX-512");
+	check_vector(out, write_xcr(0, xcr0 | BIT_ULL(63)), X86_TRAP_GP, "XSETBV of reserved bit 63");
+	check_vector(out, write_xcr(1, xcr0), X86_TRAP_GP, "XSETBV of XCR1");
+	check_vector(out, write_xcr(0xffffffff, xcr0), X86_TRAP_GP, "XSETBV of XCR 0xffffffff");
+	tap_check(out, write_xcr(0, xcr0) == VECTOR_NONE, "XSETBV of the valid value %#llx works", xcr0);
+	again = read_xcr0();
+	tap_check(out, again == xcr0, "XCR0 is unchanged afterwards (%#llx)", again);
+}
+
+static void check_control_registers(struct seq_file *out)
+{
+	unsigned long flags, cr0, cr4;
+	int cr0_nw, cr0_pe, cr4_reserved, cr4_pae, cr0_same, cr4_same;
+
+	local_irq_save(flags);
+	cr0 = get_cr0();
+	cr4 = get_cr4();
+	cr0_nw = try_set_cr0((cr0 & ~X86_CR0_CD) | X86_CR0_NW);
+	cr0_pe = try_set_cr0(cr0 & ~X86_CR0_PE);
+	cr4_reserved = try_set_cr4(cr4 | BIT(31));
+	cr4_pae = try_set_cr4(cr4 & ~X86_CR4_PAE);
+	cr0_same = try_set_cr0(cr0);
+	cr4_same = try_set_cr4(cr4);
+	local_irq_restore(flags);
+	check_vector(out, cr0_nw, X86_TRAP_GP, "setting CR0.NW without CD");
+	check_vector(out, cr0_pe, X86_TRAP_GP, "clearing CR0.PE with paging on");
+	check_vector(out, cr4_reserved, X86_TRAP_GP, "setting reserved bit 31 of CR4");
+	check_vector(out, cr4_pae, X86_TRAP_GP, "clearing CR4.PAE in 64-bit mode");
+	tap_check(out, cr0_same == VECTOR_NONE && cr4_same == VECTOR_NONE,
+		  "CR0 and CR4 can be written with their values");
+}
+
+static void check_efer(struct seq_file *out)
+{
+	u64 efer = 0, again = 0;
+
+	read_msr(MSR_EFER, &efer);
+	check_vector(out, write_msr(MSR_EFER, efer | BIT(1)), X86_TRAP_GP, "setting reserved bit 1 of EFER");
+	check_vector(out, write_msr(MSR_EFER, efer | BIT_ULL(63)), X86_TRAP_GP, "setting reserved bit 63 of EFER");
+	check_vector(out, write_msr(MSR_EFER, efer & ~(u64)EFER_LME), X86_TRAP_GP, "clearing EFER.LME with paging on");
+	tap_check(out, write_msr(MSR_EFER, efer) == VECTOR_NONE, "EFER can be written with its value");
+	read_msr(MSR_EFER, &again);
+	tap_check(out, again == efer, "EFER is unchanged afterwards (%#llx)", again);
+}
+
+static void check_apic_base(struct seq_file *out)
+{
+	unsigned long flags;
+	u64 base = 0, moved = 0;
+	int vector;
+
+	local_irq_save(flags);
+	read_msr(MSR_IA32_APICBASE, &base);
+	vector = write_msr(MSR_IA32_APICBASE, base + PAGE_SIZE);
+	read_msr(MSR_IA32_APICBASE, &moved);
+	if (moved != base)
+		write_msr(MSR_IA32_APICBASE, base);
+	local_irq_restore(flags);
+	tap_check(out, (vector == X86_TRAP_GP || vector == VECTOR_NONE) && moved == base,
+		  "the local APIC cannot be moved (exception %d, IA32_APIC_BASE %#llx)", vector, moved);
+	tap_check(out, write_msr(MSR_IA32_APICBASE, base) == VECTOR_NONE,
+		  "IA32_APIC_BASE can be written with its value");
+}
+
+static void check_microcode(struct seq_file *out)
+{
+	void *update = kzalloc(PAGE_SIZE, GFP_KERNEL);
+	int vector;
+
+	if (!update)
+		return;
+	vector = write_msr(MSR_MICROCODE_UPDATE, (unsigned long)update + 48);
+	tap_check(out, vector == VECTOR_NONE || vector == X86_TRAP_GP,
+		  "a microcode update is ignored or refused (exception %d)", vector);
+	vector = write_msr(MSR_MICROCODE_UPDATE, NON_CANONICAL);
+	tap_check(out, vector == VECTOR_NONE || vector == X86_TRAP_GP,
+		  "a microcode update at a non-canonical address is ignored or refused (exception %d)", vector);
+	kfree(update);
+}
+
+/* The last variable MTRR, if it is not in use: any value can stand there, as it has no effect. */
+static void check_mtrr(struct seq_file *out)
+{
+	u64 capability = 0, base = 0, mask = 0, wanted, again = 0;
+	u32 msr;
+	int vector;
+
+	if (read_msr(MSR_MTRRcap, &capability) != VECTOR_NONE || !(capability & 0xff)) {
+		tap_check(out, true, "MTRRs # SKIP the CPU has none");
+		return;
+	}
+	msr = MSR_MTRR_BASE((capability & 0xff) - 1);
+	read_msr(msr, &base);
+	read_msr(msr + 1, &mask);
+	check_vector(out, write_msr(msr, MEMORY_TYPE_RESERVED), X86_TRAP_GP, "an MTRR of a reserved memory type");
+	if (mask & MTRR_MASK_VALID) {
+		tap_check(out, true, "an MTRR reads back as written # SKIP all are in use");
+		return;
+	}
+	wanted = 0x80000000ULL | MEMORY_TYPE_WRITE_THROUGH;
+	vector = write_msr(msr, wanted);
+	read_msr(msr, &again);
+	write_msr(msr, base);
+	tap_check(out, vector == VECTOR_NONE && again == wanted, "an MTRR reads back as written (exception %d, %#llx)",
+		  vector, again);
+}
+
+static void check_msr_values(struct seq_file *out)
+{
+	static const struct {
+		u32 msr;
+		const char *name;
+	} addresses[] = {
+		{ MSR_LSTAR, "LSTAR" },
+		{ MSR_KERNEL_GS_BASE, "KERNEL_GS_BASE" },
+		{ MSR_IA32_SYSENTER_EIP, "SYSENTER_EIP" },
+		{ MSR_IA32_SYSENTER_ESP, "SYSENTER_ESP" },
+	};
+	/* Outside of the ranges that the MSR bitmaps cover: these always exit. */
+	static const u32 unlisted[] = { 0x2000, 0x40000000, 0xbfffffff, 0xc0002000, 0xffffffff };
+	u64 pat = 0, value;
+	char what[64];
+	size_t i;
+	int vector;
+
+	for (i = 0; i < ARRAY_SIZE(addresses); i++) {
+		snprintf(what, sizeof(what), "a non-canonical address in %s", addresses[i].name);
+		check_vector(out, write_msr(addresses[i].msr, NON_CANONICAL), X86_TRAP_GP, what);
+	}
+	read_msr(MSR_IA32_CR_PAT, &pat);
+	check_vector(out, write_msr(MSR_IA32_CR_PAT, (pat & ~0xffULL) | MEMORY_TYPE_RESERVED), X86_TRAP_GP,
+		     "a reserved memory type in the PAT");
+	tap_check(out, write_msr(MSR_IA32_CR_PAT, pat) == VECTOR_NONE, "the PAT can be written with its value");
+
+	for (i = 0; i < ARRAY_SIZE(unlisted); i++) {
+		vector = read_msr(unlisted[i], &value);
+		tap_check(out, vector == X86_TRAP_GP || vector == VECTOR_NONE,
+			  "reading MSR %#x is survived (exception %d)", unlisted[i], vector);
+		vector = write_msr(unlisted[i], 0);
+		tap_check(out, vector == X86_TRAP_GP || vector == VECTOR_NONE,
+			  "writing MSR %#x is survived (exception %d)", unlisted[i], vector);
+	}
+}
+
+static void check_performance_msrs(struct seq_file *out)
+{
+	static const struct {
+		u32 msr;
+		const char *name;
+	} msrs[] = {
+		{ 0xc1, "IA32_PMC0" },
+		{ 0x186, "IA32_PERFEVTSEL0" },
+		{ 0x1d9, "IA32_DEBUGCTL" },
+		{ 0x309, "IA32_FIXED_CTR0" },
+		{ 0x345, "IA32_PERF_CAPABILITIES" },
+		{ 0x38d, "IA32_FIXED_CTR_CTRL" },
+		{ 0x38f, "IA32_PERF_GLOBAL_CTRL" },
+		{ 0x3f1, "IA32_PEBS_ENABLE" },
+		{ 0x570, "IA32_RTIT_CTL" },
+		{ 0x600, "IA32_DS_AREA" },
+	};
+	u64 value;
+	size_t i;
+	int read, write;
+
+	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
+		value = 0;
+		read = read_msr(msrs[i].msr, &value);
+		write = read == VECTOR_NONE ? write_msr(msrs[i].msr, value) : X86_TRAP_GP;
+		tap_check(out,
+			  (read == VECTOR_NONE || read == X86_TRAP_GP) &&
+				  (write == VECTOR_NONE || write == X86_TRAP_GP),
+			  "%s is survived (read: exception %d, %#llx; write: exception %d)", msrs[i].name, read, value,
+			  write);
+	}
+}
+
+/* Instructions that always exit and that a host may use. INVD would lose data without a monitor that makes it a WBINVD. */
+static void check_exiting_instructions(struct seq_file *out)
+{
+	tap_check(out, fault_of("wbinvd", 0, "d"(0)) == VECTOR_NONE, "WBINVD works");
+	if (monitor_runs())
+		tap_check(out, fault_of("invd", 0, "d"(0)) == VECTOR_NONE, "INVD works");
+	else
+		tap_check(out, true, "INVD # SKIP without the monitor");
+}
+
+static int show_vmx_probe(struct seq_file *out, void *unused)
+{
+	check_vmx_state(out);
+	check_vmx_instructions(out);
+	check_calls(out);
+	check_xcr0(out);
+	check_control_registers(out);
+	check_efer(out);
+	check_apic_base(out);
+	check_microcode(out);
+	check_mtrr(out);
+	check_msr_values(out);
+	check_performance_msrs(out);
+	check_exiting_instructions(out);
+	return 0;
+}
+
+TAP_MODULE("vmx_probe", show_vmx_probe, "Checks that VMX looks absent");
