@@ -12,10 +12,26 @@ CC := gcc
 NASM := nasm
 WARNINGS := -Wall -Wextra -Werror -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wundef
 
-all:
-include $(wildcard tools/tools.mk core/core.mk boot/boot.mk host/host.mk test/test.mk)
+# The order matters only for variables: a fragment uses those of the ones before it.
+include tools/tools.mk core/core.mk boot/boot.mk host/host.mk test/test.mk
+
+all: $(IMAGE) host
+
+help:
+	@echo 'make run      set up what is missing, build, boot the stick image in an emulator, show the main job'
+	@echo 'make test     set up what is missing, build, run all tests (make test-unit, make test-live: a part)'
+	@echo 'make bench    measure native against monitor in the emulator; writes build/bench.json'
+	@echo 'make stick    build the stick image and say how to write it to a real stick'
+	@echo 'make all      build everything but the tests'
+	@echo 'make setup    install packages, build the emulator, download the stock kernels (tools/setup --help)'
+	@echo 'make format   reformat the C files'
+	@echo 'make clean    remove build/ (.cache/ keeps the emulator and the kernels)'
+	@echo 'Variables: RUN_FLAGS="--cpus 4 ..." (tools/run --help), KERNEL=, INITRD=, CONF= for the image, TEST_JOBS=2'
+
+format:
+	clang-format-14 -i $(shell git ls-files '*.[ch]')
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all clean
+.PHONY: all clean format help

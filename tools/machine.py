@@ -328,23 +328,27 @@ class Machine:
         return need(os.path.join("/usr/share/OVMF", name), "run tools/setup (package ovmf)")
 
     def _bochs_command(self, port):
-        # Without MWAIT: OVMF parks the other CPUs in MONITOR loops that keep waking each other, and each MONITOR
-        # flushes all of Bochs's TLBs. With 4 CPUs that takes minutes.
-        binary, display, cpu = BOCHS, "nogui", ', exclude_features="mwait"'
-        if not os.path.exists(BOCHS):
-            binary, display, cpu = shutil.which("bochs"), 'rfb, options="timeout=0"', ""
-            if not binary:
+        if os.path.exists(BOCHS):
+            # Without MWAIT: OVMF parks the other CPUs in MONITOR loops that keep waking each other, and each MONITOR
+            # flushes all of Bochs's TLBs. With 4 CPUs that takes minutes.
+            command, cpu, lines = [BOCHS], ', exclude_features="mwait"', ["display_library: nogui"]
+        else:
+            if not shutil.which("bochs"):
                 raise MachineError("there is no emulator: run tools/setup")
             if self.cpus > 1:
                 raise MachineError("the packaged Bochs 2.7 cannot start a second CPU under VMX: run tools/setup to "
                                    "build Bochs 3.0, or use --cpus 1")
+            # It has a debugger, which has to be told to go on, and a sound thread, which crashes without a card.
+            command, cpu = [shutil.which("bochs"), "-rc", self._path("debugger.rc")], ""
+            lines = ['display_library: rfb, options="timeout=0"', "plugin_ctrl: speaker=0"]
+            with open(self._path("debugger.rc"), "w", encoding="ascii") as file:
+                file.write("continue\n")
         with open(self._path("OVMF.fd"), "wb") as rom:
             for name in ("OVMF_VARS.fd", "OVMF_CODE.fd"):
                 with open(self._ovmf(name), "rb") as part:
                     shutil.copyfileobj(part, rom)
         vgabios = need("/usr/share/vgabios/vgabios.bin", "run tools/setup (package vgabios)")
-        lines = [
-            f"display_library: {display}",
+        lines += [
             f"cpu: model={self.cpu_model}, count={self.cpus}, ips={IPS}, reset_on_triple_fault=0, "
             f"ignore_bad_msrs=1{cpu}" + (f", msrs={os.path.abspath(self.msrs)}" if self.msrs else ""),
             f"memory: guest={self.memory}, host={self.memory}",
@@ -364,7 +368,7 @@ class Machine:
             lines.append(f"ata0-slave: type=disk, path={self._path('disk2.img')}, mode=flat")
         with open(self._path("bochsrc"), "w", encoding="utf-8") as file:
             file.write("\n".join(lines + list(self.emulator_options)) + "\n")
-        return [binary, "-q", "-f", self._path("bochsrc")]
+        return command + ["-q", "-f", self._path("bochsrc")]
 
     def _qemu_command(self, port):
         if self.lock_feature_control or self.msrs:

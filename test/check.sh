@@ -1,0 +1,47 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Checks of the source tree, as TAP: formatting, headers that stand alone, scripts, and no file without a licence.
+cd "$(dirname "$0")/.." || exit 1
+count=0 failed=0
+
+result() # STATUS TEXT [DETAILS]
+{
+	count=$((count + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $count - $2"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $2"
+		[ -z "${3:-}" ] || printf '%s\n' "$3" | sed 's/^/# /' | head -40
+	fi
+}
+
+mapfile -t files < <(git ls-files '*.[ch]')
+[ ${#files[@]} -gt 10 ]
+result $? "there are C files to check (${#files[@]})"
+details=$(clang-format-14 --dry-run -Werror "${files[@]}" 2>&1)
+result $? "formatting is .clang-format's" "$details"
+
+includes=(-Iinclude -Icore -Imm -Ivmx -Iboot -Ihost)
+for header in $(git ls-files 'include/*.h' 'core/*.h' 'mm/*.h' 'vmx/*.h' 'guest/*.h' boot/conf.h boot/pagetable.h boot/trampoline.h); do
+	details=$(gcc -std=gnu11 -Wall -Wextra -Werror -Wno-unused-function -ffreestanding -mgeneral-regs-only "${includes[@]}" \
+		-fsyntax-only -x c -include "$header" /dev/null 2>&1)
+	result $? "$header compiles alone" "$details"
+done
+
+details=$(git ls-files '*.[ch]' '*.asm' '*.sh' '*.pl' '*.py' '*.mk' Makefile linker.ld | xargs grep -L SPDX-License-Identifier)
+[ -z "$details" ]
+result $? "every source file names its licence" "$details"
+
+if command -v shellcheck >/dev/null; then
+	details=$(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh' | xargs shellcheck -x 2>&1)
+	result $? "shellcheck" "$details"
+else
+	count=$((count + 1))
+	echo "ok $count # SKIP shellcheck is not installed"
+fi
+details=$(grep -nE '\b(malloc|alloca)\(' core/*.c mm/*.c vmx/*.c)
+[ -z "$details" ]
+result $? "the monitor allocates nothing at run time" "$details"
+echo "1..$count"
+[ $failed -eq 0 ]

@@ -1,0 +1,23 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: MIT
+# run.pl [--jobs N] TEST...: runs TAP tests (an argument may hold a program and its arguments), and closes with the counts.
+use strict;
+use warnings;
+use Getopt::Long;
+use TAP::Harness;
+
+my $jobs = 1;
+GetOptions('jobs=i' => \$jobs) or die "usage: $0 [--jobs N] TEST...\n";
+$ENV{CMOCKA_MESSAGE_OUTPUT} = 'TAP';
+
+my $harness = TAP::Harness->new({
+	jobs => $jobs, timer => 1, failures => 1, comments => 0, merge => 1, color => -t STDOUT ? 1 : 0,
+	exec => sub { my ($harness, $test) = @_; return [split ' ', $test] },
+});
+my $result = $harness->runtests(@ARGV);
+# A program that ends badly has failed whatever its lines said, and so has a run without a check.
+my $skipped = scalar $result->skipped;
+my $failed = scalar $result->failed;
+$failed ||= 1 if !$result->all_passed || !$result->total;
+printf "%d passed, %d failed, %d skipped\n", $result->passed - $skipped, $failed, $skipped;
+exit($failed ? 1 : 0);

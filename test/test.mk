@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+# Tests. `make test` runs all; `make test-unit`, and `make test-live` are its parts.
+UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined \
+	-fno-sanitize-recover=all -fno-omit-frame-pointer --coverage -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore
+
+# Each unit test and the source that it tests.
+UNIT_TESTS := ept:mm/ept.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
+	pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c
+UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
+UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
+
+define UNIT_RULE
+$(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h include/hyperps/*.h mm/*.h vmx/*.h boot/*.h host/*.h)
+	@mkdir -p $$(@D)
+	$(CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c $(2) -lcmocka
+endef
+$(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(lastword $(subst :, ,$(t))))))
+
+LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
+
+# Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
+LIVE_TESTS := test/live/unfit.py 'test/live/host.py generic 2 vmx_absent,monitor_memory,nmi,cpus,kernel_log' \
+	'test/live/host.py cloud 2 vmx_absent,monitor_memory,cpus,kernel_log,kexec_same' 'test/live/host.py cloud 4 cpus,nmi,kernel_log' \
+	test/live/restart.py test/live/chainload.py \
+	'test/live/host.py cloud 1 vmx_absent,monitor_memory,efi,perf_msr,nmi,kernel_log'
+TEST_JOBS ?= 2
+
+TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
+test: setup
+	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(LIVE_PARTS)
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh $(LIVE_TESTS)
+	@$(MAKE) --no-print-directory tcb-lines
+
+test-unit: $(UNIT_PROGRAMS)
+	test/run.pl $^
+
+test-live: $(LIVE_PARTS)
+	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
+
+# Lines of C and assembly that a reader must trust after boot: root and monitor view.
+tcb-lines:
+	@echo "trusted lines (core/, mm/, vmx/, guest/ and the headers): $$(cat $(TRUSTED_SOURCES) | wc -l) in all," \
+		"$$(cat $(TRUSTED_SOURCES) | sed 's://.*::; s:^;.*::' | grep -vcE '^\s*(/?\*.*)?$$') of code"
+
+.PHONY: test test-unit test-live tcb-lines

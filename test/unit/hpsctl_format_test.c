@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT
+/* host/hpsctl_format.c: what is said about protection, log rings at every fill, and hostile bytes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "hpsctl_format.h"
+
+static char *text;
+static size_t length;
+
+static FILE *open_text(void)
+{
+	return open_memstream(&text, &length);
+}
+
+static void assert_has(const char *part)
+{
+	if (!strstr(text, part))
+		fail_msg("\"%s\" is not in: %s", part, text);
+}
+
+static struct hyperps_status sample(void)
+{
+	return (struct hyperps_status){ .size = sizeof(struct hyperps_status),
+					.abi_version = 1,
+					.version = "1.2\"\x01",
+					.flags = HYPERPS_FLAG_ALL_CPUS_TAKEN,
+					.cpus_listed = 4,
+					.cpus_taken = 4,
+					.memory_base = 0x40000000,
+					.memory_size = 4 << 20 };
+}
+
+static void protection_is_said_plainly(void **state)
+{
+	struct hyperps_status status = sample();
+	FILE *out = open_text();
+
+	(void)state;
+	format_status_text(out, &status);
+	fclose(out);
+	assert_has("4 of 4");
+	assert_has("0x40000000-0x403fffff, 4 MiB");
+	assert_has("DMA is not protected");
+	assert_null(strstr(text, "NOT ALL"));
+	free(text);
+	status.flags = 0;
+	status.cpus_taken = 3;
+	out = open_text();
+	format_status_text(out, &status);
+	fclose(out);
+	assert_has("NOT ALL CPUS ARE UNDER THE MONITOR: 3 of 4");
+	free(text);
+}
+
+static void json_is_well_formed(void **state)
+{
+	struct hyperps_status status = sample();
+	FILE *out = open_text();
+	int depth = 0, quoted = 0;
+
+	(void)state;
+	status.features[3] = 77; /* from a newer monitor */
+	format_status_json(out, &status);
+	fclose(out);
+	assert_has("\"cpus_taken\": 4");
+	assert_has("1.2\\\"?");
+	for (size_t i = 0; i < length; i++) {
+		if (text[i] == '"' && (i == 0 || text[i - 1] != '\\'))
+			quoted = !quoted;
+		if (!quoted)
+			depth += (text[i] == '{') - (text[i] == '}');
+		assert_true(text[i] == '\n' || (unsigned char)text[i] >= ' ');
+	}
+	assert_int_equal(depth, 0);
+	assert_int_equal(quoted, 0);
+	free(text);
+}
+
+static void exits_add_up(void **state)
+{
+	struct hyperps_exits cpus[2] = { { .total = 7 }, { .total = 5 } };
+	FILE *out = open_text();
+
+	(void)state;
+	cpus[0].reason[10] = 7;
+	cpus[1].reason[10] = 3;
+	cpus[1].reason[35] = 2;
+	format_exits_text(out, cpus, 2, 0);
+	fclose(out);
+	assert_has("CPUID");
+	assert_has("10");
+	assert_has("reason 35");
+	free(text);
+	out = open_text();
+	format_exits_json(out, cpus, 2, 0);
+	fclose(out);
+	assert_has("\"cpuid\": 10");
+	free(text);
+}
+
+static void log_ring(void **state)
+{
+	struct hyperps_log log = { .size = 16 };
+	char ring[16];
+	FILE *out;
+
+	(void)state;
+	memcpy(ring, "one\ntwo\nxxxxxxxx", 16);
+	log.written = 8;
+	out = open_text();
+	format_log(out, &log, ring);
+	fclose(out);
+	assert_string_equal(text, "one\ntwo\n");
+	free(text);
+	/* Wrapped: the oldest byte is at 4, in the middle of a line, which is left out. */
+	memcpy(ring, "r\n\x1b[zcd\nsecond\nt", 16);
+	log.written = 16 * 3 + 2;
+	out = open_text();
+	format_log(out, &log, ring);
+	fclose(out);
+	assert_null(strchr(text, '\x1b'));
+	assert_has("second\n");
+	assert_has("tr\n");
+	free(text);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(protection_is_said_plainly),
+		cmocka_unit_test(json_is_well_formed),
+		cmocka_unit_test(exits_add_up),
+		cmocka_unit_test(log_ring),
+	};
+
+	return cmocka_run_group_tests_name("hpsctl_format", tests, NULL, NULL);
+}
