@@ -2,6 +2,8 @@
 /* Offsets for the assembly, generated at build time: the compiler's output of this file becomes NASM's %defines. */
 #include "boot_info.h"
 #include "cpu.h"
+#include "vmx.h"
+#include "x86.h"
 
 #define DEFINE(name, value) asm volatile("\n#define " #name " %p0" ::"i"(value))
 
@@ -14,6 +16,14 @@ void asm_offsets(void)
 	DEFINE(CPU_AREA_SIZE, sizeof(struct cpu_area));
 	DEFINE(CPU_AREA_STACK_TOP, offsetof(struct cpu_area, nmi_stack));
 	DEFINE(CPU_AREA_CPU, offsetof(struct cpu_area, cpu));
+	DEFINE(CPU_EXITS_CPUID, offsetof(struct cpu, exits) + EXIT_CPUID * sizeof(u64));
+	DEFINE(REASON_CPUID, EXIT_CPUID);
+	DEFINE(FIELD_EXIT_REASON, VMCS_EXIT_REASON.encoding);
+	DEFINE(FIELD_EXIT_INSTRUCTION_LENGTH, VMCS_EXIT_INSTRUCTION_LENGTH.encoding);
+	DEFINE(FIELD_GUEST_RIP, VMCS_GUEST_RIP.encoding);
+	DEFINE(FIELD_GUEST_RFLAGS, VMCS_GUEST_RFLAGS.encoding);
+	DEFINE(FIELD_GUEST_INTERRUPTIBILITY, VMCS_GUEST_INTERRUPTIBILITY.encoding);
+	DEFINE(RFLAGS_TF_BIT, RFLAGS_TF);
 	DEFINE(SELECTOR_CODE_VALUE, SELECTOR_CODE);
 	DEFINE(SELECTOR_DATA_VALUE, SELECTOR_DATA);
 	DEFINE(SELECTOR_TSS_VALUE, SELECTOR_TSS);

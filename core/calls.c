@@ -68,11 +68,11 @@ static void fill_status(struct hyperps_status *status)
 
 static void fill_exits(struct hyperps_exits *exits, const struct cpu *cpu)
 {
-	*exits = (struct hyperps_exits){
-		.apic_id = cpu->apic_id, .state = cpu->state, .total = cpu->exits_total, .vmcall = cpu->exits_vmcall
-	};
-	for (u32 i = 0; i < HYPERPS_EXIT_REASONS; i++)
+	*exits = (struct hyperps_exits){ .apic_id = cpu->apic_id, .state = cpu->state, .vmcall = cpu->exits_vmcall };
+	for (u32 i = 0; i < HYPERPS_EXIT_REASONS; i++) {
 		exits->reason[i] = cpu->exits[i];
+		exits->total += cpu->exits[i];
+	}
 }
 
 static s64 read_object(u64 object_and_index, u64 offset, u64 words[8])

@@ -56,7 +56,6 @@ struct cpu {
 	volatile bool injecting; /* the interrupted code is about to write VM-entry event fields: latch only */
 	bool entered; /* VMLAUNCH has been executed */
 	u64 exits[HYPERPS_EXIT_REASONS];
-	u64 exits_total;
 	u64 exits_vmcall;
 	struct mtrr_state mtrr; /* what the host believes; MTRR writes change this alone */
 	u64 debugctl;

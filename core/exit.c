@@ -19,13 +19,12 @@ void exit_dispatch(struct guest_registers *regs)
 
 	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
 		panic("VM entry refused by the CPU: reason %u", reason);
-	cpu->exits_total++;
 	if (reason < HYPERPS_EXIT_REASONS)
 		cpu->exits[reason]++;
 
 	switch (reason) {
-	case EXIT_CPUID:
-		exit_cpuid(cpu, regs);
+	case EXIT_CPUID: /* what vmx/exit.asm did not answer */
+		exit_cpuid(regs);
 		break;
 	case EXIT_RDMSR:
 		exit_rdmsr(cpu, regs);

@@ -28,8 +28,8 @@ TEST_JOBS ?= 2
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
 test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(LIVE_PARTS)
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh $(LIVE_TESTS)
 	@$(MAKE) --no-print-directory tcb-lines
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS)
 	test/run.pl $^
@@ -43,3 +43,9 @@ tcb-lines:
 		"$$(cat $(TRUSTED_SOURCES) | sed 's://.*::; s:^;.*::' | grep -vcE '^\s*(/?\*.*)?$$') of code"
 
 .PHONY: test test-unit test-live tcb-lines
+
+bench: setup
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	test/bench.py
+
+.PHONY: bench

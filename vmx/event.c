@@ -19,10 +19,11 @@ bool host_is_64bit_ring0(void)
 
 void host_skip_instruction(void)
 {
-	u64 rip = vmread(VMCS_GUEST_RIP) + vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
+	u64 from = vmread(VMCS_GUEST_RIP), to = from + vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
 	u64 interruptibility = vmread(VMCS_GUEST_INTERRUPTIBILITY);
 
-	vmwrite(VMCS_GUEST_RIP, host_is_64bit() ? rip : (u32)rip);
+	/* Outside 64-bit mode RIP wraps at 4 GiB. */
+	vmwrite(VMCS_GUEST_RIP, (from ^ to) >> 32 && !host_is_64bit() ? (u32)to : to);
 	if (interruptibility & (INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS))
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
 			interruptibility & ~(INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS));

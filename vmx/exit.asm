@@ -3,14 +3,76 @@
 bits 64
 default rel
 
+%include "asm_offsets.inc"
+
 extern exit_dispatch, entry_failed
+
+; CPUID leaves below 32 that filter_cpuid() (instruction.c) changes; but of leaf 0xd only subleaf 1.
+FILTERED_LEAVES equ 1 << 0x1 | 1 << 0x6 | 1 << 0x7 | 1 << 0xd | 1 << 0x12 | 1 << 0x14 | 1 << 0x19 | 1 << 0x1b | 1 << 0x1c
+XSAVE_LEAF equ 0xd
 
 section .text
 
 ; HOST_RIP. HOST_RSP is the top of this CPU's stack, so struct guest_registers always lies right below it. The CPU has loaded
 ; CR3, GDT, IDT, GS base and the stack; RFLAGS is 2.
+;
+; CPUID is the only exit of a host in its steady state, some 70 times for each program that it starts. So a leaf that is handed
+; on as it is gets its answer right here, unless the CPU would do more than move on (single step, interrupt shadow, or a RIP
+; that wraps at 4 GiB).
 global vmx_exit
 vmx_exit:
+	push	r8
+	push	r9
+	mov	r8d, FIELD_EXIT_REASON
+	vmread	r9, r8
+	cmp	r9d, REASON_CPUID
+	jne	.dispatch
+	cmp	eax, 31
+	ja	.high_leaf
+	mov	r8d, FILTERED_LEAVES
+	bt	r8d, eax
+	jc	.filtered
+.unfiltered:
+	mov	r8d, FIELD_GUEST_RFLAGS
+	vmread	r9, r8
+	test	r9d, RFLAGS_TF_BIT
+	jnz	.dispatch
+	mov	r8d, FIELD_GUEST_INTERRUPTIBILITY
+	vmread	r9, r8
+	test	r9d, 3			; blocking by STI or MOV SS
+	jnz	.dispatch
+	mov	r8d, FIELD_GUEST_RIP
+	vmread	r9, r8
+	mov	r8d, FIELD_EXIT_INSTRUCTION_LENGTH
+	vmread	r8, r8
+	add	r8, r9
+	xor	r9, r8
+	shr	r9, 32
+	jnz	.dispatch
+	mov	r9d, FIELD_GUEST_RIP
+	vmwrite	r9, r8
+	jbe	.failed
+	inc	qword [gs:CPU_EXITS_CPUID]
+	cpuid
+	pop	r9
+	pop	r8
+	vmresume
+.failed:
+	and	rsp, -16
+	call	entry_failed		; VMfail: does not return
+
+.high_leaf:
+	test	eax, eax		; extended leaves
+	js	.unfiltered
+	jmp	.dispatch
+.filtered:
+	cmp	eax, XSAVE_LEAF
+	jne	.dispatch
+	cmp	ecx, 1
+	jne	.unfiltered
+.dispatch:
+	pop	r9
+	pop	r8
 	push	r15
 	push	r14
 	push	r13
@@ -47,7 +109,7 @@ vmx_exit:
 	pop	r15
 	vmresume
 	and	rsp, -16
-	call	entry_failed		; VMfail: does not return
+	call	entry_failed
 
 global host_launch
 host_launch:

@@ -51,7 +51,7 @@ bool host_is_64bit_ring0(void);
 bool host_is_64bit(void);
 
 /* Exit handlers by family. regs: the host's general registers but RSP. */
-void exit_cpuid(struct cpu *cpu, struct guest_registers *regs);
+void exit_cpuid(struct guest_registers *regs);
 void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs);
 void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs);
 void exit_cr_access(struct cpu *cpu, struct guest_registers *regs);

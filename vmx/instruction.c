@@ -5,68 +5,64 @@
 #include "host.h"
 #include "x86.h"
 
-/* Bits of a CPUID register that the host does not see. */
-struct cpuid_hide {
-	u32 leaf, subleaf; /* subleaf ANY_SUBLEAF: all */
-	u32 eax, ebx, ecx, edx;
-};
-
-#define ANY_SUBLEAF 0xffffffff
-#define ALL 0xffffffff
-
-/*
- * Hidden: VMX and SMX (used by the monitor, or able to bypass it); the hypervisor bit and an outer hypervisor's leaves (its
- * paravirtual MSRs take physical addresses); features that write memory by an address in an MSR: debug store, Processor Trace,
- * hardware feedback, SGX; and those whose CR4 bits are refused: CET, PKS, UINTR, LAM, FRED, LASS, key locker.
- */
-static const struct cpuid_hide cpuid_hidden[] = {
-	{ 0x1, ANY_SUBLEAF, 0, 0, BIT(2) | BIT(4) | BIT(5) | BIT(6) | BIT(31), BIT(21) },
-	{ 0x6, ANY_SUBLEAF, BIT(19) | BIT(23), 0, 0, 0 },
-	{ 0x7, 0, 0, BIT(2) | BIT(25), BIT(7) | BIT(13) | BIT(23) | BIT(29) | BIT(30) | BIT(31),
-	  BIT(5) | BIT(18) | BIT(19) | BIT(20) },
-	{ 0x7, 1, BIT(6) | BIT(17) | BIT(18) | BIT(26), 0, 0, BIT(18) },
-	{ 0xd, 1, 0, 0, ALL, ALL }, /* supervisor state in XSS */
-	{ 0x12, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
-	{ 0x14, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
-	{ 0x19, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
-	{ 0x1b, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
-	{ 0x1c, ANY_SUBLEAF, ALL, ALL, ALL, ALL },
-	{ 0x80000001, ANY_SUBLEAF, 0, 0, BIT(2), 0 },
-};
-
 #define CPUID_1_ECX_OSXSAVE BIT(27)
 #define CPUID_7_ECX_OSPKE BIT(4)
 
-void exit_cpuid(struct cpu *cpu, struct guest_registers *regs)
+/* In VMX root these two bits mirror root's CR4, not the host's. */
+static u32 follow_cr4(u32 value, u32 bit, u64 cr4_bit)
+{
+	return vmread(VMCS_GUEST_CR4) & cr4_bit ? value | bit : value & ~bit;
+}
+
+/*
+ * What the host does not see: VMX and SMX (used by the monitor, or able to bypass it); the hypervisor bit and an outer
+ * hypervisor's leaves (its paravirtual MSRs take physical addresses); features that write memory by an address in an MSR: debug
+ * store, Processor Trace, hardware feedback, SGX, PASID; and those whose CR4 bits or MSRs are refused: CET, PKS, UINTR, LAM, FRED,
+ * LASS, key locker, architectural LBR. Leaves without a case here are the CPU's: vmx/exit.asm answers them itself.
+ */
+static void filter_cpuid(u32 leaf, u32 subleaf, struct cpuid_result *r)
+{
+	switch (leaf) {
+	case 0x1:
+		r->ecx &= ~(u32)(BIT(2) | BIT(4) | BIT(5) | BIT(6) | BIT(31));
+		r->ecx = follow_cr4(r->ecx, CPUID_1_ECX_OSXSAVE, CR4_OSXSAVE);
+		r->edx &= ~(u32)BIT(21);
+		break;
+	case 0x6:
+		r->eax &= ~(u32)(BIT(19) | BIT(23));
+		break;
+	case 0x7:
+		if (subleaf == 0) {
+			r->ebx &= ~(u32)(BIT(2) | BIT(25));
+			r->ecx &= ~(u32)(BIT(7) | BIT(13) | BIT(23) | BIT(29) | BIT(30) | BIT(31));
+			r->ecx = follow_cr4(r->ecx, CPUID_7_ECX_OSPKE, CR4_PKE);
+			r->edx &= ~(u32)(BIT(5) | BIT(18) | BIT(19) | BIT(20));
+		} else if (subleaf == 1) {
+			r->eax &= ~(u32)(BIT(6) | BIT(17) | BIT(18) | BIT(26));
+			r->edx &= ~(u32)BIT(18);
+		}
+		break;
+	case 0xd:
+		if (subleaf == 1) /* supervisor state in XSS */
+			r->ecx = r->edx = 0;
+		break;
+	case 0x12:
+	case 0x14:
+	case 0x19:
+	case 0x1b:
+	case 0x1c:
+	case 0x40000000 ... 0x4fffffff:
+		*r = (struct cpuid_result){ 0 };
+		break;
+	}
+}
+
+void exit_cpuid(struct guest_registers *regs)
 {
 	u32 leaf = (u32)regs->value[REGISTER_RAX], subleaf = (u32)regs->value[REGISTER_RCX];
 	struct cpuid_result r = cpuid(leaf, subleaf);
 
-	(void)cpu;
-	if (leaf >= 0x40000000 && leaf < 0x50000000)
-		r = (struct cpuid_result){ 0 };
-	for (const struct cpuid_hide *h = cpuid_hidden; h < cpuid_hidden + ARRAY_SIZE(cpuid_hidden); h++) {
-		if (h->leaf != leaf || (h->subleaf != subleaf && h->subleaf != ANY_SUBLEAF))
-			continue;
-		r.eax &= ~h->eax;
-		r.ebx &= ~h->ebx;
-		r.ecx &= ~h->ecx;
-		r.edx &= ~h->edx;
-	}
-	/* In VMX root these two mirror root's CR4, not the host's. */
-	if (leaf == 1) {
-		r.ecx &= ~(u32)CPUID_1_ECX_OSXSAVE;
-		if (vmread(VMCS_GUEST_CR4) & CR4_OSXSAVE)
-			r.ecx |= CPUID_1_ECX_OSXSAVE;
-	}
-	if (leaf == 7 && subleaf == 0) {
-		r.ecx &= ~(u32)CPUID_7_ECX_OSPKE;
-		if (vmread(VMCS_GUEST_CR4) & CR4_PKE)
-			r.ecx |= CPUID_7_ECX_OSPKE;
-	}
-	/* State components that only XSS could enable. */
-	if (leaf == 0xd && subleaf >= 2 && subleaf < 63 && (r.ecx & 1))
-		r = (struct cpuid_result){ 0 };
+	filter_cpuid(leaf, subleaf, &r);
 	regs->value[REGISTER_RAX] = r.eax;
 	regs->value[REGISTER_RBX] = r.ebx;
 	regs->value[REGISTER_RCX] = r.ecx;

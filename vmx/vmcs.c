@@ -11,25 +11,9 @@
 
 void vmx_exit(void);
 
-u64 vmread(vmcs_field_t field)
+void vmcs_field_failed(vmcs_field_t field)
 {
-	u64 value;
-	bool failed;
-
-	asm volatile("vmread %2, %1" : "=@ccbe"(failed), "=rm"(value) : "r"((u64)field.encoding) : "memory");
-	if (failed)
-		panic("VMREAD of field %x failed", field.encoding);
-	return value;
-}
-
-void vmwrite(vmcs_field_t field, u64 value)
-{
-	bool failed;
-
-	asm volatile("vmwrite %2, %1" : "=@ccbe"(failed) : "r"((u64)field.encoding), "rm"(value) : "memory");
-	if (failed)
-		panic("VMWRITE of %lx to field %x failed, instruction error %lu", value, field.encoding,
-		      vmread(VMCS_INSTRUCTION_ERROR));
+	panic("VMREAD or VMWRITE of field %x failed", field.encoding);
 }
 
 void vmx_switch_on(struct cpu *cpu)

@@ -290,8 +290,27 @@ static inline enum vmx_result invvpid_all(void)
 	return result;
 }
 
-/* Read or write a field of the current VMCS; a failure is the monitor's own bug and panics (vmcs.c). */
-u64 vmread(vmcs_field_t field);
-void vmwrite(vmcs_field_t field, u64 value);
+void vmcs_field_failed(vmcs_field_t field) __attribute__((noreturn, cold));
+
+/* Read or write a field of the current VMCS; a failure is the monitor's own bug and panics. */
+static inline u64 vmread(vmcs_field_t field)
+{
+	u64 value;
+	bool failed;
+
+	asm volatile("vmread %2, %1" : "=@ccbe"(failed), "=r"(value) : "r"((u64)field.encoding) : "memory");
+	if (__builtin_expect(failed, false))
+		vmcs_field_failed(field);
+	return value;
+}
+
+static inline void vmwrite(vmcs_field_t field, u64 value)
+{
+	bool failed;
+
+	asm volatile("vmwrite %2, %1" : "=@ccbe"(failed) : "r"((u64)field.encoding), "r"(value) : "memory");
+	if (__builtin_expect(failed, false))
+		vmcs_field_failed(field);
+}
 
 #endif
