@@ -37,7 +37,7 @@ def kernel(flavour):
 
 def test_machine(flavour="cloud", tests="", words="", **options):
     """A machine that boots a stock kernel with the test initrd and runs these programs of test/guestfs."""
-    append = f"quiet {words}" + (f" hyperps.run={tests}" if tests else "")
+    append = f"loglevel=1 {words}" + (f" hyperps.run={tests}" if tests else "")
     return Machine(kernel=kernel(flavour), initrd=os.path.join(BUILD, f"initrd-test-{flavour}.img"), append=append,
                    **options)
 
@@ -68,8 +68,9 @@ def main(test):
     except MachineError as error:
         ok(False, str(error).split("\n", maxsplit=1)[0])
         note(error)
-    except Exception:  # pylint: disable=broad-exception-caught
+    except Exception as error:  # pylint: disable=broad-exception-caught
         ok(False, "the test itself failed")
         note(traceback.format_exc())
+        note(getattr(error, "doc", ""))
     print(f"1..{_checks[0]}")
     sys.exit(bool(_checks[1]))
