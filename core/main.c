@@ -110,6 +110,8 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
 		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],
 		 monitor.host_view.leaves[1]);
+	log_line(boot->gate == BOOT_GATE_VMFUNC ? LOG_WARNING : LOG_INFO,
+		 "calls by VMCALL: this version has no VMFUNC gate (gate = auto or vmcall in hyperps.conf)");
 	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
 }
 
