@@ -7,8 +7,8 @@
 	bits 64
 	section .text
 
-; u64 enter_monitor(struct boot_info *info, u64 low_entry)
-; Returns what the monitor says: 0 if the caller now runs de-privileged. The monitor keeps no general register but RSP.
+; void enter_monitor(struct boot_info *info, u64 low_entry)
+; The caller is de-privileged when it returns: a monitor that cannot start panics. Of the general registers only RSP is kept.
 	global enter_monitor:function
 enter_monitor:
 	pushfq

@@ -93,7 +93,7 @@ EFI_STATUS monitor_start(const struct conf *conf);
 
 extern const char trampoline_start[], trampoline_end[];
 extern const char exit_boot_hook[], exit_boot_hook_original[], exit_boot_hook_end[];
-u64 enter_monitor(struct boot_info *info, u64 low_entry);
+void enter_monitor(struct boot_info *info, u64 low_entry);
 
 /* monitor_image.asm */
 

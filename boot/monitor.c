@@ -189,6 +189,7 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	info->tsc_hz = processors_tsc_hz();
 	info->log_level = conf->log_level;
 	info->gate = conf->gate;
+	info->unfit_continue = conf->unfit_continue;
 	choose_serial(conf, info);
 	if (!info->final_cr3 || !place_trampoline(info, image, l.boot_info, &tables))
 		return unfit(EFI_LOAD_ERROR, L"the monitor's page tables did not fit. Report this to the project");
@@ -250,7 +251,6 @@ EFI_STATUS monitor_start(const struct conf *conf)
 	struct vmx_capabilities capabilities;
 	struct boot_info *info = NULL;
 	u32 cpu_count;
-	u64 refusal;
 	EFI_STATUS status = check_cpu(&capabilities);
 
 	if (EFI_ERROR(status))
@@ -273,14 +273,8 @@ EFI_STATUS monitor_start(const struct conf *conf)
 
 	Print(L"HyperPS: monitor at 0x%lx, %ld MiB, %d CPUs\r\n", memory.region, memory.region_size >> 20, cpu_count);
 	cpu_state_capture(&info->boot_cpu);
-	refusal = enter_monitor(
-		info, ((const struct trampoline_parameters *)(memory.low + TRAMPOLINE_PARAMETERS))->boot_entry);
-	if (refusal) {
-		takeover_give_up(&takeover);
-		memory_give_back(&memory);
-		return unfit(EFI_DEVICE_ERROR,
-			     L"the monitor did not start (code %ld). See its messages on the serial port", refusal);
-	}
+	enter_monitor(info, ((const struct trampoline_parameters *)(memory.low + TRAMPOLINE_PARAMETERS))->boot_entry);
+	/* From here on this code runs de-privileged. */
 	takeover_hook(&takeover);
 	return EFI_SUCCESS;
 }

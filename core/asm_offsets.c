@@ -14,7 +14,7 @@ void asm_offsets(void)
 	DEFINE(BOOT_INFO_FINAL_CR3, offsetof(struct boot_info, final_cr3));
 	DEFINE(BOOT_INFO_CPU_AREA, offsetof(struct boot_info, cpu_area));
 	DEFINE(CPU_AREA_SIZE, sizeof(struct cpu_area));
-	DEFINE(CPU_AREA_STACK_TOP, offsetof(struct cpu_area, nmi_stack));
+	DEFINE(CPU_AREA_STACK_TOP, offsetof(struct cpu_area, stack) + sizeof(((struct cpu_area *)0)->stack));
 	DEFINE(CPU_AREA_CPU, offsetof(struct cpu_area, cpu));
 	DEFINE(CPU_EXITS_CPUID, offsetof(struct cpu, exits) + EXIT_CPUID * sizeof(u64));
 	DEFINE(REASON_CPUID, EXIT_CPUID);

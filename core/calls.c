@@ -12,7 +12,7 @@ static const bool feature_used[HYPERPS_FEATURES] = {
 	[HYPERPS_FEATURE_EPT_1G] = true,
 	[HYPERPS_FEATURE_VPID] = true,
 	[HYPERPS_FEATURE_UNRESTRICTED_GUEST] = true,
-	[HYPERPS_FEATURE_PREEMPTION_TIMER] = true,
+
 };
 
 static u32 feature_state(u32 feature)
@@ -60,7 +60,7 @@ static void fill_status(struct hyperps_status *status)
 	};
 	for (u32 slot = 0; slot < boot->cpu_slots; slot++)
 		status->cpus_taken += cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX;
-	if (status->cpus_taken >= status->cpus_listed)
+	if (other_cpus_taken())
 		status->flags |= HYPERPS_FLAG_ALL_CPUS_TAKEN;
 	for (u32 feature = 0; feature < HYPERPS_FEATURES; feature++)
 		status->features[feature] = feature_state(feature);

@@ -43,6 +43,9 @@ hpa_t hpa_of(const void *object);
  */
 bool unmap_own_page(const void *page);
 
+/* TSC ticks since some moment, whatever the host writes to the TSC. CPUs differ by a constant. */
+u64 monitor_time(void);
+
 /* Waits at least that many microseconds, by the TSC. */
 void delay_us(u64 microseconds);
 
@@ -63,6 +66,9 @@ u64 refusals(enum refusal kind);
 
 void log_init(const struct boot_info *boot);
 u64 log_lines_lost(void);
+
+/* Gives log_lock up if this CPU holds it: for a CPU that stops for good. */
+void log_release(void);
 
 /* 64 bytes of the log object (struct hyperps_log, then the ring) from `offset`; see hyperps/abi.h. False past its end. */
 bool log_read(u64 offset, u64 words[8]);
@@ -86,6 +92,9 @@ void panic_stop(void) __attribute__((noreturn));
 
 /* Starts every other CPU and takes it into VMX; core/takeover.c. Returns a HYPERPS_* code. Boot CPU only, once. */
 s64 take_other_cpus(void);
+
+/* Whether that has been done: from then on the host is not trusted any more. */
+bool other_cpus_taken(void);
 
 /* Holds a started CPU (not the boot CPU) back until all have arrived. */
 void wait_for_permission_to_enter(void);

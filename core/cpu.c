@@ -3,7 +3,6 @@
 #include "core.h"
 #include "x86.h"
 #include "vmx.h"
-#include "host.h"
 
 struct idt_gate {
 	u16 offset_low, selector;
@@ -64,8 +63,8 @@ void cpu_load_tables(struct cpu *cpu)
 	cpu->gdt[GDT_TSS] =
 		(sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | 0x89ULL << 40 | (base >> 24 & 0xff) << 56;
 	cpu->gdt[GDT_TSS + 1] = base >> 32;
-	/* The same values for every CPU, so that writing them again does no harm. */
-	for (unsigned i = 0; i < ARRAY_SIZE(idt); i++) {
+	/* One table for all: written before any other CPU is there to take an exception through it. */
+	for (unsigned i = 0; cpu->slot == 0 && i < ARRAY_SIZE(idt); i++) {
 		u64 entry = exception_entries[i];
 
 		idt[i] = (struct idt_gate){ .offset_low = entry,
@@ -100,6 +99,7 @@ void latch_event(u64 vector)
 	struct cpu *cpu = this_cpu();
 
 	__atomic_fetch_or(&cpu->latched, vector == VECTOR_NMI ? LATCHED_NMI : LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
-	if (cpu->vmcs_current && !cpu->injecting)
-		host_deliver_latched(cpu);
+	/* The interrupted code may be past its look at `latched`: this makes the host exit again as soon as it takes an NMI. */
+	if (cpu->vmcs_current)
+		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | PRIMARY_NMI_WINDOW_EXITING);
 }

@@ -52,23 +52,23 @@ struct cpu {
 	u32 apic_id; /* initial APIC ID, from CPUID */
 	volatile u32 state; /* HYPERPS_CPU_STATE_* */
 	volatile u32 latched; /* LATCHED_*; set by the NMI and #MC handlers with a locked OR */
-	volatile bool vmcs_current; /* a VMCS is loaded: the NMI handler may use VMWRITE */
-	volatile bool injecting; /* the interrupted code is about to write VM-entry event fields: latch only */
-	bool entered; /* VMLAUNCH has been executed */
+	volatile bool vmcs_current; /* the VMCS is complete: the NMI handler may use VMWRITE */
+	u64 tsc_written; /* by how much the host has moved this CPU's TSC */
 	u64 exits[HYPERPS_EXIT_REASONS];
 	u64 exits_vmcall;
 	struct mtrr_state mtrr; /* what the host believes; MTRR writes change this alone */
-	u64 debugctl;
 	struct vmx_capabilities capabilities;
 	u64 gdt[GDT_ENTRIES];
 	struct tss tss;
 };
 
-/* One CPU slot's memory. The pages below each stack catch an overflow: guard pages are not mapped. */
+/* One CPU slot's memory. The page below each stack is not mapped, to catch an overflow. */
 struct cpu_area {
-	u8 guard[PAGE_SIZE];
+	u8 stack_guard[PAGE_SIZE];
 	u8 stack[CPU_STACK_PAGES * PAGE_SIZE];
+	u8 nmi_stack_guard[PAGE_SIZE];
 	u8 nmi_stack[PAGE_SIZE];
+	u8 double_fault_stack_guard[PAGE_SIZE];
 	u8 double_fault_stack[PAGE_SIZE];
 	u8 vmxon[PAGE_SIZE];
 	u8 vmcs[PAGE_SIZE];

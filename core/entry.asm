@@ -51,8 +51,26 @@ load_descriptor_tables:
 	lidt	[rsi]
 	ret
 
-; Exceptions, except NMI and machine check: the C handler returns only after it has changed RIP to a fixup address. The way back
-; is no IRET: an IRET would end the blocking of NMIs that the host's own NMI handler relies on.
+; Back to the interrupted code, from RIP, CS, RFLAGS, RSP and SS on the stack, but not by IRET: that would end the blocking of
+; NMIs, and an exception can come in the middle of the NMI handler.
+%macro RETURN_WITHOUT_IRET 0
+	push	rax
+	push	rbx
+	mov	rax, [rsp + 16 + 24]	; the interrupted RSP
+	mov	rbx, [rsp + 16]		; RIP
+	mov	[rax - 8], rbx
+	mov	rbx, [rsp + 16 + 16]	; RFLAGS
+	mov	[rax - 16], rbx
+	sub	rax, 16
+	mov	[rsp + 16], rax
+	pop	rbx
+	pop	rax
+	pop	rsp			; takes the value stored above
+	popfq
+	ret
+%endmacro
+
+; Exceptions, except NMI and machine check: the C handler returns only after it has changed RIP to a fixup address.
 %macro EXCEPTION 2			; vector, 1 if the CPU pushes an error code
 exception_%1:
 %if %2 == 0
@@ -99,20 +117,10 @@ exception_common:
 	pop	rdx
 	pop	rcx
 	pop	rax
-	add	rsp, 16			; vector, error code; now RIP, CS, RFLAGS, RSP, SS
-	push	rax
-	push	rbx
-	mov	rax, [rsp + 16 + 24]	; the interrupted RSP
-	mov	rbx, [rsp + 16]		; RIP
-	sub	rax, 8
-	mov	[rax], rbx
-	mov	[rsp + 16], rax
-	pop	rbx
-	pop	rax
-	pop	rsp			; takes the value stored above
-	ret
+	add	rsp, 16			; vector, error code
+	RETURN_WITHOUT_IRET
 
-; NMI and machine check in VMX root: latched for the host. IRET is right here: it ends the blocking that this delivery began.
+; NMI and machine check in VMX root: latched for the host. After an NMI, IRET is right: it ends the blocking that began with it.
 %macro LATCH 1
 exception_%1:
 	push	rax
@@ -136,7 +144,11 @@ exception_%1:
 	pop	rdx
 	pop	rcx
 	pop	rax
+%if %1 == 2
 	iretq
+%else
+	RETURN_WITHOUT_IRET
+%endif
 %endmacro
 
 %assign vector 0

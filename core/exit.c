@@ -17,6 +17,11 @@ void exit_dispatch(struct guest_registers *regs)
 	u64 full_reason = vmread(VMCS_EXIT_REASON);
 	u32 reason = full_reason & 0xffff;
 
+	if (full_reason == (EXIT_REASON_ENTRY_FAILURE | EXIT_ENTRY_FAILED_MACHINE_CHECK)) {
+		__atomic_fetch_or(&cpu->latched, LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
+		host_deliver_latched(cpu);
+		return;
+	}
 	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
 		panic("VM entry refused by the CPU: reason %u", reason);
 	if (reason < HYPERPS_EXIT_REASONS)
@@ -33,14 +38,14 @@ void exit_dispatch(struct guest_registers *regs)
 		exit_wrmsr(cpu, regs);
 		break;
 	case EXIT_CR_ACCESS:
-		exit_cr_access(cpu, regs);
+		exit_cr_access(regs);
 		break;
 	case EXIT_XSETBV:
-		exit_xsetbv(cpu, regs);
+		exit_xsetbv(regs);
 		break;
 	case EXIT_VMCALL:
 		if (!host_is_64bit_ring0()) {
-			exit_refused_instruction(cpu, reason);
+			exit_refused_instruction(reason);
 			break;
 		}
 		cpu->exits_vmcall++;
@@ -48,19 +53,22 @@ void exit_dispatch(struct guest_registers *regs)
 		host_skip_instruction();
 		break;
 	case EXIT_INIT:
-		exit_init(cpu, regs);
+		exit_init(regs);
 		break;
 	case EXIT_SIPI:
-		exit_sipi(cpu);
+		exit_sipi(cpu, regs);
 		break;
 	case EXIT_TRIPLE_FAULT:
 		exit_triple_fault();
 		break;
 	case EXIT_EPT_VIOLATION:
-		exit_ept_violation(cpu);
+		exit_ept_violation();
 		break;
-	case EXIT_PREEMPTION_TIMER:
-		vmwrite(VMCS_PIN_CONTROLS, cpu->capabilities.pin);
+	case EXIT_EXCEPTION_OR_NMI:
+		exit_exception_or_nmi(cpu);
+		break;
+	case EXIT_NMI_WINDOW:
+		exit_nmi_window(cpu);
 		break;
 	case EXIT_TASK_SWITCH:
 	case EXIT_GETSEC:
@@ -78,7 +86,11 @@ void exit_dispatch(struct guest_registers *regs)
 	case EXIT_INVVPID:
 	case EXIT_VMFUNC:
 	case EXIT_ENCLS:
-		exit_refused_instruction(cpu, reason);
+	case EXIT_SEAMCALL:
+	case EXIT_TDCALL:
+	case EXIT_RDMSR_IMMEDIATE:
+	case EXIT_WRMSRNS_IMMEDIATE:
+		exit_refused_instruction(reason);
 		break;
 	default:
 		panic("unexpected VM exit, reason %u", reason);

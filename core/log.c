@@ -109,10 +109,15 @@ static void format_line(struct line *line, const char *format, va_list arguments
 
 static void serial_char(char c)
 {
-	/* Bounded: a port that never becomes ready must not hang the monitor. */
-	for (u32 i = 0; i < 100000 && !(inb(serial_port + UART_LINE_STATUS) & UART_LINE_STATUS_EMPTY); i++)
+	/* The host has the port, too, and may have made it slow or dead: once it is not ready in time it is given up. */
+	for (u32 i = 0; i < 100000; i++) {
+		if (inb(serial_port + UART_LINE_STATUS) & UART_LINE_STATUS_EMPTY) {
+			outb(serial_port, (u8)c);
+			return;
+		}
 		pause();
-	outb(serial_port, (u8)c);
+	}
+	serial_port = 0;
 }
 
 static void emit(const struct line *line, bool to_serial)
@@ -122,10 +127,10 @@ static void emit(const struct line *line, bool to_serial)
 	ring[ring_written++ % LOG_SIZE] = '\n';
 	if (!serial_port || !to_serial)
 		return;
-	for (u32 i = 0; i < line->length; i++)
+	for (u32 i = 0; serial_port && i < line->length; i++)
 		serial_char(line->text[i]);
-	serial_char('\r');
-	serial_char('\n');
+	for (u32 i = 0; serial_port && i < 2; i++)
+		serial_char("\r\n"[i]);
 }
 
 static void start_line(struct line *line, enum log_level level)
@@ -184,12 +189,12 @@ void log_refusal(enum refusal kind, const char *format, ...)
 	struct refusal_state *state = &refusal_states[kind];
 	struct line line;
 	va_list arguments;
-	u64 now = rdtsc();
+	u64 now = monitor_time();
 	bool locked = lock_log();
 
 	state->count++;
-	/* The host can set the TSC: a wrong time makes the limit stricter or looser by one burst, nothing else. */
-	if (now - state->start > monitor.boot->tsc_hz) {
+	/* A CPU whose time is behind another's does not begin a second. */
+	if (now > state->start && now - state->start > monitor.boot->tsc_hz) {
 		state->start = now;
 		state->lines = 0;
 	}
@@ -225,6 +230,11 @@ void log_init(const struct boot_info *boot)
 		outb(serial_port + UART_LINE_CONTROL, 0x03);
 		outb(serial_port + UART_FIFO_CONTROL, 0x01);
 	}
+}
+
+void log_release(void)
+{
+	unlock_log(log_owner == this_cpu()->slot + 1);
 }
 
 u64 log_lines_lost(void)

@@ -19,6 +19,11 @@ hpa_t hpa_of(const void *object)
 	return HPA(monitor.boot->region_base + ((u64)object - MONITOR_VA));
 }
 
+u64 monitor_time(void)
+{
+	return rdtsc() - this_cpu()->tsc_written;
+}
+
 void delay_us(u64 microseconds)
 {
 	u64 start = rdtsc(), ticks = monitor.boot->tsc_hz / 1000000 * microseconds;
@@ -83,8 +88,11 @@ static void build_host_view(const struct cpu *cpu)
 	CHECK(ept_init(view, &monitor.pool, capabilities->ept_levels,
 		       capabilities->feature[HYPERPS_FEATURE_EPT_1G] ? 3 : 2));
 	for (u64 address = 0; address < top; address = end) {
-		u64 type = memory_type_at(&cpu->mtrr, capabilities->physical_address_bits, HPA(address), &end);
+		u64 type = memory_type_at(&cpu->mtrr, capabilities->physical_address_bits, HPA(address), &end), next;
 
+		while (end < top &&
+		       memory_type_at(&cpu->mtrr, capabilities->physical_address_bits, HPA(end), &next) == type)
+			end = next;
 		if (is_monitor_memory(address, &end))
 			continue;
 		if (!ept_map(view, GPA(address), HPA(address), end - address, EPT_RWX, type))
@@ -148,8 +156,9 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	if (slot == 0)
 		log_init(boot);
 	CHECK(boot->magic == BOOT_INFO_MAGIC && boot->size == sizeof(*boot));
-	if (!unmap_own_page(area->guard))
-		log_line(LOG_WARNING, "the stack has no guard page: it lies in a large page");
+	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
+	    !unmap_own_page(area->double_fault_stack_guard))
+		log_line(LOG_WARNING, "the stacks have no guard pages: they lie in a large page");
 	unfit = vmx_check_this_cpu(&cpu->capabilities);
 	if (unfit)
 		panic("CPU with APIC ID %u is unfit: %s", cpu->apic_id, unfit);
@@ -161,8 +170,9 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 		host_vmcs_init(cpu, &boot->boot_cpu);
 	} else {
 		wait_for_permission_to_enter();
-		check_like_boot_cpu(cpu);
+		/* First: an INIT does not reach a CPU in VMX root, so one that is stopped there stays stopped. */
 		vmx_switch_on(cpu);
+		check_like_boot_cpu(cpu);
 		host_vmcs_init(cpu, NULL);
 	}
 	cpu->state = HYPERPS_CPU_STATE_IN_VMX;

@@ -36,6 +36,7 @@ void panic_stop(void)
 	if (cpu->vmcs_current)
 		dump_vmcs();
 	log_line(LOG_ERROR, "this CPU is stopped for good; reset the machine");
+	log_release();
 	for (;;)
 		asm volatile("cli; hlt");
 }

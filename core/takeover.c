@@ -21,7 +21,12 @@
 #define UNLISTED_WAIT_US 5000
 
 static volatile u32 may_enter;
-static bool taken;
+static bool begun, taken;
+
+bool other_cpus_taken(void)
+{
+	return taken;
+}
 
 void wait_for_permission_to_enter(void)
 {
@@ -85,9 +90,9 @@ s64 take_other_cpus(void)
 	u32 startup = ICR_STARTUP | (u32)(monitor.boot->low_base >> PAGE_SHIFT);
 	u32 expected = monitor.boot->cpu_count - 1, started, without_slot;
 
-	if (taken || this_cpu()->slot != 0)
+	if (begun || this_cpu()->slot != 0)
 		return HYPERPS_ERROR_PERMISSION;
-	taken = true;
+	begun = true;
 	if (rdmsr(MSR_IA32_APIC_BASE) & APIC_BASE_ENABLE) {
 		send_to_others(ICR_INIT);
 		delay_us(10000);
@@ -109,13 +114,17 @@ s64 take_other_cpus(void)
 	unmap_own_page((void *)MONITOR_TRAMPOLINE_DATA_VA);
 	if (started > expected)
 		log_line(LOG_WARNING, "%u CPUs found that the firmware does not list", started - expected);
-	if (without_slot)
-		log_line(LOG_ERROR, "%u CPUs more than there are slots: they are stopped", without_slot);
-	if (in_vmx() < monitor.boot->cpu_count) {
-		log_line(LOG_ERROR, "%u of %u CPUs de-privileged: the rest did not start and must not be used",
-			 in_vmx(), monitor.boot->cpu_count);
+	if (without_slot || in_vmx() < monitor.boot->cpu_count) {
+		log_line(LOG_ERROR,
+			 "%u of %u listed CPUs are de-privileged, %u more are without a slot. Switch the missing ones "
+			 "off in the firmware setup, or update it",
+			 in_vmx(), monitor.boot->cpu_count, without_slot);
+		/* The host could start them, outside VMX. */
+		if (!monitor.boot->unfit_continue)
+			panic("not every CPU could be taken (unfit = stop in hyperps.conf)");
 		return HYPERPS_ERROR_NO_CPU;
 	}
+	taken = true;
 	log_line(LOG_INFO, "%u CPUs de-privileged", in_vmx());
 	return HYPERPS_OK;
 }

@@ -86,8 +86,8 @@ struct boot_info {
 	u64 final_cr3; /* hpa of the PML4 that holds the address map above and nothing else */
 
 	/*
-	 * Pages below 1 MiB: 0 the trampoline's code, 1 its data, from 2 the boot page tables (2 is their PML4). Reserved;
-	 * scrubbed when all CPUs are up.
+	 * Pages below 1 MiB: 0 the trampoline's code, 1 its data, from 2 the boot page tables (2 is their PML4). Reserved, and
+	 * hidden from the host.
 	 */
 	u64 low_base; /* hpa of the trampoline page; its SIPI vector is low_base >> 12 */
 	u64 low_size;
@@ -100,13 +100,15 @@ struct boot_info {
 	u32 serial_baud; /* 0: leave the port's speed as the firmware set it */
 	u32 log_level; /* messages above this level are dropped: 0 error, 1 warning, 2 info, 3 debug */
 	u32 gate; /* enum boot_gate */
+	u32 unfit_continue; /* go on when a CPU can't be taken (unfit = continue); else stop */
+	u32 reserved;
 	u32 memory_ranges;
 	struct boot_memory_range memory[BOOT_MEMORY_RANGES];
 
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 12680,
+_Static_assert(sizeof(struct boot_info) == 12688,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

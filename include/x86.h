@@ -47,6 +47,7 @@
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
 
+#define DR6_RESET 0xffff0ff0ULL
 #define DR7_RESET 0x400ULL
 
 #define XCR0_X87 BIT(0)
@@ -70,11 +71,14 @@
 #define VECTOR_MC 18
 
 /* Model-specific registers. */
+#define MSR_IA32_TSC 0x10
 #define MSR_IA32_APIC_BASE 0x1b
 #define MSR_IA32_FEATURE_CONTROL 0x3a
+#define MSR_IA32_TSC_ADJUST 0x3b
 #define MSR_IA32_BIOS_UPDT_TRIG 0x79
 #define MSR_IA32_MTRRCAP 0xfe
 #define MSR_IA32_ARCH_CAPABILITIES 0x10a
+#define MSR_IA32_MCU_OPT_CTRL 0x123
 #define MSR_IA32_MISC_ENABLE 0x1a0
 #define MSR_IA32_DEBUGCTL 0x1d9
 #define MSR_IA32_MTRR_PHYSBASE0 0x200
@@ -100,6 +104,7 @@
 #define MSR_IA32_VMX_VMFUNC 0x491
 #define MSR_IA32_PEBS_ENABLE 0x3f1
 #define MSR_IA32_DS_AREA 0x600
+#define MSR_IA32_TME_ACTIVATE 0x982
 #define MSR_IA32_XSS 0xda0
 #define MSR_IA32_X2APIC_APICID 0x802
 #define MSR_IA32_X2APIC_ICR 0x830
@@ -200,12 +205,23 @@ static inline void pause(void)
 	asm volatile("pause" ::: "memory");
 }
 
-/* Physical-address width of this CPU in bits (CPUID.80000008H:EAX[7:0]); 36 where the leaf is missing. */
+/*
+ * Width of this CPU's physical addresses in bits (CPUID.80000008H:EAX[7:0]; 36 where the leaf is missing), without the upper bits
+ * that memory encryption uses for key identifiers: an address with these set is another name of the same memory.
+ */
 static inline unsigned physical_address_bits(void)
 {
-	if (cpuid(0x80000000, 0).eax < 0x80000008)
-		return 36;
-	return cpuid(0x80000008, 0).eax & 0xff;
+	unsigned bits = 36, key_bits = 0;
+	u64 tme;
+
+	if (cpuid(0x80000000, 0).eax >= 0x80000008)
+		bits = cpuid(0x80000008, 0).eax & 0xff;
+	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & BIT(13))) {
+		tme = rdmsr(MSR_IA32_TME_ACTIVATE);
+		if (tme & BIT(1))
+			key_bits = tme >> 32 & 0xf;
+	}
+	return bits - key_bits;
 }
 
 #endif

@@ -53,11 +53,13 @@ u64 memory_type_at(const struct mtrr_state *mtrr, unsigned bits, hpa_t hpa, u64 
 	}
 	for (u64 i = 0; i < count && i < MTRR_VARIABLE_MAX; i++) {
 		u64 mask = mtrr->variable[i].mask & (top - 1) & ~(PAGE_SIZE - 1);
-		u64 base = mtrr->variable[i].base & mask;
-		u64 size, range_type = mtrr->variable[i].base & 0xff;
+		u64 base, size, range_type = mtrr->variable[i].base & 0xff;
 
 		if (!(mtrr->variable[i].mask & MTRR_MASK_VALID) || !mask)
 			continue;
+		/* Firmware that counts fewer address bits than the CPU has (memory encryption takes some) means all the upper ones. */
+		mask |= (top - 1) & -(1ULL << (63 - __builtin_clzll(mask)));
+		base = mtrr->variable[i].base & mask;
 		/* The type can change only at a multiple of the mask's lowest bit. In a mask without holes, which is all that
 		 * firmware uses, those are the range's two ends; with holes the ranges recur and each multiple is looked at. */
 		size = mask & -mask;

@@ -44,7 +44,7 @@ BOOT_PATH = r"\EFI\BOOT\BOOTX64.EFI"
 NEXT_PATH = r"\EFI\FIRMWARE\next.txt"
 
 CYLINDER = 16 * 63 * 512  # Bochs wants whole ones
-MEMORY_LIMITS = (128, 3072)  # MiB; Bochs counts its memory in 32 bits
+MEMORY_LIMITS = (64, 3072)  # MiB; Bochs counts its memory in 32 bits
 
 
 class MachineError(Exception):

@@ -14,7 +14,8 @@ struct control_word {
 	u64 must_be_off; /* exits on hot paths; the TRUE MSRs allow 0 on every CPU with EPT */
 };
 
-static const struct control_word pin_word = { MSR_IA32_VMX_TRUE_PINBASED_CTLS, 0, 0, 0 };
+static const struct control_word pin_word = { MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, 0,
+					      0 };
 static const struct control_word primary_word = { MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
 						  PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS, 0,
 						  PRIMARY_CR3_LOAD_EXITING | PRIMARY_CR3_STORE_EXITING |
@@ -96,7 +97,7 @@ const char *vmx_check_this_cpu(struct vmx_capabilities *out)
 	choose_controls(&secondary_word, &out->secondary);
 	if (!choose_controls(&pin_word, &out->pin) || !choose_controls(&exit_word, &out->exit) ||
 	    !choose_controls(&entry_word, &out->entry))
-		return "this CPU's VT-x can't save and load PAT, EFER and debug registers. "
+		return "this CPU's VT-x can't save and load PAT, EFER and debug registers, or lacks virtual NMIs. "
 		       "Use a CPU of 2010 or later (Westmere or newer)";
 	out->ept_vpid = rdmsr(MSR_IA32_VMX_EPT_VPID_CAP);
 	if (!(out->ept_vpid & EPT_CAP_WB) || !(out->ept_vpid & EPT_CAP_2M) || !(out->ept_vpid & EPT_CAP_WALK_4) ||

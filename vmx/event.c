@@ -32,26 +32,15 @@ void host_skip_instruction(void)
 		vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
 }
 
-static void inject(struct cpu *cpu, u64 information, u64 error_code)
+static void inject(u64 information)
 {
-	/* An NMI that arrives between here and the end of this block is only latched; one already queued goes back. */
-	cpu->injecting = true;
-	asm volatile("" ::: "memory");
-	if (vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID)
-		__atomic_fetch_or(&cpu->latched,
-				  (vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VECTOR) == VECTOR_NMI
-					  ? LATCHED_NMI
-					  : LATCHED_MACHINE_CHECK,
-				  __ATOMIC_SEQ_CST);
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, EVENT_VALID | information);
-	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, error_code);
-	asm volatile("" ::: "memory");
-	cpu->injecting = false;
+	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, 0);
 }
 
-void host_inject_ud(struct cpu *cpu)
+void host_inject_ud(void)
 {
-	inject(cpu, EVENT_TYPE_EXCEPTION | VECTOR_UD, 0);
+	inject(EVENT_TYPE_EXCEPTION | VECTOR_UD);
 }
 
 /* Real mode pushes no error code, and VM entry insists on the right choice ("VM-Entry Event Injection" checks). */
@@ -60,57 +49,80 @@ static u64 error_code_if_protected(void)
 	return vmread(VMCS_GUEST_CR0) & CR0_PE ? EVENT_ERROR_CODE : 0;
 }
 
-void host_inject_gp(struct cpu *cpu)
+void host_inject_gp(void)
 {
-	inject(cpu, EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_GP, 0);
+	inject(EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_GP);
 }
 
-void host_inject_df(struct cpu *cpu)
+void host_inject_df(void)
 {
-	inject(cpu, EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_DF, 0);
+	inject(EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_DF);
 }
 
+static bool take_latched(struct cpu *cpu, u32 event)
+{
+	return __atomic_fetch_and(&cpu->latched, ~event, __ATOMIC_SEQ_CST) & event;
+}
+
+/*
+ * NMIs exit, and the host's blocking of them is the virtual one, so they are latched and injected at one place only: here. A
+ * machine check goes first. What finds no room, or comes while this runs, waits for the NMI-window exit.
+ */
 void host_deliver_latched(struct cpu *cpu)
 {
-	if (!(vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID) &&
-	    vmread(VMCS_GUEST_ACTIVITY_STATE) != ACTIVITY_WAIT_FOR_SIPI) {
-		if (cpu->latched & LATCHED_MACHINE_CHECK) {
-			__atomic_fetch_and(&cpu->latched, ~(u32)LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
-			vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_MC);
-		} else if (cpu->latched & LATCHED_NMI) {
-			__atomic_fetch_and(&cpu->latched, ~(u32)LATCHED_NMI, __ATOMIC_SEQ_CST);
-			vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI);
+	u64 interruptibility = vmread(VMCS_GUEST_INTERRUPTIBILITY);
+
+	if (vmread(VMCS_GUEST_ACTIVITY_STATE) == ACTIVITY_WAIT_FOR_SIPI)
+		return;
+	if (!(vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID)) {
+		if (take_latched(cpu, LATCHED_MACHINE_CHECK)) {
+			inject(EVENT_TYPE_EXCEPTION | VECTOR_MC);
+		} else if (!(interruptibility & (INTERRUPTIBILITY_NMI | INTERRUPTIBILITY_MOV_SS)) &&
+			   take_latched(cpu, LATCHED_NMI)) {
+			/* Blocking by STI does not hold an NMI back, but VM entry refuses the combination. */
+			vmwrite(VMCS_GUEST_INTERRUPTIBILITY, interruptibility & ~INTERRUPTIBILITY_STI);
+			inject(EVENT_TYPE_NMI | VECTOR_NMI);
 		}
-		/* MOV SS and STI block an NMI for one instruction; the entry checks refuse the combination. */
-		vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
-			vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~(INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS));
 	}
-	/* No room for what is left: exit again right after the event that goes first. */
-	if (cpu->latched && cpu->capabilities.feature[HYPERPS_FEATURE_PREEMPTION_TIMER]) {
-		vmwrite(VMCS_PREEMPTION_TIMER, 0);
-		vmwrite(VMCS_PIN_CONTROLS, cpu->capabilities.pin | PIN_PREEMPTION_TIMER);
-	}
+	if (cpu->latched)
+		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | PRIMARY_NMI_WINDOW_EXITING);
 }
 
-void exit_init(struct cpu *cpu, struct guest_registers *regs)
+void exit_exception_or_nmi(struct cpu *cpu)
+{
+	/* The exception bitmap is empty, so it is an NMI. */
+	__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
+}
+
+void exit_nmi_window(struct cpu *cpu)
+{
+	/* Before exit_dispatch() looks at `latched`: an NMI after this sets the control again. */
+	vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary);
+}
+
+void exit_init(struct guest_registers *regs)
 {
 	/*
-	 * Short, and prints nothing: a SIPI that arrives while the CPU is in VMX root is lost. INIT never takes a CPU out of
-	 * VMX, nor to the firmware's reset vector: the boot CPU waits for a SIPI like the others.
+	 * Short, and prints nothing: a SIPI that arrives while the CPU is in VMX root is lost. The rest of the reset state is
+	 * loaded at the SIPI. INIT never takes a CPU out of VMX, nor to the firmware's reset vector: the boot CPU waits for a
+	 * SIPI like the others.
 	 */
 	for (unsigned i = 0; i < ARRAY_SIZE(regs->value); i++)
 		regs->value[i] = 0;
-	regs->value[REGISTER_RDX] = cpuid(1, 0).eax;
-	__atomic_store_n(&cpu->latched, 0, __ATOMIC_SEQ_CST);
-	host_load_reset_state(cpu, vmread(VMCS_GUEST_CR0) & (CR0_CD | CR0_NW));
 	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
+	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, 0);
+	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
+	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, 0);
 }
 
-void exit_sipi(struct cpu *cpu)
+void exit_sipi(struct cpu *cpu, struct guest_registers *regs)
 {
 	u64 vector = vmread(VMCS_EXIT_QUALIFICATION) & 0xff;
 
-	host_load_reset_state(cpu, vmread(VMCS_GUEST_CR0) & (CR0_CD | CR0_NW));
+	/* NMIs of the time before belong to nobody. */
+	__atomic_store_n(&cpu->latched, 0, __ATOMIC_SEQ_CST);
+	regs->value[REGISTER_RDX] = cpuid(1, 0).eax;
+	host_load_reset_state(cpu, vmread(VMCS_CR0_READ_SHADOW) & (CR0_CD | CR0_NW));
 	vmwrite(VMCS_GUEST_CS_SELECTOR, vector << 8);
 	vmwrite(VMCS_GUEST_BASE(SEGMENT_CS), vector << 12);
 	vmwrite(VMCS_GUEST_RIP, 0);

@@ -12,6 +12,12 @@
 	 CR4_OSXMMEXCPT | CR4_UMIP | CR4_LA57 | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP |         \
 	 CR4_PKE)
 
+/*
+ * CR0 bits that the host only believes to change: NE is fixed to 1 in VMX operation, and with CD or NW set root would run
+ * without caches. The host sees its own values through the read shadow.
+ */
+#define HOST_CR0_OWNED (CR0_NE | CR0_CD | CR0_NW)
+
 /* VMXON on this CPU. Locks IA32_FEATURE_CONTROL if the firmware left it open. A failure panics. */
 void vmx_switch_on(struct cpu *cpu);
 
@@ -22,8 +28,8 @@ void vmx_switch_on(struct cpu *cpu);
 void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state);
 
 /*
- * Loads the architectural state after INIT ("Processor State After INIT") into the current VMCS. cr0_kept: CR0.CD and NW as
- * they were, which INIT keeps. Leaves the activity state alone.
+ * Loads the architectural state after INIT ("Processor State After INIT") into the current VMCS. cr0_kept: what the
+ * host believes of CR0.CD and NW, which INIT keeps. Leaves the activity state alone.
  */
 void host_load_reset_state(struct cpu *cpu, u64 cr0_kept);
 
@@ -37,29 +43,31 @@ void mtrr_read_all(struct mtrr_state *mtrr);
 void host_skip_instruction(void);
 
 /* Queues an exception for the next VM entry. #GP and #DF have error code 0. */
-void host_inject_ud(struct cpu *cpu);
-void host_inject_df(struct cpu *cpu);
-void host_inject_gp(struct cpu *cpu);
+void host_inject_ud(void);
+void host_inject_gp(void);
+void host_inject_df(void);
 
-/* Queues latched NMIs and machine checks for the next VM entry as far as there is room. Also called by the NMI handler. */
+/* Queues a latched NMI or machine check for the next VM entry, if there is room; else sees to it that the host exits again. */
 void host_deliver_latched(struct cpu *cpu);
 
 /* Whether the host runs 64-bit code at CPL 0: the only place from which it may call the monitor. */
 bool host_is_64bit_ring0(void);
 
-/* True if VMX works in the host's paging mode as 64-bit: instruction and stack pointers are 64 bits wide. */
+/* Whether the host runs 64-bit code: its instruction pointer does not wrap at 4 GiB. */
 bool host_is_64bit(void);
 
 /* Exit handlers by family. regs: the host's general registers but RSP. */
 void exit_cpuid(struct guest_registers *regs);
 void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs);
 void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs);
-void exit_cr_access(struct cpu *cpu, struct guest_registers *regs);
-void exit_xsetbv(struct cpu *cpu, struct guest_registers *regs);
-void exit_init(struct cpu *cpu, struct guest_registers *regs);
-void exit_sipi(struct cpu *cpu);
+void exit_cr_access(const struct guest_registers *regs);
+void exit_xsetbv(const struct guest_registers *regs);
+void exit_exception_or_nmi(struct cpu *cpu);
+void exit_nmi_window(struct cpu *cpu);
+void exit_init(struct guest_registers *regs);
+void exit_sipi(struct cpu *cpu, struct guest_registers *regs);
 void exit_triple_fault(void);
-void exit_refused_instruction(struct cpu *cpu, u32 reason);
-void exit_ept_violation(struct cpu *cpu);
+void exit_refused_instruction(u32 reason);
+void exit_ept_violation(void);
 
 #endif

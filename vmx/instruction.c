@@ -15,16 +15,16 @@ static u32 follow_cr4(u32 value, u32 bit, u64 cr4_bit)
 }
 
 /*
- * What the host does not see: VMX and SMX (used by the monitor, or able to bypass it); the hypervisor bit and an outer
- * hypervisor's leaves (its paravirtual MSRs take physical addresses); features that write memory by an address in an MSR: debug
+ * What the host does not see: VMX and SMX (used by the monitor, or able to bypass it); an outer hypervisor's leaves (its
+ * paravirtual MSRs take physical addresses; its bit in leaf 1 stays, so that Linux does not look for bare-metal devices); features that write memory by an address in an MSR: debug
  * store, Processor Trace, hardware feedback, SGX, PASID; and those whose CR4 bits or MSRs are refused: CET, PKS, UINTR, LAM, FRED,
- * LASS, key locker, architectural LBR. Leaves without a case here are the CPU's: vmx/exit.asm answers them itself.
+ * LASS, key locker, architectural LBR, MSR lists and immediate MSR instructions. Leaves without a case here are the CPU's: vmx/exit.asm answers them itself.
  */
 static void filter_cpuid(u32 leaf, u32 subleaf, struct cpuid_result *r)
 {
 	switch (leaf) {
 	case 0x1:
-		r->ecx &= ~(u32)(BIT(2) | BIT(4) | BIT(5) | BIT(6) | BIT(31));
+		r->ecx &= ~(u32)(BIT(2) | BIT(4) | BIT(5) | BIT(6));
 		r->ecx = follow_cr4(r->ecx, CPUID_1_ECX_OSXSAVE, CR4_OSXSAVE);
 		r->edx &= ~(u32)BIT(21);
 		break;
@@ -38,7 +38,8 @@ static void filter_cpuid(u32 leaf, u32 subleaf, struct cpuid_result *r)
 			r->ecx = follow_cr4(r->ecx, CPUID_7_ECX_OSPKE, CR4_PKE);
 			r->edx &= ~(u32)(BIT(5) | BIT(18) | BIT(19) | BIT(20));
 		} else if (subleaf == 1) {
-			r->eax &= ~(u32)(BIT(6) | BIT(17) | BIT(18) | BIT(26));
+			r->eax &= ~(u32)(BIT(6) | BIT(17) | BIT(18) | BIT(26) | BIT(27));
+			r->ecx &= ~(u32)BIT(5);
 			r->edx &= ~(u32)BIT(18);
 		}
 		break;
@@ -76,25 +77,25 @@ void exit_cpuid(struct guest_registers *regs)
 #define CR_REGISTER(q) ((q) >> 8 & 0xf)
 #define CR_ACCESS_MOV_TO 0
 
-void exit_cr_access(struct cpu *cpu, struct guest_registers *regs)
+void exit_cr_access(const struct guest_registers *regs)
 {
-	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
+	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), number = CR_REGISTER(qualification);
+	u64 value = number == REGISTER_RSP ? vmread(VMCS_GUEST_RSP) : regs->value[number];
 
-	(void)regs;
-	if (CR_NUMBER(qualification) == 0) {
-		/*
-		 * The host writes a NE other than the shadow's. Give the shadow that value and let the CPU execute the
-		 * instruction again: now it does not exit, and every check and side effect of the write is the hardware's.
-		 */
-		vmwrite(VMCS_CR0_READ_SHADOW, vmread(VMCS_CR0_READ_SHADOW) ^ CR0_NE);
+	if (CR_ACCESS_TYPE(qualification) != CR_ACCESS_MOV_TO ||
+	    (CR_NUMBER(qualification) != 0 && CR_NUMBER(qualification) != 4))
+		panic("unexpected control-register access, qualification %lx", qualification);
+	if (CR_NUMBER(qualification) == 4 || ((value & CR0_NW) && !(value & CR0_CD))) {
+		log_refusal(REFUSED_REGISTER, "write of %lx to CR%lu refused, at %016lx", value,
+			    CR_NUMBER(qualification), vmread(VMCS_GUEST_RIP));
+		host_inject_gp();
 		return;
 	}
-	if (CR_NUMBER(qualification) == 4 && CR_ACCESS_TYPE(qualification) == CR_ACCESS_MOV_TO) {
-		log_refusal(REFUSED_REGISTER, "CR4 write refused, at %016lx", vmread(VMCS_GUEST_RIP));
-		host_inject_gp(cpu);
-		return;
-	}
-	panic("unexpected control-register access, qualification %lx", qualification);
+	/*
+	 * The host writes other values of the bits that the monitor owns than the shadow has. Give the shadow these and let the
+	 * CPU execute the instruction again: now it does not exit, and every check and side effect of the write is the hardware's.
+	 */
+	vmwrite(VMCS_CR0_READ_SHADOW, (vmread(VMCS_CR0_READ_SHADOW) & ~HOST_CR0_OWNED) | (value & HOST_CR0_OWNED));
 }
 
 /* SDM, "XSETBV": the combinations that raise #GP. The CPU checks again, but it is not handed what we know to be wrong. */
@@ -110,24 +111,24 @@ static bool xcr0_is_valid(u64 value)
 	       !((value & bound) && (value & bound) != bound) && !((value & tile) && (value & tile) != tile);
 }
 
-void exit_xsetbv(struct cpu *cpu, struct guest_registers *regs)
+void exit_xsetbv(const struct guest_registers *regs)
 {
 	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
 
 	if (!(vmread(VMCS_GUEST_CR4) & CR4_OSXSAVE)) {
-		host_inject_ud(cpu);
+		host_inject_ud();
 		return;
 	}
 	if ((vmread(VMCS_GUEST_SS_ACCESS_RIGHTS) >> ACCESS_RIGHTS_DPL_SHIFT & 3) != 0 ||
 	    (u32)regs->value[REGISTER_RCX] != 0 || !xcr0_is_valid(value) || !xsetbv_checked(value)) {
 		log_refusal(REFUSED_REGISTER, "XSETBV of %lx refused", value);
-		host_inject_gp(cpu);
+		host_inject_gp();
 		return;
 	}
 	host_skip_instruction();
 }
 
-void exit_refused_instruction(struct cpu *cpu, u32 reason)
+void exit_refused_instruction(u32 reason)
 {
 	if (reason == EXIT_INVD) {
 		/* INVD would drop the monitor's modified cache lines, too; writing them back is what the host can be given. */
@@ -138,7 +139,7 @@ void exit_refused_instruction(struct cpu *cpu, u32 reason)
 	log_refusal(REFUSED_INSTRUCTION, "instruction refused: exit reason %u at %016lx", reason,
 		    vmread(VMCS_GUEST_RIP));
 	if (reason == EXIT_TASK_SWITCH)
-		host_inject_gp(cpu);
+		host_inject_gp();
 	else
-		host_inject_ud(cpu);
+		host_inject_ud();
 }

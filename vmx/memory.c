@@ -4,7 +4,10 @@
 #include "host.h"
 #include "x86.h"
 
-void exit_ept_violation(struct cpu *cpu)
+/* SDM, "Interrupt 8 - Double Fault Exception": a #GP while one of these is delivered becomes a double fault. */
+#define CONTRIBUTORY_VECTORS (BIT(0) | BIT(VECTOR_DF) | BIT(10) | BIT(11) | BIT(12) | BIT(VECTOR_GP) | BIT(VECTOR_PF))
+
+void exit_ept_violation(void)
 {
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
 	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO);
@@ -19,11 +22,11 @@ void exit_ept_violation(struct cpu *cpu)
 	 * another event was being delivered (the host's own IDT or stack lies in refused memory) the architecture's rules for a
 	 * fault during delivery apply: an exception becomes a double fault, a double fault a triple fault.
 	 */
-	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXCEPTION) {
-		if ((vectoring & EVENT_VECTOR) == VECTOR_DF)
-			exit_triple_fault();
-		host_inject_df(cpu);
-	} else {
-		host_inject_gp(cpu);
-	}
+	if (!(vectoring & EVENT_VALID) || (vectoring & EVENT_TYPE) != EVENT_TYPE_EXCEPTION ||
+	    !(CONTRIBUTORY_VECTORS & BIT(vectoring & 31)))
+		host_inject_gp();
+	else if ((vectoring & EVENT_VECTOR) == VECTOR_DF)
+		exit_triple_fault();
+	else
+		host_inject_df();
 }

@@ -9,8 +9,12 @@
 #define DEBUGCTL_ALLOWED (BIT(0) | BIT(1) | BIT(2) | BIT(11) | BIT(12) | BIT(14)) /* LBR, BTF, bus lock, freezes */
 #define MISC_ENABLE_NO_BTS BIT(11)
 #define MISC_ENABLE_NO_PEBS BIT(12)
-/* Fast strings, thermal control, SpeedStep, MONITOR, CPUID limit, XD disable, turbo: what kernels are known to change. */
-#define MISC_ENABLE_WRITABLE (BIT(0) | BIT(3) | BIT(16) | BIT(18) | BIT(22) | BIT(34) | BIT(38))
+/* Fast strings, thermal control, SpeedStep, MONITOR, turbo: what kernels are known to change. */
+#define MISC_ENABLE_WRITABLE (BIT(0) | BIT(3) | BIT(16) | BIT(18) | BIT(38))
+/* CPUID limit and XD disable, which would hit root, too: kernels only switch them off. */
+#define MISC_ENABLE_CLEARABLE (BIT(22) | BIT(34))
+/* Switch off mitigations (RNGDS, FB_CLEAR, GDS) that also keep the monitor's data from the host. */
+#define MCU_OPT_CTRL_DISABLE (BIT(0) | BIT(3) | BIT(4))
 
 static u64 *mtrr_register(struct mtrr_state *mtrr, u32 msr)
 {
@@ -72,7 +76,30 @@ static bool write_misc_enable(u64 value)
 
 	value = (value & ~(MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS)) |
 		(old & (MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS));
-	return !((value ^ old) & ~MISC_ENABLE_WRITABLE) && wrmsr_checked(MSR_IA32_MISC_ENABLE, value);
+	if (((value ^ old) & ~(MISC_ENABLE_WRITABLE | MISC_ENABLE_CLEARABLE)) || (value & ~old & MISC_ENABLE_CLEARABLE))
+		return false;
+	return wrmsr_checked(MSR_IA32_MISC_ENABLE, value);
+}
+
+static bool write_debugctl(u64 value)
+{
+	/* VM entry would fail on a bit that this CPU lacks, so it is tried here. Root itself runs with 0. */
+	if ((value & ~DEBUGCTL_ALLOWED) || !wrmsr_checked(MSR_IA32_DEBUGCTL, value))
+		return false;
+	wrmsr(MSR_IA32_DEBUGCTL, 0);
+	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, value);
+	return true;
+}
+
+/* Both move the TSC of this CPU; monitor_time() takes it off again. */
+static bool write_tsc(struct cpu *cpu, u32 msr, u64 value)
+{
+	u64 old = rdmsr(msr);
+
+	if (!wrmsr_checked(msr, value))
+		return false;
+	cpu->tsc_written += value - old;
+	return true;
 }
 
 /* What the CPU would refuse: reserved bits and memory types that do not exist. */
@@ -118,10 +145,12 @@ static bool handle_write(struct cpu *cpu, u32 msr, u64 value)
 		log_refusal(REFUSED_MSR, "microcode update refused");
 		return true;
 	case MSR_IA32_DEBUGCTL:
-		if (value & ~DEBUGCTL_ALLOWED)
-			return false;
-		vmwrite(VMCS_GUEST_IA32_DEBUGCTL, value);
-		return true;
+		return write_debugctl(value);
+	case MSR_IA32_TSC:
+	case MSR_IA32_TSC_ADJUST:
+		return write_tsc(cpu, msr, value);
+	case MSR_IA32_MCU_OPT_CTRL:
+		return wrmsr_checked(msr, value & ~MCU_OPT_CTRL_DISABLE);
 	case MSR_IA32_XSS:
 	case MSR_IA32_PEBS_ENABLE:
 	case MSR_IA32_DS_AREA:
@@ -151,10 +180,10 @@ static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
 	}
 }
 
-static void refuse(struct cpu *cpu, u32 msr, const char *what)
+static void refuse(u32 msr, const char *what)
 {
 	log_refusal(REFUSED_MSR, "%s of MSR %x refused, at %016lx", what, msr, vmread(VMCS_GUEST_RIP));
-	host_inject_gp(cpu);
+	host_inject_gp();
 }
 
 void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
@@ -163,7 +192,7 @@ void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
 	u64 value;
 
 	if (msr_read_access(msr) != MSR_HANDLE || !handle_read(cpu, msr, &value)) {
-		refuse(cpu, msr, "read");
+		refuse(msr, "read");
 		return;
 	}
 	regs->value[REGISTER_RAX] = (u32)value;
@@ -176,8 +205,12 @@ void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
 	u32 msr = (u32)regs->value[REGISTER_RCX];
 	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
 
-	if (msr_write_access(msr) != MSR_HANDLE || !handle_write(cpu, msr, value)) {
-		refuse(cpu, msr, "write");
+	/* Until the firmware's boot services end, its drivers still set up the machine and are as trusted as before. */
+	if (!other_cpus_taken() && msr_write_access(msr) == MSR_DENY && msr_read_access(msr) == MSR_PASS &&
+	    wrmsr_checked(msr, value)) {
+		log_line(LOG_DEBUG, "the firmware wrote %lx to MSR %x", value, msr);
+	} else if (msr_write_access(msr) != MSR_HANDLE || !handle_write(cpu, msr, value)) {
+		refuse(msr, "write");
 		return;
 	}
 	host_skip_instruction();

@@ -22,10 +22,10 @@ static const struct msr_range reads[] = {
  * translated through the host's own view.
  */
 static const struct msr_range writes[] = {
-	{ 0x10, 0x10, MSR_PASS }, /* TSC: the monitor only measures delays at start-up by it */
+	{ 0x10, 0x10, MSR_HANDLE }, /* TSC: the monitor keeps count of what the host adds */
 	{ 0x1b, 0x1b, MSR_HANDLE }, /* IA32_APIC_BASE: may not move */
 	{ 0x33, 0x33, MSR_PASS }, /* TEST_CTRL: split-lock detection, an exception in the host */
-	{ 0x3b, 0x3b, MSR_PASS }, /* IA32_TSC_ADJUST: as TSC */
+	{ 0x3b, 0x3b, MSR_HANDLE }, /* IA32_TSC_ADJUST: as TSC */
 	{ 0x48, 0x49, MSR_PASS }, /* IA32_SPEC_CTRL, IA32_PRED_CMD: speculation control */
 	{ 0x4e, 0x4e, MSR_PASS }, /* PPIN_CTL: whether the serial number can be read */
 	{ 0x79, 0x79, MSR_HANDLE }, /* microcode: refused, by doing nothing */
@@ -35,7 +35,9 @@ static const struct msr_range writes[] = {
 	{ 0xe2, 0xe2, MSR_PASS }, /* PKG_CST_CONFIG_CONTROL: idle states */
 	{ 0xe7, 0xe8, MSR_PASS }, /* IA32_MPERF, IA32_APERF: counters */
 	{ 0x10b, 0x10b, MSR_PASS }, /* IA32_FLUSH_CMD */
-	{ 0x122, 0x123, MSR_PASS }, /* IA32_TSX_CTRL, IA32_MCU_OPT_CTRL */
+	{ 0x10f, 0x10f, MSR_PASS }, /* TSX_FORCE_ABORT */
+	{ 0x122, 0x122, MSR_PASS }, /* IA32_TSX_CTRL */
+	{ 0x123, 0x123, MSR_HANDLE }, /* IA32_MCU_OPT_CTRL: no mitigation is switched off */
 	{ 0x140, 0x140, MSR_PASS }, /* MISC_FEATURES_ENABLES: CPUID faulting in the host's ring 3 */
 	{ 0x174, 0x176, MSR_PASS }, /* IA32_SYSENTER_*: switched by the VMCS */
 	{ 0x179, 0x17b, MSR_PASS }, /* IA32_MCG_*: machine check belongs to the host */
@@ -59,7 +61,7 @@ static const struct msr_range writes[] = {
 	{ 0x277, 0x277, MSR_PASS }, /* IA32_PAT: switched by the VMCS */
 	{ 0x280, 0x29f, MSR_PASS }, /* IA32_MCi_CTL2 */
 	{ 0x2ff, 0x2ff, MSR_HANDLE },
-	{ 0x309, 0x30c, MSR_PASS }, /* fixed counters */
+	{ 0x309, 0x30f, MSR_PASS }, /* fixed counters */
 	{ 0x329, 0x329, MSR_PASS }, /* IA32_PERF_METRICS: counters */
 	{ 0x38d, 0x38d, MSR_PASS }, /* IA32_FIXED_CTR_CTRL */
 	{ 0x38f, 0x391, MSR_PASS }, /* IA32_PERF_GLOBAL_*: enable and acknowledge counters */
@@ -72,16 +74,23 @@ static const struct msr_range writes[] = {
 	{ 0x60a, 0x60c, MSR_PASS }, /* package idle latencies */
 	{ 0x610, 0x610, MSR_PASS }, /* RAPL limits */
 	{ 0x618, 0x618, MSR_PASS },
+	{ 0x620, 0x620, MSR_PASS }, /* uncore frequency */
 	{ 0x638, 0x63a, MSR_PASS },
 	{ 0x640, 0x642, MSR_PASS },
+	{ 0x668, 0x669, MSR_PASS }, /* core C-state configuration */
 	{ 0x680, 0x69f, MSR_PASS }, /* LBR: linear addresses */
 	{ 0x6c0, 0x6df, MSR_PASS },
 	{ 0x6e0, 0x6e0, MSR_PASS }, /* IA32_TSC_DEADLINE */
+	{ 0x700, 0x76f, MSR_PASS }, /* uncore counters */
 	{ 0x770, 0x777, MSR_PASS }, /* hardware P-states */
 	{ 0x800, 0x8ff, MSR_PASS }, /* x2APIC: INIT and SIPI to a CPU in VMX only cause its exit */
+	{ 0xc81, 0xc82, MSR_PASS }, /* resource director: shares of cache and bandwidth */
+	{ 0xc8d, 0xc8d, MSR_PASS },
+	{ 0xc8f, 0xd8f, MSR_PASS },
 	{ 0xd90, 0xd90, MSR_PASS }, /* IA32_BNDCFGS: linear address */
 	{ 0xda0, 0xda0, MSR_HANDLE }, /* IA32_XSS: 0 only, no supervisor state is offered */
 	{ 0xdc0, 0xddf, MSR_PASS }, /* LBR information */
+	{ 0xe00, 0xe4f, MSR_PASS }, /* uncore counters */
 	{ 0xc0000080, 0xc0000080, MSR_HANDLE }, /* IA32_EFER */
 	{ 0xc0000081, 0xc0000084, MSR_PASS }, /* SYSCALL: linear addresses */
 	{ 0xc0000100, 0xc0000103, MSR_PASS }, /* FS, GS, kernel GS base, TSC_AUX */

@@ -25,11 +25,11 @@ void vmx_switch_on(struct cpu *cpu)
 
 	if (!(feature_control & FEATURE_CONTROL_LOCK))
 		wrmsr(MSR_IA32_FEATURE_CONTROL, feature_control | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCK);
-	write_cr0((read_cr0() | cpu->capabilities.cr0_fixed0) & cpu->capabilities.cr0_fixed1);
-	/* Root executes XSETBV for the host, so it needs OSXSAVE itself. */
-	write_cr4(
-		(read_cr4() | cpu->capabilities.cr4_fixed0 | CR4_VMXE | (cpuid(1, 0).ecx & BIT(26) ? CR4_OSXSAVE : 0)) &
-		cpu->capabilities.cr4_fixed1);
+	/* Root's own control registers, whatever the firmware left. It executes XSETBV for the host, hence OSXSAVE. */
+	write_cr0((CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE | cpu->capabilities.cr0_fixed0) &
+		  cpu->capabilities.cr0_fixed1);
+	write_cr4((CR4_PAE | CR4_MCE | CR4_VMXE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | cpu->capabilities.cr4_fixed0) &
+		  cpu->capabilities.cr4_fixed1);
 	*(u32 *)area->vmxon = revision;
 	*(u32 *)area->vmcs = revision;
 	result = vmxon(hpa_of(area->vmxon));
@@ -41,7 +41,6 @@ void vmx_switch_on(struct cpu *cpu)
 		panic("INVEPT failed");
 	if ((cpu->capabilities.secondary & SECONDARY_VPID) && invvpid_all() != VMX_OK)
 		panic("INVVPID failed");
-	cpu->vmcs_current = true;
 }
 
 static void write_segment(enum vmcs_segment segment, const struct boot_segment *value)
@@ -110,10 +109,10 @@ static void write_controls(const struct vmx_capabilities *capabilities)
 	if (capabilities->secondary & SECONDARY_ENCLS_EXITING)
 		vmwrite(VMCS_ENCLS_EXITING_BITMAP, ~0ULL);
 	/*
-	 * The monitor owns CR0.NE and CR4.VMXE, which VMX fixes to 1; the host sees its own values through the read shadows. It
-	 * also owns every CR4 bit that is not listed as harmless: setting one exits and is refused.
+	 * The monitor owns CR4.VMXE, which VMX fixes to 1 and the host reads as 0, and every CR4 bit that is not listed as
+	 * harmless: setting one exits and is refused.
 	 */
-	vmwrite(VMCS_CR0_MASK, CR0_NE);
+	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
 	vmwrite(VMCS_CR4_MASK, ~HOST_CR4_ALLOWED);
 }
 
@@ -132,7 +131,7 @@ void host_load_reset_state(struct cpu *cpu, u64 cr0_kept)
 	vmwrite(VMCS_GUEST_GDTR_LIMIT, 0xffff);
 	vmwrite(VMCS_GUEST_IDTR_BASE, 0);
 	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0xffff);
-	vmwrite(VMCS_GUEST_CR0, CR0_RESET | cr0_kept);
+	vmwrite(VMCS_GUEST_CR0, CR0_RESET);
 	vmwrite(VMCS_CR0_READ_SHADOW, CR0_ET | cr0_kept);
 	vmwrite(VMCS_GUEST_CR3, 0);
 	vmwrite(VMCS_GUEST_CR4, cpu->capabilities.cr4_fixed0 | CR4_VMXE);
@@ -140,6 +139,10 @@ void host_load_reset_state(struct cpu *cpu, u64 cr0_kept)
 	vmwrite(VMCS_GUEST_IA32_EFER, 0);
 	vmwrite(VMCS_ENTRY_CONTROLS, cpu->capabilities.entry & ~ENTRY_IA32E_GUEST);
 	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
+	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, 0);
+	asm volatile(
+		"mov %0, %%dr0; mov %0, %%dr1; mov %0, %%dr2; mov %0, %%dr3; mov %0, %%cr2; mov %1, %%dr6" ::"r"(0ULL),
+		"r"(DR6_RESET));
 	vmwrite(VMCS_GUEST_RSP, 0);
 	vmwrite(VMCS_GUEST_RIP, 0xfff0);
 	vmwrite(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED);
@@ -162,11 +165,12 @@ static void load_boot_state(const struct boot_cpu_state *state)
 	vmwrite(VMCS_GUEST_GDTR_LIMIT, state->gdt_limit);
 	vmwrite(VMCS_GUEST_IDTR_BASE, state->idt_base);
 	vmwrite(VMCS_GUEST_IDTR_LIMIT, state->idt_limit);
-	vmwrite(VMCS_GUEST_CR0, state->cr0 | CR0_NE);
+	vmwrite(VMCS_GUEST_CR0, (state->cr0 & ~HOST_CR0_OWNED) | CR0_NE);
 	vmwrite(VMCS_CR0_READ_SHADOW, state->cr0);
 	vmwrite(VMCS_GUEST_CR3, state->cr3);
-	vmwrite(VMCS_GUEST_CR4, state->cr4 | CR4_VMXE);
-	vmwrite(VMCS_CR4_READ_SHADOW, state->cr4 & ~CR4_VMXE);
+	/* A bit that the firmware set and the host may not change would make the kernel's first write of CR4 a refusal. */
+	vmwrite(VMCS_GUEST_CR4, (state->cr4 & HOST_CR4_ALLOWED) | CR4_VMXE);
+	vmwrite(VMCS_CR4_READ_SHADOW, state->cr4 & HOST_CR4_ALLOWED);
 	vmwrite(VMCS_GUEST_IA32_EFER, state->efer);
 	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
 	vmwrite(VMCS_GUEST_RSP, state->rsp);
@@ -192,4 +196,5 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
 		host_load_reset_state(cpu, CR0_CD | CR0_NW);
 		vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
 	}
+	cpu->vmcs_current = true;
 }

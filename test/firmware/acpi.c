@@ -10,6 +10,7 @@
  *   line 1: path on this volume
  *   line 2: its load options
  *   line 3: `lock-feature-control` to lock IA32_FEATURE_CONTROL with VMX off, as some firmware does
+ * Further groups of three lines are started when the one before has come back.
  */
 #include <efi.h>
 #include <efilib.h>
@@ -487,6 +488,7 @@ EFI_STATUS efi_main(EFI_HANDLE self, EFI_SYSTEM_TABLE *table)
 	EFI_GUID guid = LOADED_IMAGE_PROTOCOL;
 	EFI_LOADED_IMAGE *loaded;
 	CHAR8 *text;
+	const CHAR8 *next;
 	CHAR16 *path, *options, *flag;
 	EFI_STATUS status;
 
@@ -512,17 +514,20 @@ EFI_STATUS efi_main(EFI_HANDLE self, EFI_SYSTEM_TABLE *table)
 	flag = options + NEXT_SIZE;
 	if (EFI_ERROR(read_next(loaded->DeviceHandle, text, NEXT_SIZE)))
 		text[0] = 0;
-	take_line(take_line(take_line(text, path), options), flag);
-	if (!*path)
-		copy(path, DEFAULT_NEXT, sizeof(DEFAULT_NEXT));
-	if (*flag == 'l')
-		lock_feature_control();
+	next = text;
+	do {
+		next = take_line(take_line(take_line(next, path), options), flag);
+		if (!*path)
+			copy(path, DEFAULT_NEXT, sizeof(DEFAULT_NEXT));
+		if (*flag == 'l')
+			lock_feature_control();
 
-	status = start(self, loaded->DeviceHandle, path, options);
-	print(path);
-	print(L": status ");
-	print_hex(status);
-	print(L"\r\n");
+		status = start(self, loaded->DeviceHandle, path, options);
+		print(path);
+		print(L": status ");
+		print_hex(status);
+		print(L"\r\n");
+	} while (*next);
 	/* Off, for an emulator that ends instead of waiting in the firmware's shell for a human. */
 	table->RuntimeServices->ResetSystem(EfiResetShutdown, status, 0, NULL);
 	return status;

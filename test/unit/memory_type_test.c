@@ -128,6 +128,19 @@ static void mask_with_holes(void **state)
 	assert_consistent(&mtrr, 0x10000000);
 }
 
+/* Firmware with a mask of fewer bits than the CPU has: the range does not recur further up, and ends where it should. */
+static void short_mask(void **state)
+{
+	struct mtrr_state mtrr = enabled(MEMORY_TYPE_WB, 1);
+
+	(void)state;
+	mtrr.variable[0].base = 0x80000000 | MEMORY_TYPE_UC;
+	mtrr.variable[0].mask = (BIT(36) - 0x80000000) | MTRR_MASK_VALID;
+	assert_range(&mtrr, 0, MEMORY_TYPE_WB, 0x80000000);
+	assert_range(&mtrr, 0x80000000, MEMORY_TYPE_UC, 0x100000000);
+	assert_range(&mtrr, 0x100000000, MEMORY_TYPE_WB, TOP);
+}
+
 static void random_registers(void **state)
 {
 	u64 seed = 88172645463325252ULL;
@@ -157,6 +170,7 @@ int main(void)
 		cmocka_unit_test(overlaps),
 		cmocka_unit_test(fixed_ranges),
 		cmocka_unit_test(mask_with_holes),
+		cmocka_unit_test(short_mask),
 		cmocka_unit_test(random_registers),
 	};
 
