@@ -68,6 +68,8 @@ static EFI_STATUS load_program(const char *path)
 		FreePool(device_path);
 	if (status == EFI_SECURITY_VIOLATION || status == EFI_ACCESS_DENIED)
 		unfit(status, L"Secure Boot refuses %s (%r). Sign it, or switch Secure Boot off", file.path, status);
+	else if (status == EFI_NOT_FOUND || status == EFI_OUT_OF_RESOURCES) /* the file is there: no buffer for it */
+		unfit(status, L"not enough free memory to load %s (%r). Add memory", file.path, status);
 	else if (EFI_ERROR(status))
 		unfit(status,
 		      L"%s is no EFI program or kernel for this machine (%r). Correct the line chainload in "

@@ -73,8 +73,8 @@ EFI_STATUS memory_take(struct monitor_memory *memory);
 
 void memory_give_back(struct monitor_memory *memory);
 
-/* Copies the firmware's memory map to the boot information. */
-EFI_STATUS memory_map_read(struct boot_info *info);
+/* Copies the firmware's memory map, neighbours of one type merged, to ranges[BOOT_MEMORY_RANGES]. */
+EFI_STATUS memory_map_read(struct boot_memory_range *ranges, u32 *count);
 
 /* cpu_state.c */
 

@@ -110,7 +110,7 @@ static EFI_STATUS get_memory_map(EFI_MEMORY_DESCRIPTOR **map, UINTN *size, UINTN
 	}
 }
 
-EFI_STATUS memory_map_read(struct boot_info *info)
+EFI_STATUS memory_map_read(struct boot_memory_range *ranges, u32 *count)
 {
 	EFI_MEMORY_DESCRIPTOR *map;
 	UINTN size, descriptor_size;
@@ -119,7 +119,7 @@ EFI_STATUS memory_map_read(struct boot_info *info)
 
 	if (EFI_ERROR(status))
 		return unfit(status, L"the firmware does not give its memory map (%r). Update the firmware", status);
-	info->memory_ranges = 0;
+	*count = 0;
 	for (UINTN at = 0; at + descriptor_size <= size; at += descriptor_size) {
 		const EFI_MEMORY_DESCRIPTOR *d = (const void *)((const char *)map + at);
 		UINT64 bytes = d->NumberOfPages * PAGE_SIZE;
@@ -128,14 +128,14 @@ EFI_STATUS memory_map_read(struct boot_info *info)
 			last->size += bytes;
 			continue;
 		}
-		if (info->memory_ranges == BOOT_MEMORY_RANGES) {
+		if (*count == BOOT_MEMORY_RANGES) {
 			FreePool(map);
 			return unfit(EFI_BUFFER_TOO_SMALL,
 				     L"the firmware's memory map has more than %d ranges. Report this machine to the "
 				     L"project",
 				     BOOT_MEMORY_RANGES);
 		}
-		last = &info->memory[info->memory_ranges++];
+		last = &ranges[(*count)++];
 		*last = (struct boot_memory_range){ d->PhysicalStart, bytes, d->Type, 0 };
 	}
 	FreePool(map);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "loader.h"
 #include "ept.h"
+#include "page_mark.h"
 #include "pagetable.h"
 #include "trampoline.h"
 #include "x86.h"
@@ -84,16 +85,21 @@ static EFI_STATUS choose_region_size(const struct conf *conf, const struct image
 				     const struct vmx_capabilities *capabilities, u64 *size)
 {
 	u64 ept = ept_tables_needed(capabilities->physical_address_bits, capabilities->feature[HYPERPS_FEATURE_EPT_1G]);
-	u64 others = ept * PAGE_SIZE + SPARE_MEMORY;
-	u64 least;
+	static struct boot_memory_range map[BOOT_MEMORY_RANGES];
+	u32 ranges;
+	u64 others, least;
+	EFI_STATUS status = memory_map_read(map, &ranges);
 
+	if (EFI_ERROR(status))
+		return status;
+	others = ept * PAGE_SIZE + page_marks_bytes(map, ranges) + SPARE_MEMORY;
 	/* One GiB more than the rest covers the page tables' own share. */
 	least = lay_out(image, cpu_slots, others + PAGE_SIZE_1G).free + others;
 	least = ALIGN_UP(least, PAGE_SIZE_2M);
 	if (least > CONF_MEMORY_MAX)
 		return unfit(EFI_OUT_OF_RESOURCES,
-			     L"the monitor would need %ld MiB for this CPU's address width. Use a CPU with 1 GiB pages "
-			     L"in EPT",
+			     L"the monitor would need %ld MiB for this CPU's address width and memory. Use a CPU with "
+			     L"1 GiB pages in EPT",
 			     least >> 20);
 	if (conf->memory && conf->memory < least)
 		return unfit(EFI_INVALID_PARAMETER,
@@ -194,7 +200,7 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	if (!info->final_cr3 || !place_trampoline(info, image, l.boot_info, &tables))
 		return unfit(EFI_LOAD_ERROR, L"the monitor's page tables did not fit. Report this to the project");
 	*out = info;
-	return memory_map_read(info);
+	return memory_map_read(info->memory, &info->memory_ranges);
 }
 
 /* Both outlive the loader: if a chainloaded program returns, the monitor stays and another program may be started. */

@@ -75,12 +75,21 @@ static void fill_exits(struct hyperps_exits *exits, const struct cpu *cpu)
 	}
 }
 
+static void fill_frames(struct hyperps_frames *frames)
+{
+	*frames = (struct hyperps_frames){ .table_base = hpa_of(monitor.marks.mark).value,
+					   .table_frames = monitor.marks.frames };
+	for (u32 state = 0; state < HYPERPS_FRAME_STATES; state++)
+		frames->count[state] = monitor.marks.count[state];
+}
+
 static s64 read_object(u64 object_and_index, u64 offset, u64 words[8])
 {
-	/* Both objects end in zeros up to the next whole piece. */
+	/* All of them end in zeros up to the next whole piece. */
 	union {
 		struct hyperps_status status;
 		struct hyperps_exits exits;
+		struct hyperps_frames frames;
 		u64 words[ALIGN_UP(sizeof(struct hyperps_exits), HYPERPS_READ_BYTES) / sizeof(u64)];
 	} object = { .words = { 0 } };
 	u32 index = object_and_index >> 32;
@@ -100,6 +109,10 @@ static s64 read_object(u64 object_and_index, u64 offset, u64 words[8])
 			return HYPERPS_ERROR_NO_CPU;
 		size = sizeof(object.exits);
 		fill_exits(&object.exits, cpu_of_slot(index));
+		break;
+	case HYPERPS_OBJECT_FRAMES:
+		size = sizeof(object.frames);
+		fill_frames(&object.frames);
 		break;
 	default:
 		return HYPERPS_ERROR_INVALID;

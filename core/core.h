@@ -6,6 +6,7 @@
 #include "types.h"
 #include "boot_info.h"
 #include "ept.h"
+#include "page_mark.h"
 #include "cpu.h"
 
 /*
@@ -23,6 +24,7 @@ void spin_unlock(struct spinlock *lock);
 struct monitor {
 	const struct boot_info *boot;
 	struct page_pool pool; /* what is free in the monitor's memory */
+	struct page_marks marks;
 	struct ept host_view;
 	u64 host_eptp;
 	u8 *msr_bitmap; /* shared by all CPUs: the policy is one */

@@ -102,14 +102,31 @@ static void build_host_view(const struct cpu *cpu)
 	monitor.host_eptp = ept_pointer(view);
 }
 
+/* The page-mark table lies at the start of what the loader left free; the rest is the pool. */
+static void mark_pages(const struct boot_info *boot)
+{
+	u64 table = boot->free, size = page_marks_bytes(boot->memory, boot->memory_ranges), start = rdtsc();
+
+	if (size > boot->region_size - table)
+		panic("the page marks take %lu KiB: more than there is. Report this to the project", size >> 10);
+	page_marks_init(&monitor.marks, (u64 *)(MONITOR_VA + table), boot->memory, boot->memory_ranges);
+	page_marks_set(&monitor.marks, boot->region_base >> PAGE_SHIFT, boot->region_size >> PAGE_SHIFT,
+		       HYPERPS_FRAME_MONITOR);
+	page_marks_set(&monitor.marks, boot->low_base >> PAGE_SHIFT, boot->low_size >> PAGE_SHIFT,
+		       HYPERPS_FRAME_MONITOR);
+	monitor.pool = (struct page_pool){ .linear = (u8 *)(MONITOR_VA + table + size),
+					   .base = HPA(boot->region_base + table + size),
+					   .size = boot->region_size - table - size };
+	log_line(LOG_INFO, "page marks: %lu frames, %lu of the host's, %lu KiB, made in %lu ticks",
+		 monitor.marks.frames, monitor.marks.count[HYPERPS_FRAME_HOST], size >> 10, rdtsc() - start);
+}
+
 static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 {
 	log_line(LOG_INFO, "HyperPS %s: %lu MiB of monitor memory at %lx, %u CPUs listed", VERSION,
 		 boot->region_size >> 20, boot->region_base, boot->cpu_count);
 	monitor.capabilities = cpu->capabilities;
-	monitor.pool = (struct page_pool){ .linear = (u8 *)(MONITOR_VA + boot->free),
-					   .base = HPA(boot->region_base + boot->free),
-					   .size = boot->region_size - boot->free };
+	mark_pages(boot);
 	monitor.msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(monitor.msr_bitmap);
 	msr_policy_fill_bitmap(monitor.msr_bitmap);

@@ -86,6 +86,19 @@ static int run_log(int device, const struct options *options)
 	return status;
 }
 
+static int run_frames(int device, const struct options *options)
+{
+	struct hyperps_frames frames;
+
+	if (monitor_read(device, HYPERPS_OBJECT_FRAMES, 0, 0, &frames, sizeof(frames)))
+		return report_read_error("frame counts");
+	if (options->json)
+		format_frames_json(stdout, &frames);
+	else
+		format_frames_text(stdout, &frames);
+	return EXIT_OK;
+}
+
 static int run_exits(int device, const struct options *options)
 {
 	struct hyperps_status status;
@@ -131,6 +144,14 @@ static const struct command commands[] = {
 	  "\n"
 	  "  -h, --help   this text\n",
 	  "h", run_log },
+	{ "frames", "frames of RAM by owner and state",
+	  "usage: hpsctl frames [--json]\n"
+	  "\n"
+	  "Counts the 4 KiB frames of RAM by who owns them, from the monitor's page marks.\n"
+	  "\n"
+	  "  -j, --json   one JSON object\n"
+	  "  -h, --help   this text\n",
+	  "jh", run_frames },
 	{ "exits", "VM exits by reason and CPU",
 	  "usage: hpsctl exits [--json] [--cpu N]\n"
 	  "\n"

@@ -372,6 +372,37 @@ void format_exits_json(FILE *out, const struct hyperps_exits *cpus, size_t count
 	fprintf(out, "\n  }\n}\n");
 }
 
+static const struct {
+	const char *key;
+	const char *text;
+} frame_states[HYPERPS_FRAME_STATES] = {
+	[HYPERPS_FRAME_DEVICE] = { "device", "kept by the firmware" },
+	[HYPERPS_FRAME_HOST] = { "host", "the host's" },
+	[HYPERPS_FRAME_MONITOR] = { "monitor", "the monitor's" },
+	[HYPERPS_FRAME_PRIVATE] = { "private", "private to a VM" },
+	[HYPERPS_FRAME_SHARED] = { "shared", "shared by a VM with the host" },
+	[HYPERPS_FRAME_TO_VM] = { "to_vm", "on the way to a VM" },
+	[HYPERPS_FRAME_TO_HOST] = { "to_host", "on the way back to the host" },
+	[HYPERPS_FRAME_TO_MONITOR] = { "to_monitor", "on the way to or from the monitor" },
+};
+
+void format_frames_text(FILE *out, const struct hyperps_frames *frames)
+{
+	fprintf(out, "%-36s%12s\n", "4 KiB frames of RAM", "frames");
+	for (size_t i = 0; i < HYPERPS_FRAME_STATES; i++)
+		fprintf(out, "  %-34s%12" PRIu64 "\n", frame_states[i].text, frames->count[i]);
+	fprintf(out, "%-36s%12" PRIu64 "\n", "all that have a page mark", frames->table_frames);
+}
+
+void format_frames_json(FILE *out, const struct hyperps_frames *frames)
+{
+	fprintf(out, "{\n  \"table_base\": %" PRIu64 ",\n  \"table_frames\": %" PRIu64, frames->table_base,
+		frames->table_frames);
+	for (size_t i = 0; i < HYPERPS_FRAME_STATES; i++)
+		fprintf(out, ",\n  \"%s\": %" PRIu64, frame_states[i].key, frames->count[i]);
+	fprintf(out, "\n}\n");
+}
+
 void format_log(FILE *out, const struct hyperps_log *log, const char *ring)
 {
 	uint64_t length = log->written < log->size ? log->written : log->size;

@@ -19,6 +19,10 @@ void format_status_json(FILE *out, const struct hyperps_status *status);
 void format_exits_text(FILE *out, const struct hyperps_exits *cpus, size_t count, size_t first_slot);
 void format_exits_json(FILE *out, const struct hyperps_exits *cpus, size_t count, size_t first_slot);
 
+/* Frames by state: a table, or one JSON object. */
+void format_frames_text(FILE *out, const struct hyperps_frames *frames);
+void format_frames_json(FILE *out, const struct hyperps_frames *frames);
+
 /*
  * Print the text in a log ring of log->size bytes, oldest byte first. written may have moved while the ring was read: a partial
  * first line is left out. Bytes that are neither printable ASCII, newline nor tab are shown as '?'.

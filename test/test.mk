@@ -4,7 +4,7 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 	-fno-sanitize-recover=all -fno-omit-frame-pointer --coverage -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore
 
 # Each unit test and the source that it tests.
-UNIT_TESTS := capabilities:vmx/capabilities.c ept:mm/ept.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
+UNIT_TESTS := capabilities:vmx/capabilities.c ept:mm/ept.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
 	pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
@@ -19,8 +19,8 @@ $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t)))
 LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
 
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
-LIVE_TESTS := test/live/unfit.py 'test/live/host.py generic 2 vmx_absent,monitor_memory,nmi,cpus,kernel_log' \
-	'test/live/host.py cloud 2 vmx_absent,monitor_memory,cpus,kernel_log,kexec_same' 'test/live/host.py cloud 4 cpus,nmi,kernel_log' \
+LIVE_TESTS := test/live/unfit.py 'test/live/host.py generic 2 vmx_absent,monitor_memory,nmi,ipi_storm,cpus,kernel_log' \
+	'test/live/host.py cloud 2 vmx_absent,monitor_memory,cpus,kernel_log,kexec_same' 'test/live/host.py cloud 4 cpus,nmi,ipi_storm,kernel_log' \
 	test/live/restart.py test/live/chainload.py \
 	'test/live/host.py cloud 1 vmx_absent,monitor_memory,efi,perf_msr,nmi,kernel_log'
 TEST_JOBS ?= 2

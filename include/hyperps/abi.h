@@ -43,6 +43,7 @@
 #define HYPERPS_OBJECT_STATUS 1 /* struct hyperps_status */
 #define HYPERPS_OBJECT_LOG 2 /* struct hyperps_log, then its ring of hyperps_log.size bytes */
 #define HYPERPS_OBJECT_EXITS 3 /* index = CPU slot: struct hyperps_exits */
+#define HYPERPS_OBJECT_FRAMES 4 /* struct hyperps_frames */
 
 /*
  * HYPERPS_CALL_TAKE_CPUS: for the loader only, once, right after the firmware's boot services have ended: the monitor starts
@@ -108,6 +109,26 @@ struct hyperps_status {
 struct hyperps_log {
 	uint64_t size; /* bytes of the ring, a power of two */
 	uint64_t written; /* bytes ever written */
+	uint64_t reserved[6];
+};
+
+/* State of a 4 KiB frame of RAM: who owns it, and whether a change of owner is under way. */
+enum hyperps_frame_state {
+	HYPERPS_FRAME_DEVICE = 0, /* not RAM, or kept by the firmware: mapped to the host, never given away */
+	HYPERPS_FRAME_HOST,
+	HYPERPS_FRAME_MONITOR,
+	HYPERPS_FRAME_PRIVATE, /* of a VM */
+	HYPERPS_FRAME_SHARED, /* of a VM, which shares it with the host */
+	HYPERPS_FRAME_TO_VM, /* quarantine: stale translations may still exist */
+	HYPERPS_FRAME_TO_HOST,
+	HYPERPS_FRAME_TO_MONITOR,
+	HYPERPS_FRAME_STATES /* how many there are */
+};
+
+struct hyperps_frames {
+	uint64_t table_base; /* host-physical address of the page-mark table; a mark's low 4 bits are the state */
+	uint64_t table_frames; /* marks in it, by frame number from 0 */
+	uint64_t count[HYPERPS_FRAME_STATES]; /* frames in the table by state */
 	uint64_t reserved[6];
 };
 

@@ -9,14 +9,14 @@ import re
 import sys
 
 from live import BOOT_TIMEOUT, main, monitor_lines, note, ok, relay, test_machine
-from walk import check_host_view, check_monitor_tables
+from walk import check_host_view, check_monitor_tables, check_page_marks
 
 FLAVOUR, CPUS, TESTS = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",")
 LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
 LOW_PAGES = re.compile(r"low pages at ([0-9a-f]+), (\d+) KiB")
 
 
-def check_tables(machine, status):
+def check_tables(machine, status, frames):
     """Walks both hierarchies in the machine's memory while it stands still."""
     machine.pause()
     try:
@@ -35,6 +35,11 @@ def check_tables(machine, status):
                    if base != 0xFEE00000 and not any(b <= base and base + size <= b + s for b, s in hidden)]
         ok(not outside, f"{LABEL} every frame that the monitor maps is hidden from the host")
         note(" ".join(outside) or "none outside")
+        states = [key for key in frames if not key.startswith("table_")]
+        faults = check_page_marks(read, frames, states, hidden)
+        ok(not faults and frames["host"] > 0, f"{LABEL} the page marks name exactly the hidden frames as the monitor's")
+        note("\n".join(faults[:10]) or "no faults")
+        ok(check_page_marks(read, frames, states, hidden[:1]), f"{LABEL} the check finds a frame that is marked wrongly")
         # Positive control: with one frame of the host's in the list of hidden ones, the same check must complain.
         wrong = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], hidden + [(1 << 20, 4096)])
         ok(wrong, f"{LABEL} the check finds a frame that is not hidden")
@@ -44,14 +49,16 @@ def check_tables(machine, status):
 
 def test():
     """See the module's text."""
-    with test_machine(FLAVOUR, ",".join(["status_json", *TESTS]), cpus=CPUS) as machine:
+    with test_machine(FLAVOUR, ",".join(["status_json", "frames_json", *TESTS]), cpus=CPUS) as machine:
         machine.expect(r"HyperPS host: Linux", BOOT_TIMEOUT)
         lines = monitor_lines(machine.output)
         ok(any(re.search(rf"\b{CPUS} CPUs de-privileged", line) for line in lines), f"{LABEL} all CPUs are in VMX before Linux")
         machine.expect("HYPERPS-TEST-BEGIN status_json", BOOT_TIMEOUT)
         status = json.loads(machine.expect(r"(?s)\{.*?\n\}", BOOT_TIMEOUT).group(0))
         ok(status["cpus_taken"] == status["cpus_listed"] == CPUS, f"{LABEL} status counts {CPUS} CPUs, all taken")
-        check_tables(machine, status)
+        machine.expect("HYPERPS-TEST-BEGIN frames_json", BOOT_TIMEOUT)
+        frames = json.loads(machine.expect(r"(?s)\{.*?\n\}", BOOT_TIMEOUT).group(0))
+        check_tables(machine, status, frames)
         for name in TESTS:
             # The kernel that kexec_same starts reports in its place.
             relay(machine, "after_kexec" if name == "kexec_same" else name, LABEL)

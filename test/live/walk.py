@@ -45,6 +45,26 @@ def check_monitor_tables(read, cr3):
     return faults, count, spans
 
 
+def check_page_marks(read, frames, states, hidden):
+    """Faults of the page-mark table: its counts, and that the monitor's frames are exactly the hidden ones. frames and states
+    come from hpsctl frames --json."""
+    faults, counts, monitor = [], [0] * len(states), states.index("monitor")
+    table = read(frames["table_base"], 8 * frames["table_frames"])
+    inside = {frame for base, size in hidden for frame in range(base >> 12, (base + size) >> 12)}
+    for frame in range(frames["table_frames"]):
+        state = table[8 * frame] & 0xF
+        if state >= len(states):
+            faults.append(f"frame {frame:#x} has state {state}")
+            continue
+        counts[state] += 1
+        if (state == monitor) != (frame in inside):
+            faults.append(f"frame {frame:#x} is {states[state]}")
+    for state, count in zip(states, counts):
+        if frames[state] != count:
+            faults.append(f"{count} frames are {state}, but {frames[state]} are reported")
+    return faults
+
+
 def check_host_view(read, eptp, bits, hidden):
     """Faults of the host view: hidden is a list of (base, size) that must be absent; everything else must be identity."""
     faults, mapped = [], 0

@@ -102,6 +102,25 @@ static void exits_add_up(void **state)
 	free(text);
 }
 
+static void frames_are_shown(void **state)
+{
+	struct hyperps_frames frames = { .table_frames = 12,
+					 .count = { [HYPERPS_FRAME_HOST] = 9, [HYPERPS_FRAME_MONITOR] = 3 } };
+	FILE *out = open_text();
+
+	(void)state;
+	format_frames_text(out, &frames);
+	fclose(out);
+	assert_has("the host's                                    9\n");
+	free(text);
+	out = open_text();
+	format_frames_json(out, &frames);
+	fclose(out);
+	assert_has("\"table_frames\": 12,");
+	assert_has("\"monitor\": 3,");
+	free(text);
+}
+
 static void log_ring(void **state)
 {
 	struct hyperps_log log = { .size = 16 };
@@ -134,6 +153,7 @@ int main(void)
 		cmocka_unit_test(protection_is_said_plainly),
 		cmocka_unit_test(json_is_well_formed),
 		cmocka_unit_test(exits_add_up),
+		cmocka_unit_test(frames_are_shown),
 		cmocka_unit_test(log_ring),
 	};
 

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Page marks: one 8-byte mark for each 4 KiB frame of RAM says who owns it and in which state it is. With the VM marks they are
+ * the only authority; an EPT is derived from them.
+ */
+#ifndef PAGE_MARK_H
+#define PAGE_MARK_H
+
+#include "types.h"
+#include "boot_info.h"
+#include "hyperps/abi.h"
+
+/* State of a frame: HYPERPS_FRAME_* of the public interface. A frame past the table's end is HYPERPS_FRAME_DEVICE. */
+#define MARK_STATE 0xfULL
+
+/* The table ends at the last RAM that can be given away; RAM above this limit counts as DEVICE. */
+#define PAGE_MARK_LIMIT (4ULL << 40) /* bytes */
+
+struct page_marks {
+	u64 *mark; /* by frame number */
+	u64 frames; /* marks in the table */
+	u64 count[HYPERPS_FRAME_STATES]; /* frames by state */
+};
+
+/* Bytes of the table for this memory map, a multiple of the page size. Also for the loader, which reserves them. */
+u64 page_marks_bytes(const struct boot_memory_range *ranges, u32 count);
+
+/*
+ * Fills the table at `table` (page_marks_bytes() long) from the firmware's map: boot-time and conventional memory is HOST, all
+ * else DEVICE. Where ranges overlap, DEVICE wins; a page that is only partly RAM is DEVICE.
+ */
+void page_marks_init(struct page_marks *marks, u64 *table, const struct boot_memory_range *ranges, u32 count);
+
+/* State of a frame, HYPERPS_FRAME_*. Any frame number is allowed. */
+u64 page_mark_state(const struct page_marks *marks, u64 frame);
+
+/* Gives each of the frames [frame, frame + count) the state, and no owner. Frames past the table's end are left out. */
+void page_marks_set(struct page_marks *marks, u64 frame, u64 count, u64 state);
+
+#endif
