@@ -111,7 +111,9 @@ static void frames_are_shown(void **state)
 	(void)state;
 	format_frames_text(out, &frames);
 	fclose(out);
-	assert_has("the host's                                    9\n");
+	assert_has("the host's"
+		   "                                   "
+		   "9\n");
 	free(text);
 	out = open_text();
 	format_frames_json(out, &frames);
