@@ -32,8 +32,8 @@ struct conf_error {
 };
 
 /*
- * Parses the file's text, which it cuts into strings: text must be writable and have room for one byte behind `size`. Returns
- * false if there is an error, with the first one in *error; *conf then holds what the other lines say.
+ * Parses the file's text, which it cuts into strings: text must be writable and have room for one byte behind `size`.
+ * Returns false if there is an error, with the first one in *error; *conf then holds what the other lines say.
  */
 bool conf_parse(char *text, size_t size, struct conf *conf, struct conf_error *error);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the loader's parts share. A function that can fail returns an EFI status; on failure it has told unfit() why, in one
- * line for the user, and has given back what it took.
+ * What the loader's parts share. A function that can fail returns an EFI status; on failure it has told unfit() why, in
+ * one line for the user, and has given back what it took.
  */
 #ifndef LOADER_H
 #define LOADER_H
@@ -86,7 +86,9 @@ void cpu_state_capture(struct boot_cpu_state *state);
 /* Finds the mark that a monitor left in the firmware's configuration tables. */
 bool monitor_is_running(void);
 
-/* Checks the machine, places the monitor in memory and enters it. On success this CPU runs de-privileged from then on. */
+/*
+ * Checks the machine, places the monitor in memory and enters it. On success this CPU runs de-privileged from then on.
+ */
 EFI_STATUS monitor_start(const struct conf *conf);
 
 /* enter.asm */

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "loader.h"
 
-#define LOW_LIMIT 0x8ffff /* highest byte of the trampoline's pages: from 0x90000 on, firmware keeps data of its own */
+#define LOW_LIMIT                                                                                                      \
+	0x8ffff /* highest byte of the trampoline's pages: from 0x90000 on, firmware keeps data of its own             \
+		 */
 
 static const UINTN alignment_pages = PAGE_SIZE_2M / PAGE_SIZE;
 
@@ -41,7 +43,9 @@ static EFI_STATUS take_low_pages(struct monitor_memory *memory)
 	return status;
 }
 
-/* Memory-protecting firmware may make reserved memory non-executable; the boot CPU's first steps are in the low pages. */
+/*
+ * Memory-protecting firmware may make reserved memory non-executable; the boot CPU's first steps are in the low pages.
+ */
 static void make_executable(EFI_PHYSICAL_ADDRESS base, UINT64 size)
 {
 	static EFI_GUID guid = { 0xf4560cf6, 0x40ec, 0x4b4a, { 0xa1, 0x92, 0xbf, 0x1d, 0x57, 0xd0, 0xb1, 0x89 } };

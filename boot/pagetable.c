@@ -31,8 +31,8 @@ static u64 new_table(struct pagetable_pool *pool)
 }
 
 /*
- * Maps [va, va + size) to [hpa, hpa + size) with pages of page_size (4 KiB or 2 MiB); all are multiples of it. Accessed, and
- * dirty where writable, are preset, so that no walk writes to the tables.
+ * Maps [va, va + size) to [hpa, hpa + size) with pages of page_size (4 KiB or 2 MiB); all are multiples of it.
+ * Accessed, and dirty where writable, are preset, so that no walk writes to the tables.
  */
 static bool map(struct pagetable_pool *pool, u64 pml4, u64 va, u64 hpa, u64 size, u64 page_size, u64 flags)
 {

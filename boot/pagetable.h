@@ -43,8 +43,8 @@ u64 pagetable_pages(u64 region_size);
 u64 pagetable_build_final(struct pagetable_pool *pool, const struct pagetable_layout *layout);
 
 /*
- * Builds the boot tables in a pool below 4 GiB: what the final ones map, and the low pages at their own address (code R+X, data
- * R+W). final_pml4 is where the final PML4 is mapped. Returns the PML4's hpa, 0 as above.
+ * Builds the boot tables in a pool below 4 GiB: what the final ones map, and the low pages at their own address (code
+ * R+X, data R+W). final_pml4 is where the final PML4 is mapped. Returns the PML4's hpa, 0 as above.
  */
 u64 pagetable_build_boot(struct pagetable_pool *pool, const struct pagetable_layout *layout, const u64 *final_pml4);
 

@@ -130,6 +130,8 @@ UINT64 processors_tsc_hz(void)
 
 	BS->Stall(50000);
 	measured = (rdtsc() - start) * 20;
-	/* CPUID is exact where it is right; emulators and outer hypervisors report a frequency that they don't run at. */
+	/*
+	 * CPUID is exact where it is right; emulators and outer hypervisors report a frequency that they don't run at.
+	 */
 	return said > measured - measured / 20 && said < measured + measured / 20 ? said : measured;
 }

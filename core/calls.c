@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* Calls of the host (hyperps/abi.h). Registers in, registers out: the monitor maps and reads no memory of the host's. */
+/*
+ * Calls of the host (hyperps/abi.h). Registers in, registers out: the monitor maps and reads no memory of the host's.
+ */
 #include "core.h"
 #include "vmx.h"
 
@@ -9,10 +11,8 @@
 
 /* Features that this version makes use of where the CPUs have them. */
 static const bool feature_used[HYPERPS_FEATURES] = {
-	[HYPERPS_FEATURE_EPT_1G] = true,
-	[HYPERPS_FEATURE_VPID] = true,
-	[HYPERPS_FEATURE_UNRESTRICTED_GUEST] = true,
-
+	[HYPERPS_FEATURE_EPT_1G] = true, [HYPERPS_FEATURE_VPID] = true, [HYPERPS_FEATURE_UNRESTRICTED_GUEST] = true,
+	[HYPERPS_FEATURE_SMEP] = true,   [HYPERPS_FEATURE_SMAP] = true,
 };
 
 static u32 feature_state(u32 feature)

@@ -10,8 +10,8 @@
 #include "cpu.h"
 
 /*
- * Lock order: takeover (none: one caller by construction) < log_lock. log_lock is a leaf: nothing is taken under it. The NMI
- * and machine-check handlers take no lock.
+ * Lock order: takeover (none: one caller by construction) < log_lock. log_lock is a leaf: nothing is taken under it.
+ * The NMI and machine-check handlers take no lock.
  */
 struct spinlock {
 	volatile u32 taken;
@@ -40,8 +40,8 @@ enum refusal { REFUSED_MEMORY, REFUSED_MSR, REFUSED_INSTRUCTION, REFUSED_REGISTE
 hpa_t hpa_of(const void *object);
 
 /*
- * Takes a 4 KiB page out of the monitor's own page tables, and out of this CPU's TLB: for a page that no other CPU uses. False if
- * a large page maps it.
+ * Takes a 4 KiB page out of the monitor's own page tables, and out of this CPU's TLB: for a page that no other CPU
+ * uses. False if a large page maps it.
  */
 bool unmap_own_page(const void *page);
 
@@ -54,14 +54,15 @@ void delay_us(u64 microseconds);
 enum log_level { LOG_ERROR = 0, LOG_WARNING = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
 
 /*
- * One line to the log ring and, if configured, the serial port. Format: %s %u %d %x %lu %lx %c %%, with a width and a leading 0
+ * One line to the log ring and, if configured, the serial port. Format: %s %u %d %x %lu %lx %c %%, with a width and a
+ * leading 0
  * (%016lx). Lines above the configured level are dropped. Takes log_lock; not for NMI handlers.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * Counts a refusal and logs it: the line goes to the ring, and to the serial port only at log level debug. The host can cause
- * these at will, so of each kind only a few lines a second are kept; the others are counted as lost.
+ * Counts a refusal and logs it: the line goes to the ring, and to the serial port only at log level debug. The host can
+ * cause these at will, so of each kind only a few lines a second are kept; the others are counted as lost.
  */
 void log_refusal(enum refusal kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
 u64 refusals(enum refusal kind);
@@ -72,12 +73,14 @@ u64 log_lines_lost(void);
 /* Gives log_lock up if this CPU holds it: for a CPU that stops for good. */
 void log_release(void);
 
-/* 64 bytes of the log object (struct hyperps_log, then the ring) from `offset`; see hyperps/abi.h. False past its end. */
+/*
+ * 64 bytes of the log object (struct hyperps_log, then the ring) from `offset`; see hyperps/abi.h. False past its end.
+ */
 bool log_read(u64 offset, u64 words[8]);
 
 /*
- * The monitor's own bug, or a machine that breaks its contract: prints the message and this CPU's state and stops this CPU for
- * ever, in VMX root, with interrupts off. Its host code never runs again.
+ * The monitor's own bug, or a machine that breaks its contract: prints the message and this CPU's state and stops this
+ * CPU for ever, in VMX root, with interrupts off. Its host code never runs again.
  */
 #define panic(...)                                                                                                     \
 	do {                                                                                                           \
@@ -95,7 +98,10 @@ void panic_stop(void) __attribute__((noreturn));
 /* Starts every other CPU and takes it into VMX; core/takeover.c. Returns a HYPERPS_* code. Boot CPU only, once. */
 s64 take_other_cpus(void);
 
-/* Whether that has been done: from then on the host is not trusted any more. */
+/* Whether that has been tried: from then on the host is not trusted any more. */
+bool boot_services_ended(void);
+
+/* Whether it succeeded: every CPU is in VMX. */
 bool other_cpus_taken(void);
 
 /* Holds a started CPU (not the boot CPU) back until all have arrived. */

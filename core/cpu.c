@@ -99,7 +99,10 @@ void latch_event(u64 vector)
 	struct cpu *cpu = this_cpu();
 
 	__atomic_fetch_or(&cpu->latched, vector == VECTOR_NMI ? LATCHED_NMI : LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
-	/* The interrupted code may be past its look at `latched`: this makes the host exit again as soon as it takes an NMI. */
+	/*
+	 * The interrupted code may be past its look at `latched`: this makes the host exit again as soon as it takes an
+	 * NMI.
+	 */
 	if (cpu->vmcs_current)
 		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | PRIMARY_NMI_WINDOW_EXITING);
 }

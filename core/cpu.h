@@ -9,7 +9,9 @@
 #include "capabilities.h"
 #include "memory_type.h"
 
-/* General registers in hardware-encoding order, so that CR and MSR exits decode by index. [4] (RSP) lies in the VMCS. */
+/*
+ * General registers in hardware-encoding order, so that CR and MSR exits decode by index. [4] (RSP) lies in the VMCS.
+ */
 struct guest_registers {
 	u64 value[16];
 };

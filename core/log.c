@@ -15,7 +15,10 @@
 #define UART_LINE_STATUS_EMPTY 0x20
 #define UART_CLOCK 115200
 
-/* log_lock guards the ring, the serial port and the refusals. The owner is kept, so that a panic under it can still print. */
+/*
+ * log_lock guards the ring, the serial port and the refusals. The owner is kept, so that a panic under it can still
+ * print.
+ */
 static struct spinlock log_lock;
 static u32 log_owner; /* CPU slot + 1, 0: nobody */
 static u8 *ring;
@@ -109,7 +112,9 @@ static void format_line(struct line *line, const char *format, va_list arguments
 
 static void serial_char(char c)
 {
-	/* The host has the port, too, and may have made it slow or dead: once it is not ready in time it is given up. */
+	/*
+	 * The host has the port, too, and may have made it slow or dead: once it is not ready in time it is given up.
+	 */
 	for (u32 i = 0; i < 100000; i++) {
 		if (inb(serial_port + UART_LINE_STATUS) & UART_LINE_STATUS_EMPTY) {
 			outb(serial_port, (u8)c);

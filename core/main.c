@@ -78,7 +78,10 @@ static bool is_monitor_memory(u64 address, u64 *end)
 	return false;
 }
 
-/* The host view: every address to itself, but for the monitor's memory. Low pages: nobody but the monitor may start CPUs. */
+/*
+ * The host view: every address to itself, but for the monitor's memory. Low pages: nobody but the monitor may start
+ * CPUs.
+ */
 static void build_host_view(const struct cpu *cpu)
 {
 	const struct vmx_capabilities *capabilities = &cpu->capabilities;
@@ -116,7 +119,8 @@ static void mark_pages(const struct boot_info *boot)
 		       HYPERPS_FRAME_MONITOR);
 	monitor.pool = (struct page_pool){ .linear = (u8 *)(MONITOR_VA + table + size),
 					   .base = HPA(boot->region_base + table + size),
-					   .size = boot->region_size - table - size };
+					   .size = boot->region_size - table - size,
+					   .marks = &monitor.marks };
 	log_line(LOG_INFO, "page marks: %lu frames, %lu of the host's, %lu KiB, made in %lu ticks",
 		 monitor.marks.frames, monitor.marks.count[HYPERPS_FRAME_HOST], size >> 10, rdtsc() - start);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Taking the other CPUs. The boot CPU does it once, when the firmware's boot services have ended: from then on the firmware
- * starts no CPU any more, and the host has not started one yet. One broadcast reaches also CPUs that the firmware did not list.
+ * Taking the other CPUs. The boot CPU does it once, when the firmware's boot services have ended: from then on the
+ * firmware starts no CPU any more, and the host has not started one yet. One broadcast reaches also CPUs that the
+ * firmware did not list.
  */
 #include "core.h"
 #include "trampoline.h"
@@ -23,6 +24,11 @@
 static volatile u32 may_enter;
 static bool begun, taken;
 
+bool boot_services_ended(void)
+{
+	return begun;
+}
+
 bool other_cpus_taken(void)
 {
 	return taken;
@@ -30,7 +36,10 @@ bool other_cpus_taken(void)
 
 void wait_for_permission_to_enter(void)
 {
-	/* Nobody enters VMX before all have arrived: a late second SIPI would be an exit there, and start the host's code. */
+	/*
+	 * Nobody enters VMX before all have arrived: a late second SIPI would be an exit there, and start the host's
+	 * code.
+	 */
 	while (!may_enter)
 		pause();
 }
@@ -101,7 +110,10 @@ s64 take_other_cpus(void)
 			send_to_others(startup);
 			wait_until_arrived(expected, ARRIVAL_LIMIT_US);
 		}
-		/* One that is not listed has had all that time, too; if every listed one came at once, grant it a little. */
+		/*
+		 * One that is not listed has had all that time, too; if every listed one came at once, grant it a
+		 * little.
+		 */
 		delay_us(UNLISTED_WAIT_US);
 	}
 	started = arrived();

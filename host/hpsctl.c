@@ -103,27 +103,30 @@ static int run_exits(int device, const struct options *options)
 {
 	struct hyperps_status status;
 	struct hyperps_exits *cpus;
-	size_t first = options->one_cpu ? options->cpu : 0, count;
+	size_t first = options->one_cpu ? options->cpu : 0, used = 0, count;
 	int result = EXIT_OK;
 
 	if (monitor_read_status(device, &status))
 		return report_read_error("status");
-	if (options->one_cpu && options->cpu >= status.cpus_taken) {
-		fprintf(stderr, "hpsctl: no CPU %u: the monitor has CPUs 0 to %llu\n", options->cpu,
-			(unsigned long long)status.cpus_taken - 1);
-		return EXIT_USAGE;
-	}
-	count = options->one_cpu ? 1 : status.cpus_taken;
-	cpus = calloc(count, sizeof(*cpus));
+	cpus = calloc(status.cpu_slots, sizeof(*cpus));
 	if (!cpus)
 		return report_read_error("exit counters");
-	for (size_t i = 0; i < count && result == EXIT_OK; i++)
-		if (monitor_read_exits(device, first + i, &cpus[i]))
+	/* Slots are in use from 0 on; a CPU that has stopped keeps its slot. */
+	for (size_t i = 0; i < status.cpu_slots && result == EXIT_OK; i++) {
+		if (monitor_read_exits(device, i, &cpus[i]))
 			result = report_read_error("exit counters");
+		else if (cpus[i].state != HYPERPS_CPU_STATE_NOT_STARTED || cpus[i].total)
+			used = i + 1;
+	}
+	if (result == EXIT_OK && options->one_cpu && options->cpu >= used) {
+		fprintf(stderr, "hpsctl: no CPU %u: the monitor has CPUs 0 to %zu\n", options->cpu, used - 1);
+		result = EXIT_USAGE;
+	}
+	count = options->one_cpu ? 1 : used;
 	if (result == EXIT_OK && options->json)
-		format_exits_json(stdout, cpus, count, first);
+		format_exits_json(stdout, cpus + first, count, first);
 	else if (result == EXIT_OK)
-		format_exits_text(stdout, cpus, count, first);
+		format_exits_text(stdout, cpus + first, count, first);
 	free(cpus);
 	return result;
 }

@@ -192,9 +192,9 @@ static void print_protection(FILE *out, const struct hyperps_status *status)
 		fprintf(out, "  yes  the monitor's own memory is hidden from the host's CPUs\n");
 	else
 		fprintf(out,
-			"  NO   !!! NOT ALL CPUS ARE UNDER THE MONITOR: %" PRIu64 " of %" PRIu64
-			" are. The others run\n"
-			"       unrestricted, and code on them can read and change all memory, the monitor included.\n",
+			"  NO   !!! NOT ALL CPUS ARE UNDER THE MONITOR: %" PRIu64 " of %" PRIu64 " are known to be.\n"
+			"       Code on another CPU can read and change all memory, the monitor included. See hpsctl "
+			"log.\n",
 			status->cpus_taken, status->cpus_listed);
 	if (dma_protected(status))
 		fprintf(out, "  yes  devices reach only the memory that they may (VT-d)\n");

@@ -24,8 +24,8 @@ void format_frames_text(FILE *out, const struct hyperps_frames *frames);
 void format_frames_json(FILE *out, const struct hyperps_frames *frames);
 
 /*
- * Print the text in a log ring of log->size bytes, oldest byte first. written may have moved while the ring was read: a partial
- * first line is left out. Bytes that are neither printable ASCII, newline nor tab are shown as '?'.
+ * Print the text in a log ring of log->size bytes, oldest byte first. written may have moved while the ring was read: a
+ * partial first line is left out. Bytes that are neither printable ASCII, newline nor tab are shown as '?'.
  */
 void format_log(FILE *out, const struct hyperps_log *log, const char *ring);
 

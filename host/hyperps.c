@@ -22,8 +22,8 @@
 #define RESULT_WORDS (HYPERPS_READ_BYTES / sizeof(u64))
 
 /*
- * Call the monitor. Returns 0 with the eight result words, or a negative error code: the monitor's own, or -ENODEV if VMCALL
- * faulted or gave a value that the monitor never gives.
+ * Call the monitor. Returns 0 with the eight result words, or a negative error code: the monitor's own, or -ENODEV if
+ * VMCALL faulted or gave a value that the monitor never gives.
  */
 static long hyperps_call(u64 number, u64 argument1, u64 argument2, u64 result[RESULT_WORDS])
 {

@@ -17,11 +17,11 @@
 #define HYPERPS_READ_MAX (1UL << 20)
 
 /*
- * HYPERPS_IOC_READ: copy the bytes [offset, offset + length) of an object of the monitor (HYPERPS_OBJECT_*) to the address in
- * buffer. Returns the bytes copied: fewer than length at the object's end, after HYPERPS_READ_MAX bytes, or on a signal. The
- * monitor pads an object's last piece to HYPERPS_READ_BYTES with zeros, and these count as part of the object.
- * Errors: EINVAL no such object or index, offset past its end, or offset + length overflows; EFAULT bad buffer; EINTR a fatal
- * signal came first; ENODEV the monitor does not answer (on this CPU).
+ * HYPERPS_IOC_READ: copy the bytes [offset, offset + length) of an object of the monitor (HYPERPS_OBJECT_*) to the
+ * address in buffer. Returns the bytes copied: fewer than length at the object's end, after HYPERPS_READ_MAX bytes, or
+ * on a signal. The monitor pads an object's last piece to HYPERPS_READ_BYTES with zeros, and these count as part of the
+ * object. Errors: EINVAL no such object or index, offset past its end, or offset + length overflows; EFAULT bad buffer;
+ * EINTR a fatal signal came first; ENODEV the monitor does not answer (on this CPU).
  */
 struct hyperps_read {
 	uint32_t object;

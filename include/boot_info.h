@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the loader (boot/) hands to the monitor (core/). The loader fills it once, before the first jump into the monitor;
- * from then on it lies in monitor memory and the host cannot reach it.
+ * What the loader (boot/) hands to the monitor (core/). The loader fills it once, before the first jump into the
+ * monitor; from then on it lies in monitor memory and the host cannot reach it.
  *
  * Address map of the monitor (the only linear addresses its page tables hold):
  *
- *   MONITOR_VA                      the image: text R+X, read-only data R, data and bss R+W, as struct image_header says
- *   MONITOR_VA + x                  the rest of the monitor's memory region, R+W: linear = MONITOR_VA + (hpa - region.base)
- *   MONITOR_APIC_VA                 the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC mode)
- *   MONITOR_TRAMPOLINE_DATA_VA      the trampoline's data page below 1 MiB (struct trampoline_data), R+W
+ *   MONITOR_VA                      the image: text R+X, read-only data R, data and bss R+W, as struct image_header
+ * says MONITOR_VA + x                  the rest of the monitor's memory region, R+W: linear = MONITOR_VA + (hpa -
+ * region.base) MONITOR_APIC_VA                 the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC
+ * mode) MONITOR_TRAMPOLINE_DATA_VA      the trampoline's data page below 1 MiB (struct trampoline_data), R+W
  *
- * All of it lies in PML4 slot 480. The boot page tables also map the trampoline's code page (R+X) and data page (R+W) below
- * 1 MiB at their own physical addresses; each CPU leaves them for the final ones before it does anything else.
+ * All of it lies in PML4 slot 480. The boot page tables also map the trampoline's code page (R+X) and data page (R+W)
+ * below 1 MiB at their own physical addresses; each CPU leaves them for the final ones before it does anything else.
  */
 #ifndef BOOT_INFO_H
 #define BOOT_INFO_H
@@ -25,7 +25,9 @@
 #define IMAGE_MAGIC 0x3130534d53505948ULL /* "HYPSMS01" */
 #define BOOT_INFO_MAGIC 0x3130494253505948ULL /* "HYPSBI01" */
 
-/* First bytes of the flat monitor image, written by linker.ld. Offsets are from the start of the image, page-aligned. */
+/*
+ * First bytes of the flat monitor image, written by linker.ld. Offsets are from the start of the image, page-aligned.
+ */
 struct image_header {
 	u64 magic;
 	u64 text_end; /* [0, text_end): R+X, this header included */
@@ -86,8 +88,8 @@ struct boot_info {
 	u64 final_cr3; /* hpa of the PML4 that holds the address map above and nothing else */
 
 	/*
-	 * Pages below 1 MiB: 0 the trampoline's code, 1 its data, from 2 the boot page tables (2 is their PML4). Reserved, and
-	 * hidden from the host.
+	 * Pages below 1 MiB: 0 the trampoline's code, 1 its data, from 2 the boot page tables (2 is their PML4).
+	 * Reserved, and hidden from the host.
 	 */
 	u64 low_base; /* hpa of the trampoline page; its SIPI vector is low_base >> 12 */
 	u64 low_size;

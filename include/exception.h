@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Instructions that may raise #GP in VMX root on a value that the host chose: they report it instead of stopping the CPU. */
+/*
+ * Instructions that may raise #GP in VMX root on a value that the host chose: they report it instead of stopping the
+ * CPU.
+ */
 #ifndef EXCEPTION_H
 #define EXCEPTION_H
 

@@ -206,8 +206,9 @@ static inline void pause(void)
 }
 
 /*
- * Width of this CPU's physical addresses in bits (CPUID.80000008H:EAX[7:0]; 36 where the leaf is missing), without the upper bits
- * that memory encryption uses for key identifiers: an address with these set is another name of the same memory.
+ * Width of this CPU's physical addresses in bits (CPUID.80000008H:EAX[7:0]; 36 where the leaf is missing), without the
+ * upper bits that memory encryption uses for key identifiers: an address with these set is another name of the same
+ * memory.
  */
 static inline unsigned physical_address_bits(void)
 {

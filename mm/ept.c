@@ -13,35 +13,13 @@ static u64 level_size(unsigned level)
 	return BIT(level_shift(level));
 }
 
-void *page_pool_take(struct page_pool *pool)
-{
-	u64 *page = (u64 *)(pool->linear + pool->used);
-
-	if (pool->size - pool->used < PAGE_SIZE)
-		return NULL;
-	pool->used += PAGE_SIZE;
-	for (unsigned i = 0; i < PAGE_SIZE / sizeof(u64); i++)
-		page[i] = 0;
-	return page;
-}
-
-void *page_pool_linear(const struct page_pool *pool, hpa_t hpa)
-{
-	if (hpa.value < pool->base.value || hpa.value - pool->base.value >= pool->used)
-		return NULL;
-	return pool->linear + (hpa.value - pool->base.value);
-}
-
-hpa_t page_pool_hpa(const struct page_pool *pool, const void *page)
-{
-	return HPA(pool->base.value + (u64)((const u8 *)page - pool->linear));
-}
-
 u64 ept_tables_needed(unsigned physical_address_bits, bool has_1g_pages)
 {
 	u64 size = BIT(physical_address_bits), pages = 1;
-	/* Each MTRR boundary (20 of up to 10 variable ranges, 88 fixed ones in one table) and each end of the monitor's range
-	 * costs at most one page directory and one page table. */
+	/*
+	 * Each MTRR boundary (20 of up to 10 variable ranges, 88 fixed ones in one table) and each end of the monitor's
+	 * range costs at most one page directory and one page table.
+	 */
 	u64 reserve = 64;
 
 	for (unsigned level = has_1g_pages ? 3 : 2; level <= 4; level++)
@@ -56,29 +34,151 @@ bool ept_init(struct ept *ept, struct page_pool *pool, unsigned levels, unsigned
 	return ept->root;
 }
 
-/* Entry of gpa in the table of `level`; makes the tables above it. NULL: the pool is dry, or a leaf is in the way. */
-static u64 *entry_at(struct ept *ept, gpa_t gpa, unsigned level)
+/* A pending leaf has bits 2:0 clear, so an entry with any of them that is no leaf points to a table. */
+static bool is_table(u64 entry, unsigned level)
+{
+	return level > 1 && (entry & EPT_RWX) && !(entry & EPT_LARGE);
+}
+
+static u64 *table_of(const struct ept *ept, u64 entry)
+{
+	return page_pool_linear(ept->pool, HPA(entry & EPT_ADDRESS));
+}
+
+static u64 *slot(u64 *table, gpa_t gpa, unsigned level)
+{
+	return &table[(gpa.value >> level_shift(level)) % ENTRIES];
+}
+
+/* Replaces a leaf of `level` by a table of leaves that map the same, or an empty entry by an empty table. */
+static bool split(struct ept *ept, u64 *entry, unsigned level)
+{
+	u64 *table = page_pool_take(ept->pool);
+	u64 large = level - 1 > 1 ? EPT_LARGE : 0;
+
+	if (!table)
+		return false;
+	if (*entry) {
+		for (u64 i = 0; i < ENTRIES; i++)
+			table[i] = (*entry & ~EPT_LARGE) + i * level_size(level - 1) + large;
+		ept->leaves[level]--;
+		ept->leaves[level - 1] += ENTRIES;
+	}
+	*entry = page_pool_hpa(ept->pool, table).value | EPT_RWX;
+	return true;
+}
+
+u64 *ept_entry(struct ept *ept, gpa_t gpa, unsigned level)
 {
 	u64 *table = ept->root;
 
 	for (unsigned l = ept->levels;; l--) {
-		u64 *entry = &table[(gpa.value >> level_shift(l)) % ENTRIES];
+		u64 *entry = slot(table, gpa, l);
 
 		if (l == level)
 			return entry;
-		if (!*entry) {
-			u64 *next = page_pool_take(ept->pool);
-
-			if (!next)
-				return NULL;
-			*entry = page_pool_hpa(ept->pool, next).value | EPT_RWX;
-		}
-		if (*entry & EPT_LARGE)
+		if (!is_table(*entry, l) && !split(ept, entry, l))
 			return NULL;
-		table = page_pool_linear(ept->pool, HPA(*entry & EPT_ADDRESS));
-		if (!table)
-			return NULL;
+		table = table_of(ept, *entry);
 	}
+}
+
+static void put_table(struct ept *ept, const u64 *table)
+{
+	page_pool_put(ept->pool, page_pool_hpa(ept->pool, table).value >> PAGE_SHIFT);
+}
+
+void ept_set_entry(struct ept *ept, u64 *entry, unsigned level, u64 value)
+{
+	u64 old = *entry;
+
+	*entry = value;
+	ept->leaves[level] += value != 0;
+	if (!is_table(old, level)) {
+		ept->leaves[level] -= old != 0;
+		return;
+	}
+	/* Only a page table: what is larger than 2 MiB is never replaced as a whole. */
+	for (unsigned i = 0; i < ENTRIES; i++)
+		ept->leaves[1] -= table_of(ept, old)[i] != 0;
+	put_table(ept, table_of(ept, old));
+}
+
+/* The entry that points to the table of `level` for gpa; NULL if there is no such table. */
+static u64 *parent_entry(const struct ept *ept, gpa_t gpa, unsigned level)
+{
+	u64 *table = ept->root;
+
+	for (unsigned l = ept->levels; l > level; l--) {
+		u64 *entry = slot(table, gpa, l);
+
+		if (!is_table(*entry, l))
+			return NULL;
+		if (l == level + 1)
+			return entry;
+		table = table_of(ept, *entry);
+	}
+	return NULL;
+}
+
+bool ept_merge(struct ept *ept, gpa_t gpa, unsigned level)
+{
+	u64 *entry = parent_entry(ept, gpa, level), *table, first;
+
+	if (!entry || level + 1 > ept->largest_leaf)
+		return false;
+	table = table_of(ept, *entry);
+	first = table[0];
+	if (!first || is_table(first, level) || (first & EPT_ADDRESS & (level_size(level + 1) - 1)))
+		return false;
+	for (u64 i = 1; i < ENTRIES; i++)
+		if (table[i] != first + i * level_size(level))
+			return false;
+	*entry = first | EPT_LARGE;
+	ept->leaves[level] -= ENTRIES;
+	ept->leaves[level + 1]++;
+	put_table(ept, table);
+	return true;
+}
+
+void ept_drop_table(struct ept *ept, gpa_t gpa, unsigned level)
+{
+	u64 *entry = parent_entry(ept, gpa, level), *table;
+
+	if (!entry)
+		return;
+	table = table_of(ept, *entry);
+	*entry = 0;
+	put_table(ept, table);
+}
+
+gpa_t ept_next(const struct ept *ept, gpa_t from, u64 budget, bool *found)
+{
+	u64 limit = BIT(level_shift(ept->levels + 1));
+
+	*found = false;
+	while (budget-- && from.value < limit) {
+		u64 *table = ept->root, entry = 0;
+		unsigned l = ept->levels;
+
+		for (;; l--) {
+			entry = *slot(table, from, l);
+			if (!is_table(entry, l))
+				break;
+			table = table_of(ept, entry);
+		}
+		if (entry) {
+			*found = true;
+			return from;
+		}
+		from.value = ALIGN_DOWN(from.value, level_size(l)) + level_size(l);
+	}
+	return from;
+}
+
+u64 ept_level_size(unsigned level)
+{
+	return level_size(level);
 }
 
 bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u64 memory_type)
@@ -88,16 +188,20 @@ bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u
 	if (gpa.value >= limit || size > limit - gpa.value)
 		return false;
 	while (size) {
-		unsigned level = ept->largest_leaf;
+		unsigned level = ept->largest_leaf, found;
 		u64 *entry;
 
 		while (level > 1 && (((gpa.value | hpa.value) & (level_size(level) - 1)) || size < level_size(level)))
 			level--;
-		entry = entry_at(ept, gpa, level);
+		/* Before ept_entry(), which would split it: is anything there? */
+		if (ept_lookup(ept, gpa, &found))
+			return false;
+		entry = ept_entry(ept, gpa, level);
 		if (!entry || *entry)
 			return false;
-		*entry = hpa.value | permissions | memory_type << EPT_MEMORY_TYPE_SHIFT | (level > 1 ? EPT_LARGE : 0);
-		ept->leaves[level]++;
+		ept_set_entry(ept, entry, level,
+			      hpa.value | permissions | memory_type << EPT_MEMORY_TYPE_SHIFT |
+				      (level > 1 ? EPT_LARGE : 0));
 		gpa.value += level_size(level);
 		hpa.value += level_size(level);
 		size -= level_size(level);
@@ -107,23 +211,20 @@ bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u
 
 u64 ept_lookup(const struct ept *ept, gpa_t gpa, unsigned *level)
 {
-	const u64 *table = ept->root;
+	u64 *table = ept->root;
 
 	*level = 0;
 	if (gpa.value >= BIT(level_shift(ept->levels + 1)))
 		return 0;
-	for (unsigned l = ept->levels; l >= 1 && table; l--) {
-		u64 entry = table[(gpa.value >> level_shift(l)) % ENTRIES];
+	for (unsigned l = ept->levels;; l--) {
+		u64 entry = *slot(table, gpa, l);
 
-		if (!entry)
-			return 0;
-		if (l == 1 || (entry & EPT_LARGE)) {
-			*level = l;
+		if (!is_table(entry, l)) {
+			*level = entry ? l : 0;
 			return entry;
 		}
-		table = page_pool_linear(ept->pool, HPA(entry & EPT_ADDRESS));
+		table = table_of(ept, entry);
 	}
-	return 0;
 }
 
 u64 ept_pointer(const struct ept *ept)

@@ -1,26 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Extended page tables: the host view, and later each guest's view. No VMX instruction; builds for the build host too. */
+/* Extended page tables: the host view, and each guest's view. No VMX instruction; builds for the build host too. */
 #ifndef EPT_H
 #define EPT_H
 
 #include "types.h"
-
-/* Zeroed 4 KiB pages for tables, handed out once, from one physically contiguous range that is linearly mapped. */
-struct page_pool {
-	u8 *linear; /* where the range is mapped */
-	hpa_t base; /* the same byte's host-physical address; page-aligned */
-	u64 size; /* bytes */
-	u64 used; /* bytes */
-};
-
-/* A zeroed page from the pool: its linear address, or NULL if the pool is dry. */
-void *page_pool_take(struct page_pool *pool);
-
-/* Linear address of a page that came from the pool; NULL if hpa is not in it. */
-void *page_pool_linear(const struct page_pool *pool, hpa_t hpa);
-
-/* Host-physical address of a page that came from the pool. */
-hpa_t page_pool_hpa(const struct page_pool *pool, const void *page);
+#include "page_pool.h"
 
 #define EPT_READ BIT(0)
 #define EPT_WRITE BIT(1)
@@ -28,6 +12,10 @@ hpa_t page_pool_hpa(const struct page_pool *pool, const void *page);
 #define EPT_RWX (EPT_READ | EPT_WRITE | EPT_EXECUTE)
 #define EPT_MEMORY_TYPE_SHIFT 3
 #define EPT_LARGE BIT(7)
+/*
+ * A leaf on its way into a view: bits 2:0 are 0, so that the CPU ignores the entry, and these hold what they will be.
+ */
+#define EPT_PENDING_SHIFT 52
 #define EPT_ADDRESS 0x000ffffffffff000ULL
 
 struct ept {
@@ -48,14 +36,44 @@ u64 ept_tables_needed(unsigned physical_address_bits, bool has_1g_pages);
 bool ept_init(struct ept *ept, struct page_pool *pool, unsigned levels, unsigned largest_leaf);
 
 /*
- * Maps [gpa, gpa + size) to [hpa, hpa + size) with the largest pages that fit. All three page-aligned; permissions is an OR
- * of EPT_READ, EPT_WRITE, EPT_EXECUTE; memory_type as in an MTRR. The range must not be mapped yet. Returns false, with a part
- * of the range possibly mapped, if the pool is dry or something is mapped there. Does not flush: nothing was mapped before.
+ * Maps [gpa, gpa + size) to [hpa, hpa + size) with the largest pages that fit. All three page-aligned; permissions is
+ * an OR of EPT_READ, EPT_WRITE, EPT_EXECUTE; memory_type as in an MTRR. The range must not be mapped yet. Returns
+ * false, with a part of the range possibly mapped, if the pool is dry or something is mapped there. Does not flush:
+ * nothing was mapped before.
  */
 bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u64 memory_type);
 
 /* The leaf entry that maps gpa, with its level in *level (0: none; the value is then 0). */
 u64 ept_lookup(const struct ept *ept, gpa_t gpa, unsigned *level);
+
+/*
+ * The entry for gpa in the table of `level` (1: page table ... 3: page-directory-pointer table). Makes the tables on
+ * the way and splits larger leaves, which changes no translation. NULL: the pool is dry.
+ */
+u64 *ept_entry(struct ept *ept, gpa_t gpa, unsigned level);
+
+/*
+ * Writes a leaf, or 0, to an entry that ept_entry() gave. Tables below it go back to the pool, through its quarantine.
+ */
+void ept_set_entry(struct ept *ept, u64 *entry, unsigned level, u64 value);
+
+/*
+ * If the table of `level` for gpa maps one contiguous, aligned range with equal attributes, a leaf takes its place.
+ * Returns whether it did. The table goes back to the pool, through its quarantine.
+ */
+bool ept_merge(struct ept *ept, gpa_t gpa, unsigned level);
+
+/* Takes the table of `level` for gpa, which must be empty, out of the view. Does nothing if there is none. */
+void ept_drop_table(struct ept *ept, gpa_t gpa, unsigned level);
+
+/*
+ * First gpa at or above `from` whose entry is not 0, looking at most at `budget` entries; *found tells which it was.
+ * The gpa where the search stopped if there is none.
+ */
+gpa_t ept_next(const struct ept *ept, gpa_t from, u64 budget, bool *found);
+
+/* Bytes that an entry in a table of `level` maps. */
+u64 ept_level_size(unsigned level);
 
 /* Value for the VMCS field EPT pointer: write-back tables, no accessed and dirty flags. */
 u64 ept_pointer(const struct ept *ept);

@@ -3,7 +3,9 @@
 
 #define FIXED_END 0x100000ULL
 
-/* The 88 fixed ranges: 8 of 64 KiB, 16 of 16 KiB, 64 of 4 KiB; eight to a register, lowest address in the lowest byte. */
+/*
+ * The 88 fixed ranges: 8 of 64 KiB, 16 of 16 KiB, 64 of 4 KiB; eight to a register, lowest address in the lowest byte.
+ */
 static u64 fixed_type(const struct mtrr_state *mtrr, u64 address, u64 *end)
 {
 	u64 size, index;
@@ -28,7 +30,10 @@ bool memory_type_is_defined(u64 type)
 	       type == MEMORY_TYPE_WB;
 }
 
-/* Overlapping ranges: uncacheable wins, then write-through over write-back; other mixtures are undefined and count as UC. */
+/*
+ * Overlapping ranges: uncacheable wins, then write-through over write-back; other mixtures are undefined and count as
+ * UC.
+ */
 static u64 combine(u64 a, u64 b)
 {
 	if (a == b)
@@ -57,11 +62,17 @@ u64 memory_type_at(const struct mtrr_state *mtrr, unsigned bits, hpa_t hpa, u64 
 
 		if (!(mtrr->variable[i].mask & MTRR_MASK_VALID) || !mask)
 			continue;
-		/* Firmware that counts fewer address bits than the CPU has (memory encryption takes some) means all the upper ones. */
+		/*
+		 * Firmware that counts fewer address bits than the CPU has (memory encryption takes some) means all the
+		 * upper ones.
+		 */
 		mask |= (top - 1) & -(1ULL << (63 - __builtin_clzll(mask)));
 		base = mtrr->variable[i].base & mask;
-		/* The type can change only at a multiple of the mask's lowest bit. In a mask without holes, which is all that
-		 * firmware uses, those are the range's two ends; with holes the ranges recur and each multiple is looked at. */
+		/*
+		 * The type can change only at a multiple of the mask's lowest bit. In a mask without holes, which is
+		 * all that firmware uses, those are the range's two ends; with holes the ranges recur and each multiple
+		 * is looked at.
+		 */
 		size = mask & -mask;
 		if ((address & mask) == base) {
 			u64 next = ALIGN_DOWN(address, size) + size;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "page_mark.h"
 
-/* EFI_MEMORY_TYPE (UEFI specification, "Memory Type Usage after ExitBootServices()"): what an operating system may use freely. */
+/*
+ * EFI_MEMORY_TYPE (UEFI specification, "Memory Type Usage after ExitBootServices()"): what an operating system may use
+ * freely.
+ */
 #define EFI_LOADER_CODE 1
 #define EFI_LOADER_DATA 2
 #define EFI_BOOT_SERVICES_CODE 3
@@ -35,6 +38,28 @@ static u64 frames_needed(const struct boot_memory_range *ranges, u32 count)
 u64 page_marks_bytes(const struct boot_memory_range *ranges, u32 count)
 {
 	return ALIGN_UP(frames_needed(ranges, count) * sizeof(u64), PAGE_SIZE);
+}
+
+void page_mark_set(struct page_marks *marks, u64 frame, u64 state, u64 vm, u64 page)
+{
+	marks->count[marks->mark[frame] & MARK_STATE]--;
+	marks->mark[frame] = state | vm << MARK_VM_SHIFT | page << MARK_PAGE_SHIFT;
+	marks->count[state]++;
+}
+
+u64 page_mark_page(const struct page_marks *marks, u64 frame)
+{
+	return marks->mark[frame] >> MARK_PAGE_SHIFT & MARK_PAGE;
+}
+
+bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 state)
+{
+	if (frame >= marks->frames || count > marks->frames - frame)
+		return false;
+	for (u64 i = frame; i < frame + count; i++)
+		if ((marks->mark[i] & MARK_STATE) != state)
+			return false;
+	return true;
 }
 
 void page_marks_set(struct page_marks *marks, u64 frame, u64 count, u64 state)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Page marks: one 8-byte mark for each 4 KiB frame of RAM says who owns it and in which state it is. With the VM marks they are
- * the only authority; an EPT is derived from them.
+ * Page marks: one 8-byte mark for each 4 KiB frame of RAM says who owns it and in which state it is. With the VM marks
+ * they are the only authority; an EPT is derived from them.
  */
 #ifndef PAGE_MARK_H
 #define PAGE_MARK_H
@@ -12,6 +12,10 @@
 
 /* State of a frame: HYPERPS_FRAME_* of the public interface. A frame past the table's end is HYPERPS_FRAME_DEVICE. */
 #define MARK_STATE 0xfULL
+#define MARK_VM_SHIFT 4 /* bits 15:4: VM slot, of a frame that is or was a VM's */
+#define MARK_VM 0xfffULL
+#define MARK_PAGE_SHIFT 16 /* bits 51:16: guest-physical frame number; or the next frame of a list of the pool's */
+#define MARK_PAGE 0xfffffffffULL
 
 /* The table ends at the last RAM that can be given away; RAM above this limit counts as DEVICE. */
 #define PAGE_MARK_LIMIT (4ULL << 40) /* bytes */
@@ -26,10 +30,22 @@ struct page_marks {
 u64 page_marks_bytes(const struct boot_memory_range *ranges, u32 count);
 
 /*
- * Fills the table at `table` (page_marks_bytes() long) from the firmware's map: boot-time and conventional memory is HOST, all
- * else DEVICE. Where ranges overlap, DEVICE wins; a page that is only partly RAM is DEVICE.
+ * Fills the table at `table` (page_marks_bytes() long) from the firmware's map: boot-time and conventional memory is
+ * HOST, all else DEVICE. Where ranges overlap, DEVICE wins; a page that is only partly RAM is DEVICE.
  */
 void page_marks_init(struct page_marks *marks, u64 *table, const struct boot_memory_range *ranges, u32 count);
+
+/*
+ * Sets the mark of a frame in the table, and the counters. page: guest-physical frame number, or the next frame of a
+ * list.
+ */
+void page_mark_set(struct page_marks *marks, u64 frame, u64 state, u64 vm, u64 page);
+
+/* The page field of a frame in the table. */
+u64 page_mark_page(const struct page_marks *marks, u64 frame);
+
+/* Whether all of [frame, frame + count) are in the table and in that state. */
+bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 state);
 
 /* State of a frame, HYPERPS_FRAME_*. Any frame number is allowed. */
 u64 page_mark_state(const struct page_marks *marks, u64 frame);

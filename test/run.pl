@@ -7,7 +7,9 @@ use Getopt::Long;
 use TAP::Harness;
 
 my $jobs = 1;
-GetOptions('jobs=i' => \$jobs) or die "usage: $0 [--jobs N] TEST...\n";
+my $usage = "usage: $0 [--jobs N] TEST...\n";
+GetOptions('jobs=i' => \$jobs, 'help' => sub { print $usage; exit 0 }) or die $usage;
+@ARGV or die $usage;
 $ENV{CMOCKA_MESSAGE_OUTPUT} = 'TAP';
 
 my $harness = TAP::Harness->new({

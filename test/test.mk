@@ -3,8 +3,8 @@
 UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined \
 	-fno-sanitize-recover=all -fno-omit-frame-pointer --coverage -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore
 
-# Each unit test and the source that it tests.
-UNIT_TESTS := capabilities:vmx/capabilities.c ept:mm/ept.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
+# Each unit test and the sources that it tests.
+UNIT_TESTS := capabilities:vmx/capabilities.c ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
 	pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
@@ -14,7 +14,7 @@ $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h inclu
 	@mkdir -p $$(@D)
 	$(CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c $(2) -lcmocka
 endef
-$(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(lastword $(subst :, ,$(t))))))
+$(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(subst +, ,$(lastword $(subst :, ,$(t)))))))
 
 LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
 

@@ -371,8 +371,8 @@ class Machine:
         return command + ["-q", "-f", self._path("bochsrc")]
 
     def _qemu_command(self, port):
-        if self.lock_feature_control or self.msrs:
-            raise MachineError("lock_feature_control and msrs need Bochs: --emulator bochs")
+        if self.lock_feature_control or self.msrs or self.cpu_model != DEFAULT_CPU_MODEL:
+            raise MachineError("this machine needs Bochs: --emulator bochs")
         shutil.copyfile(self._ovmf("OVMF_VARS.fd"), self._path("vars.fd"))
         command = [QEMU, "-machine", "q35,accel=kvm", "-cpu", "host,+vmx", "-smp", str(self.cpus), "-m",
                    str(self.memory), "-display", "none", "-monitor", "none", "-nic", "none",

@@ -4,8 +4,8 @@
 #include "x86.h"
 
 /*
- * One control word ("Reserved Bits, Capability Reporting", appendix "VMX Capability Reporting Facility"): bits 31:0 of the
- * capability MSR must be 1 in it, and bits that are 0 in 63:32 must be 0.
+ * One control word ("Reserved Bits, Capability Reporting", appendix "VMX Capability Reporting Facility"): bits 31:0 of
+ * the capability MSR must be 1 in it, and bits that are 0 in 63:32 must be 0.
  */
 struct control_word {
 	u32 true_msr; /* the MSR that lets default1 controls be 0 */

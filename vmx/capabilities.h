@@ -17,14 +17,14 @@ struct vmx_capabilities {
 };
 
 /*
- * Fills *out for the CPU it runs on. Returns NULL if that CPU can run the monitor, else a sentence that says what is missing
- * and what to do. Runs outside VMX, at CPL 0; writes nothing but *out.
+ * Fills *out for the CPU it runs on. Returns NULL if that CPU can run the monitor, else a sentence that says what is
+ * missing and what to do. Runs outside VMX, at CPL 0; writes nothing but *out.
  */
 const char *vmx_check_this_cpu(struct vmx_capabilities *out);
 
 /*
- * Whether a CPU with capabilities *other can run under what *first (the boot CPU's) decided. Returns NULL, or what differs.
- * *other must have passed vmx_check_this_cpu().
+ * Whether a CPU with capabilities *other can run under what *first (the boot CPU's) decided. Returns NULL, or what
+ * differs. *other must have passed vmx_check_this_cpu().
  */
 const char *vmx_compare_capabilities(const struct vmx_capabilities *first, const struct vmx_capabilities *other);
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Events for the host: exceptions, latched NMIs and machine checks, INIT, SIPI, triple fault; and skipping an instruction. */
+/*
+ * Events for the host: exceptions, latched NMIs and machine checks, INIT, SIPI, triple fault; and skipping an
+ * instruction.
+ */
 #include "core.h"
 #include "host.h"
 #include "x86.h"
@@ -65,8 +68,8 @@ static bool take_latched(struct cpu *cpu, u32 event)
 }
 
 /*
- * NMIs exit, and the host's blocking of them is the virtual one, so they are latched and injected at one place only: here. A
- * machine check goes first. What finds no room, or comes while this runs, waits for the NMI-window exit.
+ * NMIs exit, and the host's blocking of them is the virtual one, so they are latched and injected at one place only:
+ * here. A machine check goes first. What finds no room, or comes while this runs, waits for the NMI-window exit.
  */
 void host_deliver_latched(struct cpu *cpu)
 {
@@ -103,9 +106,9 @@ void exit_nmi_window(struct cpu *cpu)
 void exit_init(struct guest_registers *regs)
 {
 	/*
-	 * Short, and prints nothing: a SIPI that arrives while the CPU is in VMX root is lost. The rest of the reset state is
-	 * loaded at the SIPI. INIT never takes a CPU out of VMX, nor to the firmware's reset vector: the boot CPU waits for a
-	 * SIPI like the others.
+	 * Short, and prints nothing: a SIPI that arrives while the CPU is in VMX root is lost. The rest of the reset
+	 * state is loaded at the SIPI. INIT never takes a CPU out of VMX, nor to the firmware's reset vector: the boot
+	 * CPU waits for a SIPI like the others.
 	 */
 	for (unsigned i = 0; i < ARRAY_SIZE(regs->value); i++)
 		regs->value[i] = 0;

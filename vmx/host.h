@@ -13,8 +13,8 @@
 	 CR4_PKE)
 
 /*
- * CR0 bits that the host only believes to change: NE is fixed to 1 in VMX operation, and with CD or NW set root would run
- * without caches. The host sees its own values through the read shadow.
+ * CR0 bits that the host only believes to change: NE is fixed to 1 in VMX operation, and with CD or NW set root would
+ * run without caches. The host sees its own values through the read shadow.
  */
 #define HOST_CR0_OWNED (CR0_NE | CR0_CD | CR0_NW)
 
@@ -22,8 +22,8 @@
 void vmx_switch_on(struct cpu *cpu);
 
 /*
- * Builds this CPU's VMCS for the host. state: where it resumes, or NULL for a CPU that waits for a SIPI (every CPU but the boot
- * CPU). Leaves the VMCS current.
+ * Builds this CPU's VMCS for the host. state: where it resumes, or NULL for a CPU that waits for a SIPI (every CPU but
+ * the boot CPU). Leaves the VMCS current.
  */
 void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state);
 
@@ -33,7 +33,9 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state);
  */
 void host_load_reset_state(struct cpu *cpu, u64 cr0_kept);
 
-/* The first VM entry, with all general registers 0. Does not return: VM exits arrive in exit_dispatch(). vmx/exit.asm. */
+/*
+ * The first VM entry, with all general registers 0. Does not return: VM exits arrive in exit_dispatch(). vmx/exit.asm.
+ */
 void host_launch(void) __attribute__((noreturn));
 
 /* Reads all MTRRs of this CPU; zeros (all uncacheable) if it has none. msr.c. */
@@ -47,7 +49,10 @@ void host_inject_ud(void);
 void host_inject_gp(void);
 void host_inject_df(void);
 
-/* Queues a latched NMI or machine check for the next VM entry, if there is room; else sees to it that the host exits again. */
+/*
+ * Queues a latched NMI or machine check for the next VM entry, if there is room; else sees to it that the host exits
+ * again.
+ */
 void host_deliver_latched(struct cpu *cpu);
 
 /* Whether the host runs 64-bit code at CPL 0: the only place from which it may call the monitor. */

@@ -15,10 +15,11 @@ static u32 follow_cr4(u32 value, u32 bit, u64 cr4_bit)
 }
 
 /*
- * What the host does not see: VMX and SMX (used by the monitor, or able to bypass it); an outer hypervisor's leaves (its
- * paravirtual MSRs take physical addresses; its bit in leaf 1 stays, so that Linux does not look for bare-metal devices); features that write memory by an address in an MSR: debug
- * store, Processor Trace, hardware feedback, SGX, PASID; and those whose CR4 bits or MSRs are refused: CET, PKS, UINTR, LAM, FRED,
- * LASS, key locker, architectural LBR, MSR lists and immediate MSR instructions. Leaves without a case here are the CPU's: vmx/exit.asm answers them itself.
+ * What the host does not see: VMX and SMX (used by the monitor, or able to bypass it); an outer hypervisor's leaves
+ * (its paravirtual MSRs take physical addresses; its bit in leaf 1 stays, so that Linux looks for no bare-metal
+ * devices); features that write memory by an address in an MSR: debug store, Processor Trace, hardware feedback, SGX,
+ * PASID; and those whose CR4 bits or MSRs are refused: CET, PKS, UINTR, LAM, FRED, LASS, key locker, architectural LBR,
+ * MSR lists and immediate MSR instructions. Leaves without a case here are the CPU's: vmx/exit.asm answers them itself.
  */
 static void filter_cpuid(u32 leaf, u32 subleaf, struct cpuid_result *r)
 {
@@ -92,13 +93,16 @@ void exit_cr_access(const struct guest_registers *regs)
 		return;
 	}
 	/*
-	 * The host writes other values of the bits that the monitor owns than the shadow has. Give the shadow these and let the
-	 * CPU execute the instruction again: now it does not exit, and every check and side effect of the write is the hardware's.
+	 * The host writes other values of the bits that the monitor owns than the shadow has. Give the shadow these and
+	 * let the CPU execute the instruction again: now it does not exit, and every check and side effect of the write
+	 * is the hardware's.
 	 */
 	vmwrite(VMCS_CR0_READ_SHADOW, (vmread(VMCS_CR0_READ_SHADOW) & ~HOST_CR0_OWNED) | (value & HOST_CR0_OWNED));
 }
 
-/* SDM, "XSETBV": the combinations that raise #GP. The CPU checks again, but it is not handed what we know to be wrong. */
+/*
+ * SDM, "XSETBV": the combinations that raise #GP. The CPU checks again, but it is not handed what we know to be wrong.
+ */
 static bool xcr0_is_valid(u64 value)
 {
 	struct cpuid_result r = cpuid(0xd, 0);
@@ -131,7 +135,10 @@ void exit_xsetbv(const struct guest_registers *regs)
 void exit_refused_instruction(u32 reason)
 {
 	if (reason == EXIT_INVD) {
-		/* INVD would drop the monitor's modified cache lines, too; writing them back is what the host can be given. */
+		/*
+		 * INVD would drop the monitor's modified cache lines, too; writing them back is what the host can be
+		 * given.
+		 */
 		asm volatile("wbinvd" ::: "memory");
 		host_skip_instruction();
 		return;

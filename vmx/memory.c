@@ -18,9 +18,10 @@ void exit_ept_violation(void)
 		    qualification & EPT_VIOLATION_FETCH ? "execute " : "", vmread(VMCS_GUEST_PHYSICAL_ADDRESS),
 		    vmread(VMCS_GUEST_RIP));
 	/*
-	 * #GP, not #PF: a page fault on a page whose entry looks fine is spurious to Linux, which retries it for ever. While
-	 * another event was being delivered (the host's own IDT or stack lies in refused memory) the architecture's rules for a
-	 * fault during delivery apply: an exception becomes a double fault, a double fault a triple fault.
+	 * #GP, not #PF: a page fault on a page whose entry looks fine is spurious to Linux, which retries it for ever.
+	 * While another event was being delivered (the host's own IDT or stack lies in refused memory) the
+	 * architecture's rules for a fault during delivery apply: an exception becomes a double fault, a double fault a
+	 * triple fault.
 	 */
 	if (!(vectoring & EVENT_VALID) || (vectoring & EVENT_TYPE) != EVENT_TYPE_EXCEPTION ||
 	    !(CONTRIBUTORY_VECTORS & BIT(vectoring & 31)))

@@ -206,7 +206,7 @@ void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
 	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
 
 	/* Until the firmware's boot services end, its drivers still set up the machine and are as trusted as before. */
-	if (!other_cpus_taken() && msr_write_access(msr) == MSR_DENY && msr_read_access(msr) == MSR_PASS &&
+	if (!boot_services_ended() && msr_write_access(msr) == MSR_DENY && msr_read_access(msr) == MSR_PASS &&
 	    wrmsr_checked(msr, value)) {
 		log_line(LOG_DEBUG, "the firmware wrote %lx to MSR %x", value, msr);
 	} else if (msr_write_access(msr) != MSR_HANDLE || !handle_write(cpu, msr, value)) {

@@ -17,9 +17,9 @@ static const struct msr_range reads[] = {
 };
 
 /*
- * Writes, with the reason why a pass is harmless. None of those that pass makes the CPU write to a physical address, changes what
- * memory the host can reach, or takes effect in VMX root in a way that matters there. Linear addresses (FS base, LSTAR, LBR) are
- * translated through the host's own view.
+ * Writes, with the reason why a pass is harmless. None of those that pass makes the CPU write to a physical address,
+ * changes what memory the host can reach, or takes effect in VMX root in a way that matters there. Linear addresses (FS
+ * base, LSTAR, LBR) are translated through the host's own view.
  */
 static const struct msr_range writes[] = {
 	{ 0x10, 0x10, MSR_HANDLE }, /* TSC: the monitor keeps count of what the host adds */

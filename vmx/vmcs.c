@@ -109,8 +109,8 @@ static void write_controls(const struct vmx_capabilities *capabilities)
 	if (capabilities->secondary & SECONDARY_ENCLS_EXITING)
 		vmwrite(VMCS_ENCLS_EXITING_BITMAP, ~0ULL);
 	/*
-	 * The monitor owns CR4.VMXE, which VMX fixes to 1 and the host reads as 0, and every CR4 bit that is not listed as
-	 * harmless: setting one exits and is refused.
+	 * The monitor owns CR4.VMXE, which VMX fixes to 1 and the host reads as 0, and every CR4 bit that is not listed
+	 * as harmless: setting one exits and is refused.
 	 */
 	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
 	vmwrite(VMCS_CR4_MASK, ~HOST_CR4_ALLOWED);
@@ -168,7 +168,9 @@ static void load_boot_state(const struct boot_cpu_state *state)
 	vmwrite(VMCS_GUEST_CR0, (state->cr0 & ~HOST_CR0_OWNED) | CR0_NE);
 	vmwrite(VMCS_CR0_READ_SHADOW, state->cr0);
 	vmwrite(VMCS_GUEST_CR3, state->cr3);
-	/* A bit that the firmware set and the host may not change would make the kernel's first write of CR4 a refusal. */
+	/*
+	 * A bit that the firmware set and the host may not change would make the kernel's first write of CR4 a refusal.
+	 */
 	vmwrite(VMCS_GUEST_CR4, (state->cr4 & HOST_CR4_ALLOWED) | CR4_VMXE);
 	vmwrite(VMCS_CR4_READ_SHADOW, state->cr4 & HOST_CR4_ALLOWED);
 	vmwrite(VMCS_GUEST_IA32_EFER, state->efer);

@@ -5,7 +5,8 @@
  * A call is VMCALL from ring 0 in 64-bit mode (from anywhere else it raises #UD, as on a CPU without VT-x):
  *   in:  RAX = call number, RDI, RSI = arguments
  *   out: RAX = 0 or a negative error code; on success RBX, RDX, RSI, RDI, R8, R9, R10, R11 = eight result words
- * All other registers are kept. On an error the result registers are kept, too. No memory is passed. RAX is never positive.
+ * All other registers are kept. On an error the result registers are kept, too. No memory is passed. RAX is never
+ * positive.
  */
 #ifndef HYPERPS_ABI_H
 #define HYPERPS_ABI_H
@@ -21,7 +22,12 @@
 /* Error codes, in RAX. The numbers are those of Linux's errno, so that the module can pass them on. */
 #define HYPERPS_OK 0
 #define HYPERPS_ERROR_PERMISSION (-1) /* not now, or not from here */
+#define HYPERPS_ERROR_NO_VM (-2) /* the handle names no VM */
 #define HYPERPS_ERROR_NO_CPU (-6) /* no such CPU */
+#define HYPERPS_ERROR_AGAIN (-11) /* not yet: every CPU must flush first */
+#define HYPERPS_ERROR_MEMORY (-12) /* the monitor's pool is too small for this: donate frames to it */
+#define HYPERPS_ERROR_OWNER (-13) /* a frame is not in the state that the request needs, or the gpa is taken */
+#define HYPERPS_ERROR_STATE (-16) /* the VM is not in a state for this */
 #define HYPERPS_ERROR_INVALID (-22) /* bad argument */
 #define HYPERPS_ERROR_NO_CALL (-38) /* no such call */
 
@@ -33,8 +39,8 @@
 #define HYPERPS_SIGNATURE 0x5350726570794800ULL /* "\0HyperPS" */
 
 /*
- * HYPERPS_CALL_READ: RDI = object (bits 31:0) and its index (bits 63:32), RSI = byte offset, a multiple of 64. Results: the
- * object's 64 bytes from there, zeros past its end. HYPERPS_ERROR_INVALID: no such object, or offset >= its size.
+ * HYPERPS_CALL_READ: RDI = object (bits 31:0) and its index (bits 63:32), RSI = byte offset, a multiple of 64. Results:
+ * the object's 64 bytes from there, zeros past its end. HYPERPS_ERROR_INVALID: no such object, or offset >= its size.
  * A reader gets one piece at a time; counters may move between the pieces.
  */
 #define HYPERPS_CALL_READ 0x48505301
@@ -46,8 +52,8 @@
 #define HYPERPS_OBJECT_FRAMES 4 /* struct hyperps_frames */
 
 /*
- * HYPERPS_CALL_TAKE_CPUS: for the loader only, once, right after the firmware's boot services have ended: the monitor starts
- * every other CPU and takes it into VMX. HYPERPS_ERROR_PERMISSION on any later call.
+ * HYPERPS_CALL_TAKE_CPUS: for the loader only, once, right after the firmware's boot services have ended: the monitor
+ * starts every other CPU and takes it into VMX. HYPERPS_ERROR_PERMISSION on any later call.
  */
 #define HYPERPS_CALL_TAKE_CPUS 0x48505302
 
@@ -87,7 +93,7 @@ struct hyperps_status {
 	char version[32]; /* of the monitor, NUL-terminated */
 	uint64_t flags; /* HYPERPS_FLAG_* */
 	uint64_t cpus_listed; /* by the firmware */
-	uint64_t cpu_slots; /* CPU slots in the monitor; slots [0, cpus_taken) are in use */
+	uint64_t cpu_slots; /* CPU slots in the monitor; slots are used from 0 on */
 	uint64_t cpus_taken; /* in VMX non-root */
 	uint64_t memory_base; /* monitor memory: host-physical byte address and bytes; the host can't reach it */
 	uint64_t memory_size;

@@ -2,9 +2,9 @@
 /*
  * The part of the firmware that the emulator lacks; test equipment, never part of the product.
  *
- * OVMF takes its ACPI tables from QEMU, so on Bochs there are none, and Linux would see one CPU and no way to switch the
- * machine off. This program installs a small set for the i440fx chipset that Bochs emulates, then starts the product from
- * its own volume. Where there are tables already it only starts the product.
+ * OVMF takes its ACPI tables from QEMU, so on Bochs there are none, and Linux would see one CPU and no way to switch
+ * the machine off. This program installs a small set for the i440fx chipset that Bochs emulates, then starts the
+ * product from its own volume. Where there are tables already it only starts the product.
  *
  * \EFI\FIRMWARE\next.txt may name something else to start (ASCII):
  *   line 1: path on this volume

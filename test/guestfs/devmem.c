@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * devmem ADDRESS...: read and write one byte of each physical page through a mapping of /dev/mem. Prints a line for each access:
- * "<address> <read|write> <worked|refused|not mapped: reason>". Where reading works, the byte is written back as it was.
+ * devmem ADDRESS...: read and write one byte of each physical page through a mapping of /dev/mem. Prints a line for
+ * each access:
+ * "<address> <read|write> <worked|refused|not mapped: reason>". Where reading works, the byte is written back as it
+ * was.
  */
 #include <errno.h>
 #include <fcntl.h>

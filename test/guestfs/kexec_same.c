@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * kexec_same [KERNEL INITRD]: start the given kernel (default: /test/vmlinuz with /test/kexec-initrd.img) by kexec. Its command
- * line is the running kernel's, but it runs the test after_kexec and is told the monitor's address and the number of CPUs.
- * Returns only on an error.
+ * kexec_same [KERNEL INITRD]: start the given kernel (default: /test/vmlinuz with /test/kexec-initrd.img) by kexec. Its
+ * command line is the running kernel's, but it runs the test after_kexec and is told the monitor's address and the
+ * number of CPUs. Returns only on an error.
  */
 #include <errno.h>
 #include <fcntl.h>

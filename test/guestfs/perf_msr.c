@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* perf's counters count, or the kernel says cleanly that there are none. The MSRs behind them are read by vmx_probe.ko. */
+/*
+ * perf's counters count, or the kernel says cleanly that there are none. The MSRs behind them are read by vmx_probe.ko.
+ */
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <stdint.h>

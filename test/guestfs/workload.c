@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * A user-space workload, measured with RDTSC on one CPU. Prints "bench <name> <ticks per operation>" for each part and, if the
- * monitor is there, "bench-exits <reason> <number>" for each VM exit reason that occurred while measuring, then
+ * A user-space workload, measured with RDTSC on one CPU. Prints "bench <name> <ticks per operation>" for each part and,
+ * if the monitor is there, "bench-exits <reason> <number>" for each VM exit reason that occurred while measuring, then
  * "bench-exits total <number>".
  */
 #define _GNU_SOURCE

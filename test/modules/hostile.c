@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What an attacker in the host's ring 0 does to reach memory that is not the host's: it writes a page-table entry of its own
- * for the frame, then reads, writes and executes through it. The same code runs on a page of the host's own first, where it
- * must succeed.
+ * What an attacker in the host's ring 0 does to reach memory that is not the host's: it writes a page-table entry of
+ * its own for the frame, then reads, writes and executes through it. The same code runs on a page of the host's own
+ * first, where it must succeed.
  */
 #include <linux/kdebug.h>
 #include <linux/mm.h>
@@ -53,7 +53,9 @@ static int try_read(unsigned long address)
 	return fault_of("movb (%1), %%al", 0, "d"(address));
 }
 
-/* First a write that changes nothing, in case it succeeds. Only where it is refused, or on an own page, a plain store. */
+/*
+ * First a write that changes nothing, in case it succeeds. Only where it is refused, or on an own page, a plain store.
+ */
 static int try_write(unsigned long address, bool own)
 {
 	int vector = fault_of("lock orb $0, (%1)", 0, "d"(address));
@@ -79,8 +81,8 @@ static int try_execute(unsigned long address)
 }
 
 /*
- * Map one frame at address with an entry of our own, and try all accesses. vectors[] gets what each raised. Executing is tried
- * only where reading was refused, or on an own page: elsewhere the bytes could be any code.
+ * Map one frame at address with an entry of our own, and try all accesses. vectors[] gets what each raised. Executing
+ * is tried only where reading was refused, or on an own page: elsewhere the bytes could be any code.
  */
 static void try_frame(pte_t *entry, unsigned long address, unsigned long frame, bool own, int vectors[ACCESSES])
 {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Interrupts that race with the monitor on CPU 1: NMIs sent without waiting for the one before, and INIT, NMI and SIPI at every
- * distance. The CPU must come out alive, and the monitor without a panic. Nothing here is particular to HyperPS.
+ * Interrupts that race with the monitor on CPU 1: NMIs sent without waiting for the one before, and INIT, NMI and SIPI
+ * at every distance. The CPU must come out alive, and the monitor without a panic. Nothing here is particular to
+ * HyperPS.
  */
 #include <linux/cpu.h>
 #include <linux/delay.h>

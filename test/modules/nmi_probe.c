@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An NMI that a CPU sends to itself or to another one arrives, each exactly once; also while the other CPU spends most of its
- * time in the monitor.
+ * An NMI that a CPU sends to itself or to another one arrives, each exactly once; also while the other CPU spends most
+ * of its time in the monitor.
  */
 #include <linux/cpu.h>
 #include <linux/delay.h>

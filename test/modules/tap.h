@@ -14,8 +14,8 @@
 #define VECTOR_NONE (-1)
 
 /*
- * Run one instruction. Gives the vector of the fault that it raised, or VECTOR_NONE. Operands follow as for asm(), inputs only;
- * "a" is free as an input.
+ * Run one instruction. Gives the vector of the fault that it raised, or VECTOR_NONE. Operands follow as for asm(),
+ * inputs only; "a" is free as an input.
  */
 #define fault_of(instruction, eax, ...)                                                                                \
 	({                                                                                                             \
@@ -29,7 +29,10 @@
 		vector;                                                                                                \
 	})
 
-/* Print one check. The kernel's log gets the line, too, at debug level, in case the machine does not survive the next check. */
+/*
+ * Print one check. The kernel's log gets the line, too, at debug level, in case the machine does not survive the next
+ * check.
+ */
 __printf(3, 4) static inline void tap_check(struct seq_file *out, bool passed, const char *format, ...)
 {
 	char line[160];

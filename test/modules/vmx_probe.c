@@ -388,7 +388,9 @@ static void check_performance_msrs(struct seq_file *out)
 	}
 }
 
-/* Instructions that always exit and that a host may use. INVD would lose data without a monitor that makes it a WBINVD. */
+/*
+ * Instructions that always exit and that a host may use. INVD would lose data without a monitor that makes it a WBINVD.
+ */
 static void check_exiting_instructions(struct seq_file *out)
 {
 	tap_check(out, fault_of("wbinvd", 0, "d"(0)) == VECTOR_NONE, "WBINVD works");

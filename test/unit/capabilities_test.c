@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* vmx/capabilities.c: which differences between CPUs are refused. The check of a CPU itself is a live test (unfit.py). */
+/*
+ * vmx/capabilities.c: which differences between CPUs are refused. The check of a CPU itself is a live test (unfit.py).
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -28,7 +28,10 @@ static void assert_range(const struct mtrr_state *mtrr, u64 at, u64 type, u64 ex
 	assert_int_equal(end, expected_end);
 }
 
-/* Whatever the registers hold: the end lies above the address and at most at the top, and the type is the same up to it. */
+/*
+ * Whatever the registers hold: the end lies above the address and at most at the top, and the type is the same up to
+ * it.
+ */
 static void assert_consistent(const struct mtrr_state *mtrr, u64 limit)
 {
 	u64 end;
@@ -119,7 +122,10 @@ static void mask_with_holes(void **state)
 	struct mtrr_state mtrr = enabled(MEMORY_TYPE_WB, 1);
 
 	(void)state;
-	/* Every other 16 MiB of each 32 MiB below 64 MiB ... and again in each 64 MiB further up: bit 25 does not count. */
+	/*
+	 * Every other 16 MiB of each 32 MiB below 64 MiB ... and again in each 64 MiB further up: bit 25 does not
+	 * count.
+	 */
 	mtrr.variable[0].base = 0x1000000 | MEMORY_TYPE_UC;
 	mtrr.variable[0].mask = ((TOP - 0x1000000) & ~BIT(25)) | MTRR_MASK_VALID;
 	assert_range(&mtrr, 0x1000000, MEMORY_TYPE_UC, 0x2000000);
@@ -128,7 +134,9 @@ static void mask_with_holes(void **state)
 	assert_consistent(&mtrr, 0x10000000);
 }
 
-/* Firmware with a mask of fewer bits than the CPU has: the range does not recur further up, and ends where it should. */
+/*
+ * Firmware with a mask of fewer bits than the CPU has: the range does not recur further up, and ends where it should.
+ */
 static void short_mask(void **state)
 {
 	struct mtrr_state mtrr = enabled(MEMORY_TYPE_WB, 1);

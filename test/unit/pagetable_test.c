@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * The loader's page-table builder, boot/pagetable.c, against fake memory and a page walker of its own:
- *   gcc -std=gnu11 -g -fsanitize=address,undefined -Iinclude -Iboot test/unit/pagetable_test.c boot/pagetable.c -lcmocka
+ *   gcc -std=gnu11 -g -fsanitize=address,undefined -Iinclude -Iboot test/unit/pagetable_test.c boot/pagetable.c
+ * -lcmocka
  */
 #include <setjmp.h>
 #include <stdarg.h>

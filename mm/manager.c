@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: MIT
+#include "manager.h"
+
+#define FRAMES_2M (PAGE_SIZE_2M / PAGE_SIZE)
+#define VIEW_LIMIT BIT(MM_VIEW_BITS)
+#define HANDLE_SLOT 0xffffffffULL
+#define WALK_BUDGET 1024 /* empty entries that one call steps over at most */
+
+void mm_init(struct mm *mm)
+{
+	mm->epoch = 1;
+	mm->flushed = 0;
+}
+
+u64 mm_new_epoch(struct mm *mm)
+{
+	return mm->epoch++;
+}
+
+/* What every request begins with: pages whose quarantine is over become free. */
+static bool refresh_pool(struct mm *mm)
+{
+	page_pool_refresh(mm->pool, mm->epoch, mm->flushed, MM_BATCH);
+	return page_pool_available(mm->pool) >= MM_POOL_RESERVE;
+}
+
+static struct vm *find_vm(struct mm *mm, u64 handle)
+{
+	struct vm *vm = &mm->vm[(handle & HANDLE_SLOT) % MM_VMS];
+
+	return (handle & HANDLE_SLOT) < MM_VMS && handle >> 32 == vm->generation && vm->state != VM_FREE ? vm : NULL;
+}
+
+static u64 slot_of(const struct mm *mm, const struct vm *vm)
+{
+	return (u64)(vm - mm->vm);
+}
+
+/*
+ * How many of the next `count` frames one leaf can hold: 512 if both addresses and the count allow a 2 MiB page, else
+ * 1.
+ */
+static u64 leaf_frames(u64 a, u64 b, u64 count)
+{
+	return !((a | b) & (PAGE_SIZE_2M - 1)) && count >= FRAMES_2M ? FRAMES_2M : 1;
+}
+
+static void set_leaf(struct ept *view, u64 address, u64 frames, u64 value)
+{
+	unsigned level = frames == 1 ? 1 : 2;
+
+	/* Every request has made sure that the pool has the pages for this. */
+	ept_set_entry(view, ept_entry(view, GPA(address), level), level,
+		      value && level == 2 ? value | EPT_LARGE : value);
+}
+
+static void leave_host_view(struct mm *mm, u64 frame, u64 count)
+{
+	for (u64 n; count; frame += n, count -= n) {
+		n = leaf_frames(frame << PAGE_SHIFT, frame << PAGE_SHIFT, count);
+		set_leaf(mm->host_view, frame << PAGE_SHIFT, n, 0);
+	}
+}
+
+/* A frame, or the 512 of a 2 MiB page, back to where the host had them, in the largest page that results. */
+static void enter_host_view(struct mm *mm, u64 frame, u64 count)
+{
+	u64 address = frame << PAGE_SHIFT, end;
+	u64 type = memory_type_at(mm->mtrr, mm->physical_address_bits, HPA(address), &end);
+
+	if (count == FRAMES_2M && end >= address + PAGE_SIZE_2M) {
+		set_leaf(mm->host_view, address, count, address | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT);
+	} else {
+		for (u64 at = address; at < address + count * PAGE_SIZE; at += PAGE_SIZE) {
+			type = memory_type_at(mm->mtrr, mm->physical_address_bits, HPA(at), &end);
+			set_leaf(mm->host_view, at, 1, at | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT);
+		}
+		ept_merge(mm->host_view, GPA(address), 1);
+	}
+	ept_merge(mm->host_view, GPA(address), 2);
+}
+
+s64 mm_create(struct mm *mm)
+{
+	if (!refresh_pool(mm))
+		return HYPERPS_ERROR_MEMORY;
+	for (u64 slot = 0; slot < MM_VMS; slot++) {
+		struct vm *vm = &mm->vm[slot];
+
+		if (vm->state != VM_FREE)
+			continue;
+		*vm = (struct vm){ .state = VM_OPEN, .generation = vm->generation };
+		ept_init(&vm->view, mm->pool, 4, 2);
+		return (s64)((u64)vm->generation << 32 | slot);
+	}
+	return HYPERPS_ERROR_MEMORY;
+}
+
+static bool view_is_empty(const struct ept *view, u64 gpa, u64 count)
+{
+	bool found;
+	u64 next = ept_next(view, GPA(gpa), count + 1, &found).value;
+
+	return !found || next >= gpa + count * PAGE_SIZE;
+}
+
+static bool add_pending(struct vm *vm, u64 gpa, u64 count)
+{
+	u32 last = vm->pending_count - 1;
+
+	if (vm->pending_count && vm->pending[last].gpa + vm->pending[last].frames * PAGE_SIZE == gpa) {
+		vm->pending[last].frames += count;
+		return true;
+	}
+	if (vm->pending_count == MM_PENDING)
+		return false;
+	vm->pending[vm->pending_count].gpa = gpa;
+	vm->pending[vm->pending_count++].frames = count;
+	return true;
+}
+
+s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count, u64 permissions)
+{
+	struct vm *vm = find_vm(mm, handle);
+	u64 slot;
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+		return HYPERPS_ERROR_STATE;
+	if (gpa % PAGE_SIZE || !count || count > MM_BATCH || gpa >= VIEW_LIMIT ||
+	    count * PAGE_SIZE > VIEW_LIMIT - gpa || !(permissions & EPT_READ) || (permissions & ~EPT_RWX))
+		return HYPERPS_ERROR_INVALID;
+	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !view_is_empty(&vm->view, gpa, count))
+		return HYPERPS_ERROR_OWNER;
+	if (!refresh_pool(mm))
+		return HYPERPS_ERROR_MEMORY;
+	if (!add_pending(vm, gpa, count))
+		return HYPERPS_ERROR_AGAIN;
+
+	leave_host_view(mm, frame, count);
+	slot = slot_of(mm, vm);
+	for (u64 i = 0, n; i < count; i += n) {
+		u64 to = gpa + i * PAGE_SIZE, from = (frame + i) << PAGE_SHIFT;
+
+		n = leaf_frames(to, from, count - i);
+		set_leaf(&vm->view, to, n,
+			 from | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | permissions << EPT_PENDING_SHIFT);
+		for (u64 j = 0; j < n; j++)
+			page_mark_set(mm->marks, frame + i + j, HYPERPS_FRAME_TO_VM, slot, (to >> PAGE_SHIFT) + j);
+	}
+	vm->frames += count;
+	vm->epoch = mm->epoch;
+	return (s64)count;
+}
+
+static void promote(struct mm *mm, struct vm *vm, u64 gpa, u64 entry, unsigned level)
+{
+	u64 frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT, count = ept_level_size(level) / PAGE_SIZE;
+
+	for (u64 i = 0; i < count; i++) {
+		if (vm->state == VM_SEALED)
+			mm->zero_frame(frame + i);
+		page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_PRIVATE, slot_of(mm, vm), (gpa >> PAGE_SHIFT) + i);
+	}
+	*ept_entry(&vm->view, GPA(gpa), level) =
+		(entry & ~(EPT_RWX << EPT_PENDING_SHIFT)) | (entry >> EPT_PENDING_SHIFT & EPT_RWX);
+}
+
+s64 mm_sync(struct mm *mm, u64 handle)
+{
+	struct vm *vm = find_vm(mm, handle);
+	u64 done = 0, left = 0;
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+		return HYPERPS_ERROR_STATE;
+	if (vm->pending_count && mm->flushed <= vm->epoch)
+		return HYPERPS_ERROR_AGAIN;
+	/* From the end of the last run, so that what is left stays a list of runs. */
+	while (vm->pending_count && done < MM_BATCH) {
+		u32 last = vm->pending_count - 1;
+		u64 end = vm->pending[last].gpa + vm->pending[last].frames * PAGE_SIZE;
+		unsigned level;
+		u64 entry = ept_lookup(&vm->view, GPA(end - PAGE_SIZE), &level), size = ept_level_size(level);
+
+		if (done && done + size / PAGE_SIZE > MM_BATCH)
+			break;
+		promote(mm, vm, end - size, entry, level);
+		done += size / PAGE_SIZE;
+		vm->pending[last].frames -= size / PAGE_SIZE;
+		vm->pending_count -= !vm->pending[last].frames;
+	}
+	for (u32 i = 0; i < vm->pending_count; i++)
+		left += vm->pending[i].frames;
+	return (s64)left;
+}
+
+s64 mm_seal(struct mm *mm, u64 handle)
+{
+	struct vm *vm = find_vm(mm, handle);
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_OPEN)
+		return HYPERPS_ERROR_STATE;
+	if (vm->pending_count)
+		return HYPERPS_ERROR_AGAIN;
+	vm->state = VM_SEALED;
+	return HYPERPS_OK;
+}
+
+s64 mm_destroy(struct mm *mm, u64 handle)
+{
+	struct vm *vm = find_vm(mm, handle);
+	u64 done = 0;
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state == VM_DEAD)
+		return HYPERPS_ERROR_STATE;
+	if (vm->state != VM_DYING) {
+		vm->state = VM_DYING;
+		vm->cursor = 0;
+		vm->pending_count = 0;
+	}
+	while (vm->cursor < VIEW_LIMIT) {
+		bool found;
+		unsigned level;
+		u64 entry, frame, count;
+
+		vm->cursor = ept_next(&vm->view, GPA(vm->cursor), WALK_BUDGET, &found).value;
+		if (!found && vm->cursor < VIEW_LIMIT)
+			return 1;
+		if (!found)
+			break;
+		entry = ept_lookup(&vm->view, GPA(vm->cursor), &level);
+		frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT;
+		count = ept_level_size(level) / PAGE_SIZE;
+		if (done && done + count > MM_BATCH)
+			return 1;
+		for (u64 i = 0; i < count; i++)
+			page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
+				      (vm->cursor >> PAGE_SHIFT) + i);
+		done += count;
+		vm->cursor += ept_level_size(level);
+	}
+	vm->state = VM_DEAD;
+	vm->cursor = 0;
+	/*
+	 * Translations of the guest's as well as of the host's from before are gone when every CPU has flushed after
+	 * this.
+	 */
+	vm->epoch = mm->epoch;
+	return HYPERPS_OK;
+}
+
+/* Drops the tables that the cursor has left behind on its way from `from` to `to`. */
+static void drop_tables(struct vm *vm, u64 from, u64 to)
+{
+	for (unsigned level = 1; level < vm->view.levels; level++)
+		if (from / ept_level_size(level + 1) != to / ept_level_size(level + 1))
+			ept_drop_table(&vm->view, GPA(from), level);
+}
+
+s64 mm_reclaim(struct mm *mm, u64 handle)
+{
+	struct vm *vm = find_vm(mm, handle);
+	u64 done = 0;
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_DEAD)
+		return HYPERPS_ERROR_STATE;
+	if (mm->flushed <= vm->epoch)
+		return HYPERPS_ERROR_AGAIN;
+	while (vm->cursor < VIEW_LIMIT) {
+		u64 from = vm->cursor, to, entry, frame, count;
+		bool found;
+		unsigned level;
+
+		to = ept_next(&vm->view, GPA(from), WALK_BUDGET, &found).value;
+		if (to != from) {
+			drop_tables(vm, from, to);
+			vm->cursor = to;
+			if (!found && to < VIEW_LIMIT)
+				return 1;
+			continue;
+		}
+		entry = ept_lookup(&vm->view, GPA(from), &level);
+		frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT;
+		count = ept_level_size(level) / PAGE_SIZE;
+		if (done && done + count > MM_BATCH)
+			return 1;
+		if (!refresh_pool(mm))
+			return HYPERPS_ERROR_MEMORY;
+		for (u64 i = 0; i < count; i++) {
+			mm->zero_frame(frame + i);
+			page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_HOST, 0, 0);
+		}
+		enter_host_view(mm, frame, count);
+		ept_set_entry(&vm->view, ept_entry(&vm->view, GPA(from), level), level, 0);
+		vm->frames -= count;
+		done += count;
+		vm->cursor = from + ept_level_size(level);
+		drop_tables(vm, from, vm->cursor);
+	}
+	page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->view.root).value >> PAGE_SHIFT);
+	vm->state = VM_FREE;
+	vm->generation++;
+	return HYPERPS_OK;
+}
+
+s64 mm_donate(struct mm *mm, u64 frame, u64 count)
+{
+	if (!count || count > MM_BATCH)
+		return HYPERPS_ERROR_INVALID;
+	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST))
+		return HYPERPS_ERROR_OWNER;
+	/*
+	 * The pool may be below its reserve, that is what this call is for; but splitting a large page takes two
+	 * tables.
+	 */
+	refresh_pool(mm);
+	if (page_pool_available(mm->pool) < 4)
+		return HYPERPS_ERROR_MEMORY;
+	leave_host_view(mm, frame, count);
+	for (u64 i = 0; i < count; i++)
+		page_pool_put(mm->pool, frame + i);
+	return (s64)count;
+}
+
+s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
+{
+	u64 state = page_mark_state(mm->marks, frame), slot = handle & HANDLE_SLOT;
+	bool is_of_vm = state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_SHARED ||
+			state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST;
+
+	if (state == HYPERPS_FRAME_HOST)
+		return (s64)state;
+	if (is_of_vm && slot < MM_VMS && mm->vm[slot].state != VM_FREE && mm->vm[slot].generation == handle >> 32 &&
+	    (mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM) == slot)
+		return (s64)state;
+	return HYPERPS_ERROR_OWNER;
+}

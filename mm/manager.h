@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The memory manager: the requests by which frames change their owner. The page marks and the VM marks say what is; the
+ * host view and each VM's guest view are derived from them in the same step. No VMX instruction, no I/O; builds for the
+ * build host.
+ *
+ * Transitions of a frame (mark state: by which request, when):
+ *
+ *   HOST       -> TO_VM       mm_map: leaves the host view at once; its guest entry is made, but not present
+ *   TO_VM      -> PRIVATE     mm_sync: every CPU has flushed since; guest entry present (zeroed first, if the VM is
+ * sealed) PRIVATE    -> TO_HOST     mm_destroy: the whole view of the VM is out of use TO_VM      -> TO_HOST mm_destroy
+ *   TO_HOST    -> HOST        mm_reclaim: every CPU has flushed since; zeroed, then back in the host view
+ *   HOST       -> TO_MONITOR  mm_donate: leaves the host view at once
+ *   TO_MONITOR -> MONITOR     any request that finds the pool's quarantine flushed: zeroed, then a free page of the
+ * pool MONITOR    -> TO_MONITOR  a table page that is no longer used (then MONITOR again, as above)
+ *
+ * DEVICE never changes. A frame not listed here in the state that a request needs makes the request fail as a whole,
+ * unchanged.
+ *
+ * Flushing. struct mm holds an epoch number. A translation that a request removes may live on in TLBs and
+ * paging-structure caches until each CPU has flushed (INVEPT, all contexts). The caller counts flushes: mm->flushed is
+ * the largest epoch such that every CPU has flushed after that epoch had begun. A frame removed in epoch e is safe when
+ * mm->flushed > e; mm_new_epoch() begins one.
+ *
+ * Lock: all functions need the lock of the struct mm (core/ takes it), and do a bounded amount of work: at most
+ * MM_BATCH frames.
+ */
+#ifndef MANAGER_H
+#define MANAGER_H
+
+#include "types.h"
+#include "ept.h"
+#include "memory_type.h"
+#include "page_mark.h"
+
+#define MM_VMS 64
+#define MM_BATCH 512 /* frames that one call handles at most */
+#define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced */
+#define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
+
+/*
+ * Pages that no request may find missing in its middle: each request checks at its start that the pool has this many. A
+ * map of a batch takes at most a page directory and two page tables, on the way down from the root two more, in two
+ * views.
+ */
+#define MM_POOL_RESERVE 16
+
+enum vm_state { VM_FREE = 0, VM_OPEN, VM_SEALED, VM_DYING, VM_DEAD };
+
+struct vm {
+	enum vm_state state;
+	u32 generation; /* counts the VMs that had this slot; part of the handle */
+	struct ept view;
+	u64 frames; /* PRIVATE, SHARED, TO_VM and TO_HOST frames of this VM */
+	u64 epoch; /* in which a frame last entered quarantine TO_VM or TO_HOST */
+	u64 cursor; /* gpa from which mm_destroy or mm_reclaim goes on */
+	struct {
+		u64 gpa, frames; /* a run of TO_VM frames by guest-physical address */
+	} pending[MM_PENDING];
+	u32 pending_count;
+};
+
+struct mm {
+	struct page_marks *marks;
+	struct page_pool *pool;
+	struct ept *host_view;
+	const struct mtrr_state *mtrr; /* memory types of what returns to the host view */
+	unsigned physical_address_bits;
+	u64 epoch; /* current; starts at 1 */
+	u64 flushed; /* see above; starts at 0 */
+	struct vm vm[MM_VMS];
+	/* Overwrites a frame with zeros and writes it back from the caches. Given by the caller. */
+	void (*zero_frame)(u64 frame);
+};
+
+/*
+ * Every function returns 0 or more on success, else one of the HYPERPS_ERROR_* codes, and then has changed nothing:
+ *   _NO_VM     the handle names no VM (never did, or an earlier one in that slot)
+ *   _STATE     the VM is not in a state for this request
+ *   _INVALID   an address, count or permission is malformed: misaligned, empty, too many, past the end
+ *   _OWNER     a frame is not in the state that the request needs (or the gpa is taken)
+ *   _MEMORY    the pool has too few pages: donate some (mm_donate), sync, and try again
+ *   _AGAIN     not every CPU has flushed, or too many runs are pending: sync first
+ */
+
+void mm_init(struct mm *mm);
+
+/* Begins an epoch; returns its number. A caller that flushes every CPU afterwards may set mm->flushed to it. */
+u64 mm_new_epoch(struct mm *mm);
+
+/* A new VM: its handle. */
+s64 mm_create(struct mm *mm);
+
+/*
+ * Gives frames [frame, frame + count) to the VM at gpa (bytes, page-aligned), with permissions (EPT_READ always,
+ * EPT_WRITE, EPT_EXECUTE). count <= MM_BATCH. All of them must be HOST and all gpas free. Returns count.
+ */
+s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count, u64 permissions);
+
+/* Makes the VM's pending frames PRIVATE, at most MM_BATCH of them. Returns how many are left. */
+s64 mm_sync(struct mm *mm, u64 handle);
+
+/*
+ * No content that the host prepared enters the VM any more: frames synced from now on are zeroed. Needs nothing
+ * pending.
+ */
+s64 mm_seal(struct mm *mm, u64 handle);
+
+/*
+ * Ends the VM: its view is out of use at once (the caller has seen to it that no CPU runs it). Returns 0 when all
+ * frames are TO_HOST, 1 if it must be called again.
+ */
+s64 mm_destroy(struct mm *mm, u64 handle);
+
+/*
+ * Gives frames of a destroyed VM back to the host, at most MM_BATCH. Returns 0 when all are back and the handle is
+ * gone, 1 if it must be called again. _AGAIN until every CPU has flushed since mm_destroy ended.
+ */
+s64 mm_reclaim(struct mm *mm, u64 handle);
+
+/* Takes frames [frame, frame + count) of the host's into the pool; count <= MM_BATCH. Returns count. */
+s64 mm_donate(struct mm *mm, u64 frame, u64 count);
+
+/* State of a frame (HYPERPS_FRAME_*) if it is the host's own or the VM `handle` has it; else _OWNER. */
+s64 mm_query(const struct mm *mm, u64 handle, u64 frame);
+
+#endif
