@@ -10,7 +10,7 @@
 #include "cpu.h"
 
 /*
- * Lock order: takeover (none: one caller by construction) < log_lock. log_lock is a leaf: nothing is taken under it.
+ * Lock order: mm_lock < log_lock. log_lock is a leaf: nothing is taken under it.
  * The NMI and machine-check handlers take no lock.
  */
 struct spinlock {
@@ -47,6 +47,12 @@ bool unmap_own_page(const void *page);
 
 /* TSC ticks since some moment, whatever the host writes to the TSC. CPUs differ by a constant. */
 u64 monitor_time(void);
+
+/*
+ * Writes the entry of a 4 KiB page of the monitor's own page tables, present or not, and flushes it from this CPU's
+ * TLB. For linear addresses that no other CPU uses. Panics if there is no page table for the address.
+ */
+void set_own_page(const void *page, u64 entry);
 
 /* Waits at least that many microseconds, by the TSC. */
 void delay_us(u64 microseconds);
@@ -106,6 +112,32 @@ bool other_cpus_taken(void);
 
 /* Holds a started CPU (not the boot CPU) back until all have arrived. */
 void wait_for_permission_to_enter(void);
+
+/* Fills struct mm; boot CPU only, once, after the page marks and the host view are there. */
+void memory_init(const struct cpu *cpu);
+
+/*
+ * Serves one of the memory calls (HYPERPS_CALL_VM_CREATE to HYPERPS_CALL_FRAME_QUERY): argument[0..3], the result in
+ * *value. Takes mm_lock, and may flush all CPUs. Returns 0 or a HYPERPS_ERROR_* code.
+ */
+s64 serve_memory_call(u64 call, const u64 *argument, u64 *value);
+
+/* Has this CPU flush all EPT translations. */
+void flush_this_cpu(struct cpu *cpu);
+
+/*
+ * Has every CPU flush its EPT translations, this one included, and waits for it, 100 ms at most. Returns whether all
+ * have. Hold no lock: CPUs that wait for each other answer each other.
+ */
+bool flush_all_cpus(u64 epoch);
+
+/* Whether the NMI that has just arrived was flush_all_cpus()'s; then this CPU has flushed. Also called by the NMI
+ * handler. */
+bool flush_take_kick(struct cpu *cpu);
+
+/* This CPU is about to wait for a SIPI, and counts as flushed until flush_unpark(), which flushes. */
+void flush_park(struct cpu *cpu);
+void flush_unpark(struct cpu *cpu);
 
 /* Serves a call of the host's (hyperps/abi.h); regs hold its registers. Never fails otherwise than by an error code. */
 void serve_call(struct guest_registers *regs);

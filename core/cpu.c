@@ -98,6 +98,8 @@ void latch_event(u64 vector)
 {
 	struct cpu *cpu = this_cpu();
 
+	if (vector == VECTOR_NMI && flush_take_kick(cpu))
+		return;
 	__atomic_fetch_or(&cpu->latched, vector == VECTOR_NMI ? LATCHED_NMI : LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
 	/*
 	 * The interrupted code may be past its look at `latched`: this makes the host exit again as soon as it takes an

@@ -55,6 +55,9 @@ struct cpu {
 	volatile u32 state; /* HYPERPS_CPU_STATE_* */
 	volatile u32 latched; /* LATCHED_*; set by the NMI and #MC handlers with a locked OR */
 	volatile bool vmcs_current; /* the VMCS is complete: the NMI handler may use VMWRITE */
+	volatile u64 flushed; /* epoch after whose beginning this CPU has flushed its EPT translations; core/flush.c */
+	volatile bool parked; /* waits for a SIPI, and flushes before it runs host code again */
+	volatile bool kicked; /* an NMI for a flush is on its way: not one of the host's */
 	u64 tsc_written; /* by how much the host has moved this CPU's TSC */
 	u64 exits[HYPERPS_EXIT_REASONS];
 	u64 exits_vmcall;

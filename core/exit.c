@@ -53,7 +53,7 @@ void exit_dispatch(struct guest_registers *regs)
 		host_skip_instruction();
 		break;
 	case EXIT_INIT:
-		exit_init(regs);
+		exit_init(cpu, regs);
 		break;
 	case EXIT_SIPI:
 		exit_sipi(cpu, regs);

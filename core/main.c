@@ -32,7 +32,7 @@ void delay_us(u64 microseconds)
 		pause();
 }
 
-/* Entry of the monitor's own page tables for a linear address, if a 4 KiB page maps it; else NULL. */
+/* Entry of the monitor's own page tables for a 4 KiB page, which may be 0; NULL if there is no page table for it. */
 static u64 *page_table_entry(u64 linear)
 {
 	u64 table = monitor.boot->final_cr3;
@@ -40,10 +40,10 @@ static u64 *page_table_entry(u64 linear)
 	for (unsigned shift = 39;; shift -= 9) {
 		u64 *entry = (u64 *)(MONITOR_VA + (table - monitor.boot->region_base)) + (linear >> shift) % 512;
 
-		if (!(*entry & 1) || (shift > PAGE_SHIFT && (*entry & BIT(7))))
-			return NULL;
 		if (shift == PAGE_SHIFT)
 			return entry;
+		if (!(*entry & 1) || (*entry & BIT(7)))
+			return NULL;
 		table = *entry & EPT_ADDRESS;
 	}
 }
@@ -57,6 +57,15 @@ bool unmap_own_page(const void *page)
 	*entry = 0;
 	asm volatile("invlpg %0" ::"m"(*(const u8 *)page) : "memory");
 	return true;
+}
+
+void set_own_page(const void *page, u64 value)
+{
+	u64 *entry = page_table_entry((u64)page);
+
+	CHECK(entry);
+	*entry = value;
+	asm volatile("invlpg %0" ::"m"(*(const u8 *)page) : "memory");
 }
 
 static bool is_monitor_memory(u64 address, u64 *end)
@@ -135,6 +144,7 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	CHECK(monitor.msr_bitmap);
 	msr_policy_fill_bitmap(monitor.msr_bitmap);
 	build_host_view(cpu);
+	memory_init(cpu);
 	log_line(LOG_INFO, "low pages at %lx, %lu KiB", boot->low_base, boot->low_size >> 10);
 	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
 		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],
@@ -176,6 +186,7 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	cpu_load_tables(cpu);
 	if (slot == 0)
 		log_init(boot);
+	CHECK(boot->cpu_slots <= MONITOR_WINDOWS);
 	CHECK(boot->magic == BOOT_INFO_MAGIC && boot->size == sizeof(*boot));
 	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
 	    !unmap_own_page(area->double_fault_stack_guard))
@@ -195,6 +206,7 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 		vmx_switch_on(cpu);
 		check_like_boot_cpu(cpu);
 		host_vmcs_init(cpu, NULL);
+		flush_park(cpu);
 	}
 	cpu->state = HYPERPS_CPU_STATE_IN_VMX;
 	host_launch();

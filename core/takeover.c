@@ -5,17 +5,9 @@
  * firmware did not list.
  */
 #include "core.h"
+#include "apic.h"
 #include "trampoline.h"
 #include "x86.h"
-
-#define APIC_ID 0x20
-#define APIC_ICR_LOW 0x300
-#define APIC_ICR_HIGH 0x310
-#define ICR_INIT 0x500
-#define ICR_STARTUP 0x600
-#define ICR_ASSERT BIT(14)
-#define ICR_PENDING BIT(12)
-#define ICR_ALL_BUT_SELF (3ULL << 18)
 
 #define ARRIVAL_LIMIT_US 1000000
 #define ENTRY_LIMIT_US 1000000
@@ -42,27 +34,6 @@ void wait_for_permission_to_enter(void)
 	 */
 	while (!may_enter)
 		pause();
-}
-
-static volatile u32 *apic_register(u32 offset)
-{
-	return (volatile u32 *)(MONITOR_APIC_VA + offset);
-}
-
-static void send_to_others(u32 command)
-{
-	u64 value = command | ICR_ASSERT | ICR_ALL_BUT_SELF;
-	u32 high;
-
-	if (rdmsr(MSR_IA32_APIC_BASE) & APIC_BASE_X2APIC) {
-		wrmsr(MSR_IA32_X2APIC_ICR, value);
-		return;
-	}
-	high = *apic_register(APIC_ICR_HIGH);
-	*apic_register(APIC_ICR_LOW) = (u32)value;
-	for (u32 i = 0; i < 1000 && (*apic_register(APIC_ICR_LOW) & ICR_PENDING); i++)
-		delay_us(10);
-	*apic_register(APIC_ICR_HIGH) = high;
 }
 
 /* CPUs that have passed the trampoline, without the boot CPU. */
@@ -96,18 +67,18 @@ static u32 in_vmx(void)
 
 s64 take_other_cpus(void)
 {
-	u32 startup = ICR_STARTUP | (u32)(monitor.boot->low_base >> PAGE_SHIFT);
+	u32 startup = APIC_STARTUP | (u32)(monitor.boot->low_base >> PAGE_SHIFT);
 	u32 expected = monitor.boot->cpu_count - 1, started, without_slot;
 
 	if (begun || this_cpu()->slot != 0)
 		return HYPERPS_ERROR_PERMISSION;
 	begun = true;
 	if (rdmsr(MSR_IA32_APIC_BASE) & APIC_BASE_ENABLE) {
-		send_to_others(ICR_INIT);
+		apic_send_to_others(APIC_INIT);
 		delay_us(10000);
-		send_to_others(startup);
+		apic_send_to_others(startup);
 		if (!wait_until_arrived(expected, 10000)) {
-			send_to_others(startup);
+			apic_send_to_others(startup);
 			wait_until_arrived(expected, ARRIVAL_LIMIT_US);
 		}
 		/*

@@ -10,6 +10,8 @@
  * region.base) MONITOR_APIC_VA                 the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC
  * mode) MONITOR_TRAMPOLINE_DATA_VA      the trampoline's data page below 1 MiB (struct trampoline_data), R+W
  *
+ *   MONITOR_WINDOW_VA               a page for each CPU slot, mapped R+W only while the CPU zeroes a frame through it
+ *
  * All of it lies in PML4 slot 480. The boot page tables also map the trampoline's code page (R+X) and data page (R+W)
  * below 1 MiB at their own physical addresses; each CPU leaves them for the final ones before it does anything else.
  */
@@ -21,6 +23,8 @@
 #define MONITOR_VA 0xfffff00000000000ULL /* PML4 slot 480 */
 #define MONITOR_APIC_VA 0xfffff07fffe00000ULL /* last 2 MiB of that slot */
 #define MONITOR_TRAMPOLINE_DATA_VA (MONITOR_APIC_VA + PAGE_SIZE)
+#define MONITOR_WINDOW_VA (MONITOR_APIC_VA + 2 * PAGE_SIZE)
+#define MONITOR_WINDOWS 510
 
 #define IMAGE_MAGIC 0x3130534d53505948ULL /* "HYPSMS01" */
 #define BOOT_INFO_MAGIC 0x3130494253505948ULL /* "HYPSBI01" */

@@ -14,7 +14,7 @@ void mm_init(struct mm *mm)
 
 u64 mm_new_epoch(struct mm *mm)
 {
-	return mm->epoch++;
+	return ++mm->epoch;
 }
 
 /* What every request begins with: pages whose quarantine is over become free. */

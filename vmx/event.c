@@ -94,6 +94,8 @@ void host_deliver_latched(struct cpu *cpu)
 void exit_exception_or_nmi(struct cpu *cpu)
 {
 	/* The exception bitmap is empty, so it is an NMI. */
+	if (flush_take_kick(cpu))
+		return;
 	__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
 }
 
@@ -103,7 +105,7 @@ void exit_nmi_window(struct cpu *cpu)
 	vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary);
 }
 
-void exit_init(struct guest_registers *regs)
+void exit_init(struct cpu *cpu, struct guest_registers *regs)
 {
 	/*
 	 * Short, and prints nothing: a SIPI that arrives while the CPU is in VMX root is lost. The rest of the reset
@@ -116,12 +118,14 @@ void exit_init(struct guest_registers *regs)
 	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, 0);
 	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, 0);
+	flush_park(cpu);
 }
 
 void exit_sipi(struct cpu *cpu, struct guest_registers *regs)
 {
 	u64 vector = vmread(VMCS_EXIT_QUALIFICATION) & 0xff;
 
+	flush_unpark(cpu);
 	/* NMIs of the time before belong to nobody. */
 	__atomic_store_n(&cpu->latched, 0, __ATOMIC_SEQ_CST);
 	regs->value[REGISTER_RDX] = cpuid(1, 0).eax;

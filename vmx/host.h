@@ -69,7 +69,7 @@ void exit_cr_access(const struct guest_registers *regs);
 void exit_xsetbv(const struct guest_registers *regs);
 void exit_exception_or_nmi(struct cpu *cpu);
 void exit_nmi_window(struct cpu *cpu);
-void exit_init(struct guest_registers *regs);
+void exit_init(struct cpu *cpu, struct guest_registers *regs);
 void exit_sipi(struct cpu *cpu, struct guest_registers *regs);
 void exit_triple_fault(void);
 void exit_refused_instruction(u32 reason);

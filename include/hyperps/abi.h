@@ -3,7 +3,7 @@
  * The monitor's public interface to the de-privileged host. Shared by the monitor, the Linux module and the tools.
  *
  * A call is VMCALL from ring 0 in 64-bit mode (from anywhere else it raises #UD, as on a CPU without VT-x):
- *   in:  RAX = call number, RDI, RSI = arguments
+ *   in:  RAX = call number, RDI, RSI, RDX, R8 = arguments, as far as the call has them
  *   out: RAX = 0 or a negative error code; on success RBX, RDX, RSI, RDI, R8, R9, R10, R11 = eight result words
  * All other registers are kept. On an error the result registers are kept, too. No memory is passed. RAX is never
  * positive.
@@ -56,6 +56,34 @@
  * starts every other CPU and takes it into VMX. HYPERPS_ERROR_PERMISSION on any later call.
  */
 #define HYPERPS_CALL_TAKE_CPUS 0x48505302
+
+/*
+ * Memory calls. A VM is named by the handle that VM_CREATE gave; a handle of a VM that is gone stays invalid for ever.
+ * All are refused with HYPERPS_ERROR_PERMISSION until every CPU is in VMX. Result word 0 as said; the errors are those
+ * above.
+ *
+ *   VM_CREATE                                  the handle of a new VM
+ *   VM_MAP      handle, gpa | permissions, first frame number, count
+ *               gives `count` (at most 512) consecutive frames of the host's to the VM, at gpa; permissions: 1 read, 2
+ * write, 4 execute. The host loses them at once. Result: count VM_SYNC     handle                         makes the
+ * frames given so far usable by the VM, when every CPU has flushed. Result: how many are left: call again until 0
+ *   VM_SEAL     handle                         frames given from now on are zeroed
+ *   VM_DESTROY  handle                         ends the VM. Result: 1: call again, 0: done
+ *   VM_RECLAIM  handle                         zeroes a destroyed VM's frames and gives them back. Result: 1: call
+ * again, 0: done, and the handle is gone FRAME_QUERY handle, frame number           state (HYPERPS_FRAME_*) of a frame
+ * that is the host's, or that VM's
+ *
+ * An error leaves all as it was. HYPERPS_ERROR_AGAIN: a CPU did not flush in time, or 32 runs of frames wait for
+ * VM_SYNC.
+ */
+#define HYPERPS_CALL_VM_CREATE 0x48505310
+#define HYPERPS_CALL_VM_MAP 0x48505311
+#define HYPERPS_CALL_VM_SYNC 0x48505312
+#define HYPERPS_CALL_VM_SEAL 0x48505313
+#define HYPERPS_CALL_VM_DESTROY 0x48505314
+#define HYPERPS_CALL_VM_RECLAIM 0x48505315
+#define HYPERPS_CALL_FRAME_QUERY 0x48505316
+#define HYPERPS_MAP_FRAMES 512
 
 /* Reasons why a feature is not in use, in hyperps_status.features[]. */
 enum hyperps_feature_state {

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Flushing EPT translations on all CPUs (TLB shootdown). A CPU counts as flushed only by its own acknowledgement, or
+ * while it waits for a SIPI, since it flushes before it runs host code again. A CPU that does not answer makes the
+ * flush fail, never pass.
+ */
+#include "core.h"
+#include "apic.h"
+#include "vmx.h"
+
+#define ANSWER_LIMIT_US 100000
+
+/* The latest epoch that every CPU is asked to flush for; grows only. */
+static volatile u64 requested;
+
+void flush_this_cpu(struct cpu *cpu)
+{
+	/* Read first: what is asked for after this is not covered by the flush below. */
+	u64 epoch = __atomic_load_n(&requested, __ATOMIC_SEQ_CST);
+
+	if (invept_all() != VMX_OK)
+		panic("INVEPT failed");
+	__atomic_store_n(&cpu->flushed, epoch, __ATOMIC_SEQ_CST);
+}
+
+bool flush_take_kick(struct cpu *cpu)
+{
+	if (!__atomic_exchange_n(&cpu->kicked, false, __ATOMIC_SEQ_CST))
+		return false;
+	flush_this_cpu(cpu);
+	return true;
+}
+
+void flush_park(struct cpu *cpu)
+{
+	__atomic_store_n(&cpu->parked, true, __ATOMIC_SEQ_CST);
+}
+
+void flush_unpark(struct cpu *cpu)
+{
+	/* In this order: whoever still saw the CPU parked had changed the tables before this flush. */
+	__atomic_store_n(&cpu->parked, false, __ATOMIC_SEQ_CST);
+	flush_this_cpu(cpu);
+}
+
+static bool is_flushed(const struct cpu *cpu, u64 epoch)
+{
+	return cpu->state != HYPERPS_CPU_STATE_IN_VMX || __atomic_load_n(&cpu->parked, __ATOMIC_SEQ_CST) ||
+	       __atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST) >= epoch;
+}
+
+static bool all_flushed(u64 epoch)
+{
+	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
+		if (!is_flushed(cpu_of_slot(slot), epoch))
+			return false;
+	return true;
+}
+
+bool flush_all_cpus(u64 epoch)
+{
+	struct cpu *self = this_cpu();
+	u64 seen = requested;
+
+	while (seen < epoch &&
+	       !__atomic_compare_exchange_n(&requested, &seen, epoch, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+	flush_this_cpu(self);
+	if (all_flushed(epoch))
+		return true;
+	/* The NMI goes to all, whatever IDs the host gave their APICs; each of them is to take it for the monitor's
+	 * own. */
+	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
+		if (slot != self->slot && cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX)
+			__atomic_store_n(&cpu_of_slot(slot)->kicked, true, __ATOMIC_SEQ_CST);
+	apic_send_to_others(APIC_NMI);
+	for (u64 i = 0; i < ANSWER_LIMIT_US / 10 && !all_flushed(epoch); i++) {
+		/* Another CPU may be waiting for this one. */
+		if (self->flushed < requested)
+			flush_this_cpu(self);
+		delay_us(10);
+	}
+	return all_flushed(epoch);
+}

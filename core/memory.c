@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+/* The memory manager's requests as the host calls them: its lock, the flushes that it asks for, and the zeroing of
+ * frames. */
+#include "core.h"
+#include "manager.h"
+#include "x86.h"
+
+#define CACHE_LINE 64
+#define PTE_PRESENT_WRITABLE_NX (BIT(0) | BIT(1) | BIT(63))
+
+static struct mm mm;
+/* mm_lock guards struct mm, the page marks, the pool and all EPTs. Above log_lock in the lock order. */
+static struct spinlock mm_lock;
+/* The boot CPU's MTRRs as the firmware set them; struct cpu's copy is the host's to write. */
+static struct mtrr_state mtrr;
+
+/* Each CPU has one page of linear addresses, mapped only while it zeroes a frame through it. Needs mm_lock. */
+static void zero_frame(u64 frame)
+{
+	u8 *window = (u8 *)(MONITOR_WINDOW_VA + this_cpu()->slot * PAGE_SIZE);
+
+	set_own_page(window, frame << PAGE_SHIFT | PTE_PRESENT_WRITABLE_NX);
+	__builtin_memset(window, 0, PAGE_SIZE);
+	/* Written back, so that whoever has it next sees the zeros by any memory type, and devices by DMA. */
+	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
+		asm volatile("clflush %0" : "+m"(window[line]));
+	asm volatile("mfence" ::: "memory");
+	set_own_page(window, 0);
+}
+
+void memory_init(const struct cpu *cpu)
+{
+	mtrr = cpu->mtrr;
+	mm.marks = &monitor.marks;
+	mm.pool = &monitor.pool;
+	mm.host_view = &monitor.host_view;
+	mm.mtrr = &mtrr;
+	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
+	mm.zero_frame = zero_frame;
+	mm_init(&mm);
+}
+
+/* Has every CPU flush for all that was removed so far. False if one did not answer in time. */
+static bool flush(void)
+{
+	u64 epoch;
+
+	spin_lock(&mm_lock);
+	epoch = mm_new_epoch(&mm);
+	spin_unlock(&mm_lock);
+	/* Without the lock: another CPU may be waiting for it, and must be able to answer. */
+	if (!flush_all_cpus(epoch))
+		return false;
+	spin_lock(&mm_lock);
+	if (mm.flushed < epoch)
+		mm.flushed = epoch;
+	spin_unlock(&mm_lock);
+	return true;
+}
+
+static s64 request(u64 call, const u64 *argument)
+{
+	switch (call) {
+	case HYPERPS_CALL_VM_CREATE:
+		return mm_create(&mm);
+	case HYPERPS_CALL_VM_MAP:
+		return mm_map(&mm, argument[0], argument[1] & ~(PAGE_SIZE - 1), argument[2], argument[3],
+			      argument[1] & (PAGE_SIZE - 1));
+	case HYPERPS_CALL_VM_SYNC:
+		return mm_sync(&mm, argument[0]);
+	case HYPERPS_CALL_VM_SEAL:
+		return mm_seal(&mm, argument[0]);
+	case HYPERPS_CALL_VM_DESTROY:
+		return mm_destroy(&mm, argument[0]);
+	case HYPERPS_CALL_VM_RECLAIM:
+		return mm_reclaim(&mm, argument[0]);
+	default:
+		return mm_query(&mm, argument[0], argument[1]);
+	}
+}
+
+static s64 locked_request(u64 call, const u64 *argument)
+{
+	s64 result;
+
+	spin_lock(&mm_lock);
+	result = request(call, argument);
+	spin_unlock(&mm_lock);
+	return result;
+}
+
+s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
+{
+	s64 result;
+
+	/* Until then a CPU may run outside VMX, and a firmware service may still use any memory. */
+	if (!other_cpus_taken())
+		return HYPERPS_ERROR_PERMISSION;
+	result = locked_request(call, argument);
+	/* One flush for all that waits for it. */
+	if (result == HYPERPS_ERROR_AGAIN && (call == HYPERPS_CALL_VM_SYNC || call == HYPERPS_CALL_VM_RECLAIM) &&
+	    flush())
+		result = locked_request(call, argument);
+	if (result < 0)
+		return result;
+	*value = (u64)result;
+	return HYPERPS_OK;
+}

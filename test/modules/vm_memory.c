@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A hostile host against the memory calls: what it gave to a VM it cannot read, write, map elsewhere or give twice, on
+ * any CPU, and it comes back zeroed. The same accesses work before the memory is given away.
+ */
+#include <linux/cpu.h>
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/smp.h>
+#include <hyperps/abi.h>
+
+#include "tap.h"
+
+#define PATTERN 0x5ec2e75ec2e75ec2ULL
+#define ORDER 9 /* 2 MiB */
+#define FRAMES (1UL << ORDER)
+#define SINGLES 40
+#define READ_WRITE_EXECUTE 7
+
+static unsigned long monitor_base;
+module_param(monitor_base, ulong, 0);
+
+static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d, u64 *result)
+{
+	register u64 r8 asm("r8") = d;
+	u64 rax = number, rbx = 0, rdx = c, rsi = b, rdi = a;
+
+	asm volatile("vmcall"
+		     : "+a"(rax), "=b"(rbx), "+d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8)
+		     :
+		     : "r9", "r10", "r11", "memory");
+	if (result)
+		*result = rbx;
+	return (s64)rax;
+}
+
+static s64 map(u64 handle, u64 gpa, u64 frame, u64 count)
+{
+	return call(HYPERPS_CALL_VM_MAP, handle, gpa | READ_WRITE_EXECUTE, frame, count, NULL);
+}
+
+/* A call that is repeated until it says 0. */
+static s64 finish(u64 number, u64 handle)
+{
+	u64 left;
+	s64 error;
+
+	do {
+		error = call(number, handle, 0, 0, 0, &left);
+		cond_resched();
+	} while (!error && left);
+	return error;
+}
+
+struct access {
+	u64 *address;
+	bool read, written;
+};
+
+/* On whichever CPU it runs: tries both, through the kernel's own mapping. */
+static void try_access(void *argument)
+{
+	struct access *access = argument;
+
+	access->read = fault_of("cmpq $0, (%1)", 0, "r"(access->address)) == VECTOR_NONE;
+	access->written = fault_of("mov %2, (%1)", 0, "r"(access->address), "r"(PATTERN)) == VECTOR_NONE;
+}
+
+/* How many of the CPUs could read or write the page. */
+static int cpus_with_access(void *address)
+{
+	int cpu, count = 0;
+
+	for_each_online_cpu(cpu)
+	{
+		struct access access = { .address = address };
+
+		smp_call_function_single(cpu, try_access, &access, 1);
+		count += access.read || access.written;
+	}
+	return count;
+}
+
+static void expect(struct seq_file *out, s64 got, s64 wanted, const char *what)
+{
+	tap_check(out, got == wanted, "%s gives %lld (%lld)", what, wanted, got);
+}
+
+static void check_hostile_arguments(struct seq_file *out, u64 handle, u64 other, u64 given, u64 own)
+{
+	expect(out, map(handle, 0x40000000, given, 1), HYPERPS_ERROR_OWNER, "a given frame at a second gpa");
+	expect(out, map(other, 0, given, 1), HYPERPS_ERROR_OWNER, "a given frame to a second VM");
+	expect(out, map(handle, PAGE_SIZE, own, 1), HYPERPS_ERROR_OWNER, "another frame at a populated gpa");
+	expect(out, map(other, 0, monitor_base >> PAGE_SHIFT, 1), HYPERPS_ERROR_OWNER, "the monitor's own frame");
+	expect(out, map(other, 0, 0xfee00, 1), HYPERPS_ERROR_OWNER, "a device's frame");
+	expect(out, map(other, 0, ~0ULL, 1), HYPERPS_ERROR_OWNER, "frame 2^64-1");
+	expect(out, map(other, 0, ~0ULL - 1, 4), HYPERPS_ERROR_OWNER, "frames that wrap");
+	expect(out, map(other, 0, own, 0), HYPERPS_ERROR_INVALID, "no frames");
+	expect(out, map(other, 0, own, ~0ULL), HYPERPS_ERROR_INVALID, "2^64-1 frames");
+	expect(out, map(other, ~0xfffULL, own, 1), HYPERPS_ERROR_INVALID, "the last gpa of 64 bits");
+	expect(out, call(HYPERPS_CALL_VM_MAP, other, 8, own, 1, NULL), HYPERPS_ERROR_INVALID, "permission 8");
+	expect(out, call(HYPERPS_CALL_VM_MAP, other, 2, own, 1, NULL), HYPERPS_ERROR_INVALID, "write without read");
+	expect(out, map(~0ULL, 0, own, 1), HYPERPS_ERROR_NO_VM, "VM 2^64-1");
+	expect(out, map(handle + (1ULL << 32), 0, own, 1), HYPERPS_ERROR_NO_VM, "another generation of the VM");
+	expect(out, call(HYPERPS_CALL_VM_RECLAIM, handle, 0, 0, 0, NULL), HYPERPS_ERROR_STATE,
+	       "reclaim of a living VM");
+}
+
+static bool is_zero(const void *address, size_t size)
+{
+	return !memchr_inv(address, 0, size);
+}
+
+/* Single frames, far apart in the VM: the list of what waits for a sync fills up. Returns how many frames went in. */
+static int check_singles(struct seq_file *out, u64 handle, struct page *pages[SINGLES])
+{
+	bool waited = false;
+	int i;
+
+	for (i = 0; i < SINGLES; i++) {
+		s64 error;
+
+		pages[i] = alloc_page(GFP_KERNEL);
+		if (!pages[i])
+			break;
+		memset(page_address(pages[i]), 0xaa, PAGE_SIZE);
+		error = map(handle, 0x100000000ULL + i * 0x40000000ULL, page_to_pfn(pages[i]), 1);
+		if (error == HYPERPS_ERROR_AGAIN) {
+			waited = true;
+			error = finish(HYPERPS_CALL_VM_SYNC, handle);
+			if (!error)
+				error = map(handle, 0x100000000ULL + i * 0x40000000ULL, page_to_pfn(pages[i]), 1);
+		}
+		if (error) {
+			__free_page(pages[i]);
+			break;
+		}
+	}
+	tap_check(out, i == SINGLES && waited, "%d single frames go in, with a sync on the way", i);
+	return i;
+}
+
+static int show_memory(struct seq_file *out, void *unused)
+{
+	struct page *chunk = alloc_pages(GFP_KERNEL, ORDER), *own = alloc_page(GFP_KERNEL), *singles[SINGLES];
+	u64 handle, other, frame = page_to_pfn(chunk), state, dirty = 0;
+	u64 *address = page_address(chunk);
+	int i, count, cpus = num_online_cpus();
+
+	if (!chunk || !own) {
+		tap_check(out, false, "allocating 2 MiB");
+		return 0;
+	}
+	for (i = 0; i < FRAMES * PAGE_SIZE / sizeof(u64); i++)
+		address[i] = PATTERN;
+	expect(out, call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &handle), 0, "VM_CREATE");
+	expect(out, call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &other), 0, "a second VM_CREATE");
+	/* Fills the TLB of every CPU, too. */
+	tap_check(out, cpus_with_access(address) == cpus, "positive control: %d CPUs have access before", cpus);
+	expect(out, map(handle, 0, frame, FRAMES), 0, "VM_MAP of 2 MiB");
+	call(HYPERPS_CALL_FRAME_QUERY, handle, frame, 0, 0, &state);
+	expect(out, state, HYPERPS_FRAME_TO_VM, "FRAME_QUERY before the sync");
+	expect(out, finish(HYPERPS_CALL_VM_SYNC, handle), 0, "VM_SYNC");
+	call(HYPERPS_CALL_FRAME_QUERY, handle, frame + FRAMES - 1, 0, 0, &state);
+	expect(out, state, HYPERPS_FRAME_PRIVATE, "FRAME_QUERY after the sync");
+	tap_check(out, cpus_with_access(address) == 0, "no CPU has access to the first page");
+	tap_check(out, cpus_with_access((void *)address + (FRAMES - 1) * PAGE_SIZE) == 0,
+		  "no CPU has access to the last page");
+	tap_check(out, cpus_with_access(page_address(own)) == cpus,
+		  "positive control: all CPUs have access to another page");
+	check_hostile_arguments(out, handle, other, frame, page_to_pfn(own));
+	count = check_singles(out, handle, singles);
+	tap_check(out, count > 0 && cpus_with_access(page_address(singles[0])) == 0,
+		  "no CPU has access to a single frame");
+
+	expect(out, finish(HYPERPS_CALL_VM_DESTROY, handle), 0, "VM_DESTROY");
+	tap_check(out, cpus_with_access(address) == 0, "no CPU has access between destroy and reclaim");
+	expect(out, finish(HYPERPS_CALL_VM_RECLAIM, handle), 0, "VM_RECLAIM");
+	expect(out, call(HYPERPS_CALL_VM_DESTROY, handle, 0, 0, 0, NULL), HYPERPS_ERROR_NO_VM, "a second VM_DESTROY");
+	expect(out, finish(HYPERPS_CALL_VM_DESTROY, other), 0, "VM_DESTROY of the empty VM");
+	expect(out, finish(HYPERPS_CALL_VM_RECLAIM, other), 0, "VM_RECLAIM of the empty VM");
+	tap_check(out, is_zero(address, FRAMES * PAGE_SIZE), "the 2 MiB are the host's again, all zero");
+	for (i = 0; i < count; i++)
+		dirty += !is_zero(page_address(singles[i]), PAGE_SIZE);
+	tap_check(out, !dirty, "the single frames are the host's again, all zero");
+	tap_check(out, cpus_with_access(address) == cpus, "all CPUs have access again");
+	for (i = 0; i < count; i++)
+		__free_page(singles[i]);
+	__free_page(own);
+	__free_pages(chunk, ORDER);
+	return 0;
+}
+
+TAP_MODULE("vm_memory", show_memory, "Checks what the host can do to a VM's memory");
