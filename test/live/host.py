@@ -63,7 +63,7 @@ def test():
             # The kernel that kexec_same starts reports in its place.
             relay(machine, "after_kexec" if name == "kexec_same" else name, LABEL)
         if "kexec_same" not in TESTS:
-            ok(machine.expect(r"HYPERPS-TEST-DONE (\d+)").group(1) == "0", f"{LABEL} all test programs passed")
+            ok(machine.expect(r"HYPERPS-TEST-DONE (\d+)\n").group(1) == "0", f"{LABEL} all test programs passed")
             ok(machine.wait(120) and machine.powered_off(), f"{LABEL} poweroff switches the machine off")
         ok("panic" not in "\n".join(monitor_lines(machine.output)), f"{LABEL} the monitor did not panic")
 

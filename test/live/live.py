@@ -47,7 +47,7 @@ def relay(machine, name, label, timeout=TEST_TIMEOUT):
     """Waits for one of the test programs to end, and passes on its checks."""
     machine.expect(rf"HYPERPS-TEST-BEGIN {name}\n", BOOT_TIMEOUT)
     start = machine.taken
-    code = machine.expect(rf"HYPERPS-TEST-END {name} (\d+)", timeout).group(1)
+    code = machine.expect(rf"HYPERPS-TEST-END {name} (\d+)\n", timeout).group(1)
     text = machine.output[start:machine.taken]
     lines = re.findall(r"^(ok|not ok) - (.*)$", text, re.M)
     for result, what in lines:
