@@ -128,8 +128,8 @@ UINT64 processors_tsc_hz(void)
 {
 	UINT64 said = tsc_hz_by_cpuid(), measured, start = rdtsc();
 
-	BS->Stall(50000);
-	measured = (rdtsc() - start) * 20;
+	BS->Stall(20000);
+	measured = (rdtsc() - start) * 50;
 	/*
 	 * CPUID is exact where it is right; emulators and outer hypervisors report a frequency that they don't run at.
 	 */

@@ -2,8 +2,9 @@
 /*
  * The low pages through which every CPU enters the monitor; boot/trampoline.asm is their code. Shared with the monitor.
  *
- *   low_base                 code page: an application processor starts here in real mode (its SIPI vector is low_base
- * >> 12) low_base + PAGE_SIZE     data page: struct trampoline_data; for the monitor at MONITOR_TRAMPOLINE_DATA_VA
+ *   low_base                 code page: an application processor starts here in real mode (its SIPI vector is
+ *                            low_base >> 12)
+ *   low_base + PAGE_SIZE     data page: struct trampoline_data; for the monitor at MONITOR_TRAMPOLINE_DATA_VA
  *   low_base + 2 PAGE_SIZE   boot page tables, the PML4 first
  */
 #ifndef TRAMPOLINE_H

@@ -5,12 +5,12 @@
  *
  * Address map of the monitor (the only linear addresses its page tables hold):
  *
- *   MONITOR_VA                      the image: text R+X, read-only data R, data and bss R+W, as struct image_header
- * says MONITOR_VA + x                  the rest of the monitor's memory region, R+W: linear = MONITOR_VA + (hpa -
- * region.base) MONITOR_APIC_VA                 the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC
- * mode) MONITOR_TRAMPOLINE_DATA_VA      the trampoline's data page below 1 MiB (struct trampoline_data), R+W
- *
- *   MONITOR_WINDOW_VA               a page for each CPU slot, mapped R+W only while the CPU zeroes a frame through it
+ *   MONITOR_VA                   the image: text R+X, read-only data R, data and bss R+W, as struct image_header says
+ *   MONITOR_VA + x               the rest of the monitor's memory region, R+W:
+ *                                linear = MONITOR_VA + (hpa - region.base)
+ *   MONITOR_APIC_VA              the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC mode)
+ *   MONITOR_TRAMPOLINE_DATA_VA   the trampoline's data page (struct trampoline_data), R+W, until all CPUs are up
+ *   MONITOR_WINDOW_VA            a page for each CPU slot, mapped R+W only while the CPU zeroes a frame through it
  *
  * All of it lies in PML4 slot 480. The boot page tables also map the trampoline's code page (R+X) and data page (R+W)
  * below 1 MiB at their own physical addresses; each CPU leaves them for the final ones before it does anything else.

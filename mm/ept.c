@@ -152,12 +152,12 @@ void ept_drop_table(struct ept *ept, gpa_t gpa, unsigned level)
 	put_table(ept, table);
 }
 
-gpa_t ept_next(const struct ept *ept, gpa_t from, u64 budget, bool *found)
+gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found)
 {
 	u64 limit = BIT(level_shift(ept->levels + 1));
 
 	*found = false;
-	while (budget-- && from.value < limit) {
+	for (; *budget && from.value < limit; --*budget) {
 		u64 *table = ept->root, entry = 0;
 		unsigned l = ept->levels;
 

@@ -67,10 +67,10 @@ bool ept_merge(struct ept *ept, gpa_t gpa, unsigned level);
 void ept_drop_table(struct ept *ept, gpa_t gpa, unsigned level);
 
 /*
- * First gpa at or above `from` whose entry is not 0, looking at most at `budget` entries; *found tells which it was.
- * The gpa where the search stopped if there is none.
+ * First gpa at or above `from` whose entry is not 0; *found tells whether there is one. Else the gpa where the search
+ * stopped: at the end, or because *budget, which each entry looked at takes one from, is used up.
  */
-gpa_t ept_next(const struct ept *ept, gpa_t from, u64 budget, bool *found);
+gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found);
 
 /* Bytes that an entry in a table of `level` maps. */
 u64 ept_level_size(unsigned level);

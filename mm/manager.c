@@ -4,7 +4,14 @@
 #define FRAMES_2M (PAGE_SIZE_2M / PAGE_SIZE)
 #define VIEW_LIMIT BIT(MM_VIEW_BITS)
 #define HANDLE_SLOT 0xffffffffULL
-#define WALK_BUDGET 1024 /* empty entries that one call steps over at most */
+/*
+ * Less than MM_POOL_RESERVE, so that these two work when nothing else does. Putting a frame back can take two tables,
+ * in a host view that lost all of a GiB's frames; donating can split a large page at both ends.
+ */
+#define RECLAIM_RESERVE 4
+#define DONATE_RESERVE 8
+#define WALK_BUDGET 4096 /* entries of a view that one call looks at */
+#define LAST_GENERATION 0x7ffffffe /* of a slot: a handle is never negative, and never used again */
 
 void mm_init(struct mm *mm)
 {
@@ -18,10 +25,10 @@ u64 mm_new_epoch(struct mm *mm)
 }
 
 /* What every request begins with: pages whose quarantine is over become free. */
-static bool refresh_pool(struct mm *mm)
+static bool refresh_pool(struct mm *mm, u64 reserve)
 {
 	page_pool_refresh(mm->pool, mm->epoch, mm->flushed, MM_BATCH);
-	return page_pool_available(mm->pool) >= MM_POOL_RESERVE;
+	return page_pool_available(mm->pool) >= reserve;
 }
 
 static struct vm *find_vm(struct mm *mm, u64 handle)
@@ -82,12 +89,12 @@ static void enter_host_view(struct mm *mm, u64 frame, u64 count)
 
 s64 mm_create(struct mm *mm)
 {
-	if (!refresh_pool(mm))
+	if (!refresh_pool(mm, MM_POOL_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
 	for (u64 slot = 0; slot < MM_VMS; slot++) {
 		struct vm *vm = &mm->vm[slot];
 
-		if (vm->state != VM_FREE)
+		if (vm->state != VM_FREE || vm->generation > LAST_GENERATION)
 			continue;
 		*vm = (struct vm){ .state = VM_OPEN, .generation = vm->generation };
 		ept_init(&vm->view, mm->pool, 4, 2);
@@ -99,7 +106,7 @@ s64 mm_create(struct mm *mm)
 static bool view_is_empty(const struct ept *view, u64 gpa, u64 count)
 {
 	bool found;
-	u64 next = ept_next(view, GPA(gpa), count + 1, &found).value;
+	u64 budget = count + 1, next = ept_next(view, GPA(gpa), &budget, &found).value;
 
 	return !found || next >= gpa + count * PAGE_SIZE;
 }
@@ -133,7 +140,7 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count, u64 permiss
 		return HYPERPS_ERROR_INVALID;
 	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !view_is_empty(&vm->view, gpa, count))
 		return HYPERPS_ERROR_OWNER;
-	if (!refresh_pool(mm))
+	if (!refresh_pool(mm, MM_POOL_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
 	if (!add_pending(vm, gpa, count))
 		return HYPERPS_ERROR_AGAIN;
@@ -214,7 +221,7 @@ s64 mm_seal(struct mm *mm, u64 handle)
 s64 mm_destroy(struct mm *mm, u64 handle)
 {
 	struct vm *vm = find_vm(mm, handle);
-	u64 done = 0;
+	u64 done = 0, budget = WALK_BUDGET;
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
@@ -230,7 +237,7 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 		unsigned level;
 		u64 entry, frame, count;
 
-		vm->cursor = ept_next(&vm->view, GPA(vm->cursor), WALK_BUDGET, &found).value;
+		vm->cursor = ept_next(&vm->view, GPA(vm->cursor), &budget, &found).value;
 		if (!found && vm->cursor < VIEW_LIMIT)
 			return 1;
 		if (!found)
@@ -267,7 +274,7 @@ static void drop_tables(struct vm *vm, u64 from, u64 to)
 s64 mm_reclaim(struct mm *mm, u64 handle)
 {
 	struct vm *vm = find_vm(mm, handle);
-	u64 done = 0;
+	u64 done = 0, budget = WALK_BUDGET;
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
@@ -275,26 +282,30 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 		return HYPERPS_ERROR_STATE;
 	if (mm->flushed <= vm->epoch)
 		return HYPERPS_ERROR_AGAIN;
+	if (!refresh_pool(mm, RECLAIM_RESERVE))
+		return HYPERPS_ERROR_MEMORY;
 	while (vm->cursor < VIEW_LIMIT) {
 		u64 from = vm->cursor, to, entry, frame, count;
 		bool found;
 		unsigned level;
 
-		to = ept_next(&vm->view, GPA(from), WALK_BUDGET, &found).value;
+		to = ept_next(&vm->view, GPA(from), &budget, &found).value;
 		if (to != from) {
 			drop_tables(vm, from, to);
 			vm->cursor = to;
-			if (!found && to < VIEW_LIMIT)
-				return 1;
-			continue;
 		}
+		if (!found && to < VIEW_LIMIT)
+			return 1;
+		if (to != from)
+			continue;
 		entry = ept_lookup(&vm->view, GPA(from), &level);
 		frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT;
 		count = ept_level_size(level) / PAGE_SIZE;
 		if (done && done + count > MM_BATCH)
 			return 1;
-		if (!refresh_pool(mm))
-			return HYPERPS_ERROR_MEMORY;
+		/* What is done so far is done: the next call says so if the pool has become too small. */
+		if (!refresh_pool(mm, RECLAIM_RESERVE))
+			return 1;
 		for (u64 i = 0; i < count; i++) {
 			mm->zero_frame(frame + i);
 			page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_HOST, 0, 0);
@@ -322,8 +333,7 @@ s64 mm_donate(struct mm *mm, u64 frame, u64 count)
 	 * The pool may be below its reserve, that is what this call is for; but splitting a large page takes two
 	 * tables.
 	 */
-	refresh_pool(mm);
-	if (page_pool_available(mm->pool) < 4)
+	if (!refresh_pool(mm, DONATE_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
 	leave_host_view(mm, frame, count);
 	for (u64 i = 0; i < count; i++)

@@ -7,12 +7,13 @@
  * Transitions of a frame (mark state: by which request, when):
  *
  *   HOST       -> TO_VM       mm_map: leaves the host view at once; its guest entry is made, but not present
- *   TO_VM      -> PRIVATE     mm_sync: every CPU has flushed since; guest entry present (zeroed first, if the VM is
- * sealed) PRIVATE    -> TO_HOST     mm_destroy: the whole view of the VM is out of use TO_VM      -> TO_HOST mm_destroy
+ *   TO_VM      -> PRIVATE     mm_sync: every CPU has flushed since; guest entry present (zeroed first, if sealed)
+ *   PRIVATE    -> TO_HOST     mm_destroy: the whole view of the VM is out of use
+ *   TO_VM      -> TO_HOST     mm_destroy
  *   TO_HOST    -> HOST        mm_reclaim: every CPU has flushed since; zeroed, then back in the host view
  *   HOST       -> TO_MONITOR  mm_donate: leaves the host view at once
- *   TO_MONITOR -> MONITOR     any request that finds the pool's quarantine flushed: zeroed, then a free page of the
- * pool MONITOR    -> TO_MONITOR  a table page that is no longer used (then MONITOR again, as above)
+ *   TO_MONITOR -> MONITOR     a request that takes pages of the pool: every CPU has flushed (zeroed when taken)
+ *   MONITOR    -> TO_MONITOR  a table page that is no longer used
  *
  * DEVICE never changes. A frame not listed here in the state that a request needs makes the request fail as a whole,
  * unchanged.
@@ -39,9 +40,9 @@
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
 
 /*
- * Pages that no request may find missing in its middle: each request checks at its start that the pool has this many. A
- * map of a batch takes at most a page directory and two page tables, on the way down from the root two more, in two
- * views.
+ * Pages that no request may find missing in its middle: mm_create and mm_map check at their start that the pool
+ * has this many. A map of a batch takes at most a page directory and two page tables, on the way down from the root two
+ * more, in two views.
  */
 #define MM_POOL_RESERVE 16
 
@@ -74,7 +75,8 @@ struct mm {
 };
 
 /*
- * Every function returns 0 or more on success, else one of the HYPERPS_ERROR_* codes, and then has changed nothing:
+ * Every function returns 0 or more on success, else one of the HYPERPS_ERROR_* codes, and then has changed nothing
+ * (but that pages of the pool may have left its quarantine):
  *   _NO_VM     the handle names no VM (never did, or an earlier one in that slot)
  *   _STATE     the VM is not in a state for this request
  *   _INVALID   an address, count or permission is malformed: misaligned, empty, too many, past the end

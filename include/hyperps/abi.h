@@ -62,16 +62,17 @@
  * All are refused with HYPERPS_ERROR_PERMISSION until every CPU is in VMX. Result word 0 as said; the errors are those
  * above.
  *
- *   VM_CREATE                                  the handle of a new VM
+ *   VM_CREATE                   the handle of a new VM
  *   VM_MAP      handle, gpa | permissions, first frame number, count
- *               gives `count` (at most 512) consecutive frames of the host's to the VM, at gpa; permissions: 1 read, 2
- * write, 4 execute. The host loses them at once. Result: count VM_SYNC     handle                         makes the
- * frames given so far usable by the VM, when every CPU has flushed. Result: how many are left: call again until 0
- *   VM_SEAL     handle                         frames given from now on are zeroed
- *   VM_DESTROY  handle                         ends the VM. Result: 1: call again, 0: done
- *   VM_RECLAIM  handle                         zeroes a destroyed VM's frames and gives them back. Result: 1: call
- * again, 0: done, and the handle is gone FRAME_QUERY handle, frame number           state (HYPERPS_FRAME_*) of a frame
- * that is the host's, or that VM's
+ *                               gives `count` (at most 512) consecutive frames of the host's to the VM, at gpa;
+ *                               permissions: 1 read, 2 write, 4 execute. The host loses them at once. Result: count
+ *   VM_SYNC     handle          makes the frames given so far usable by the VM, when every CPU has flushed.
+ *                               Result: how many are left: call again until 0
+ *   VM_SEAL     handle          frames given from now on are zeroed
+ *   VM_DESTROY  handle          ends the VM. Result: 1: call again, 0: done
+ *   VM_RECLAIM  handle          zeroes a destroyed VM's frames and gives them back.
+ *                               Result: 1: call again, 0: done, and the handle is gone
+ *   FRAME_QUERY handle, frame   state (HYPERPS_FRAME_*) of a frame that is the host's, or that VM's
  *
  * An error leaves all as it was. HYPERPS_ERROR_AGAIN: a CPU did not flush in time, or 32 runs of frames wait for
  * VM_SYNC.

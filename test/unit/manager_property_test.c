@@ -1,0 +1,1815 @@
+// SPDX-License-Identifier: MIT
+/*
+ * mm/manager.c against an executable specification, written from manager.h alone, and against a model of what CPUs
+ * cache: random and hostile requests; after each one every invariant that the interface and docs promise is looked at.
+ *
+ * The CPUs of the model cache translations and, separately, paging-structure entries (pointers to tables). A later
+ * access may use either, so that a frame or a table page that changes its owner too early is caught, whatever the
+ * manager believes. They also access memory from within zero_frame(), that is, in the middle of a request.
+ *
+ * HYPERPS_MANAGER_SEEDS=n runs n sequences instead of the default, HYPERPS_MANAGER_FIRST=n starts with seed n.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "manager.h"
+
+#define FRAMES 8192ULL
+#define MEMORY_SIZE (FRAMES * PAGE_SIZE)
+#define CHUNK 512ULL /* frames of a 2 MiB page */
+#define CHUNKS (FRAMES / CHUNK)
+#define CPUS 4
+#define CACHE 48 /* entries of a CPU */
+#define ROUNDS 3 /* flushes of all CPUs that may overlap */
+#define HISTORY 1024 /* handles that a sequence has seen */
+#define HOST_VIEW MM_VMS /* as a number of a view; the others are VM slots */
+#define ENTRIES 512
+#define TABLE_LEVELS 5
+
+#define SEQUENCES 300
+#define STEPS 400
+#define PROFILES 7
+
+enum mutation {
+	FAITHFUL = 0,
+	CLAIM_FLUSH, /* mm->flushed moves, no CPU has flushed */
+	CLAIM_LAST_CPU, /* ... the last CPU has not flushed */
+	CLAIM_LATER_EPOCH, /* ... to the epoch at the flush's end instead of the one at its beginning */
+	KEEP_CONTENT, /* zero_frame() does nothing */
+};
+
+enum kind { CREATE, MAP, SYNC, SEAL, DESTROY, RECLAIM, DONATE, QUERY, KINDS };
+
+static const char *const kind_name[KINDS] = {
+	"create", "map", "sync", "seal", "destroy", "reclaim", "donate", "query"
+};
+
+static const char *const state_name[HYPERPS_FRAME_STATES] = { "DEVICE", "HOST",  "MONITOR", "PRIVATE",
+							      "SHARED", "TO_VM", "TO_HOST", "TO_MONITOR" };
+
+/* What is under test. */
+static u8 *memory; /* of the fake machine; host-physical address 0 is its first byte */
+static struct page_marks marks;
+static struct page_pool pool;
+static struct ept host_view;
+static struct mtrr_state mtrr;
+static struct mm mm;
+static u64 mark_table[FRAMES];
+
+/* What the specification knows. */
+static struct frame {
+	u8 state;
+	u8 permissions; /* PRIVATE and TO_VM */
+	u8 type; /* memory type */
+	bool in_pool; /* a page of the pool's, or on its way into the pool */
+	u16 vm; /* PRIVATE, TO_VM and TO_HOST */
+	u64 gpa;
+	u64 epoch; /* in which it entered its quarantine */
+	u64 stamp; /* content, at three places in the frame */
+} frames[FRAMES];
+
+static struct spec_vm {
+	enum vm_state state;
+	bool reclaiming; /* mm_reclaim has begun: the view may be half taken down */
+	u64 handle, root, epoch, base; /* base: gpa of frame 0 in the mappings that may become large */
+	u64 count[HYPERPS_FRAME_STATES];
+	unsigned idle; /* calls in a row that said "again" and did nothing */
+	unsigned maps; /* since nothing was pending */
+} vms[MM_VMS];
+
+static u64 count[HYPERPS_FRAME_STATES];
+static u64 forbidden[CHUNKS]; /* frames that no host access may reach: PRIVATE, MONITOR */
+static u64 hidden[CHUNKS]; /* frames that are not in the host view */
+static u8 chunk_type[CHUNKS]; /* memory type of all of it, or 0xff */
+static bool dirty[CHUNKS]; /* a frame changed its state in the last request */
+static u64 last_mark[FRAMES];
+static u64 history[HISTORY];
+static unsigned histories;
+static u64 spec_epoch, spec_flushed, free_pages;
+
+/* Tables in use, as the last look at their view found them; valid if `pass` is that look's. */
+static struct table_use {
+	u64 pass;
+	u64 base; /* address that its first entry maps */
+	u16 view;
+	u8 level;
+} tables[FRAMES];
+static u64 pass[MM_VMS + 1]; /* by view: number of the last look at it */
+static bool quiet; /* the last request was refused and no mark changed */
+
+/* CPUs. */
+struct cached {
+	bool valid, table, writable;
+	u8 level; /* of the leaf, or of the table pointed to */
+	u64 tag, base, hpa; /* tag: root of the view; base: first address that it is good for */
+};
+
+static struct cpu {
+	struct cached entry[CACHE];
+	int runs; /* VM slot, or -1 */
+} cpus[CPUS];
+
+static struct round {
+	bool open;
+	bool flushed[CPUS];
+	u64 epoch;
+} rounds[ROUNDS];
+
+/* The request under way. */
+static struct {
+	bool busy;
+	enum kind kind;
+	int vm; /* slot, or -1 */
+	u64 handle, gpa, frame, count, permissions;
+} now;
+
+static enum mutation mutation;
+static char verdict[512], finding[600]; /* finding: the verdict and where it was */
+static char trace[48][128];
+static unsigned traces;
+static u64 calls[KINDS][2]; /* refused, done */
+static u64 merged, stale_accesses, promotions, stale_tables;
+
+static u64 random_state;
+
+static u64 next_random(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return random_state;
+}
+
+static u64 below(u64 n)
+{
+	return (next_random() >> 11) % n;
+}
+
+static bool chance(u64 percent)
+{
+	return below(100) < percent;
+}
+
+/* The first finding is the verdict; the rest may follow from it. */
+static __attribute__((format(printf, 1, 2))) void violation(const char *format, ...)
+{
+	va_list arguments;
+
+	if (*verdict)
+		return;
+	va_start(arguments, format);
+	vsnprintf(verdict, sizeof(verdict), format, arguments);
+	va_end(arguments);
+}
+
+static __attribute__((format(printf, 1, 2))) void record(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(trace[traces++ % ARRAY_SIZE(trace)], sizeof(trace[0]), format, arguments);
+	va_end(arguments);
+}
+
+static unsigned long long ll(u64 x)
+{
+	return x;
+}
+
+/* ---- Content of frames ---- */
+
+static u64 *words(u64 frame)
+{
+	return (u64 *)(memory + frame * PAGE_SIZE);
+}
+
+static void write_stamp(u64 frame, u64 stamp)
+{
+	frames[frame].stamp = words(frame)[0] = words(frame)[255] = words(frame)[511] = stamp;
+}
+
+static bool is_zero(u64 frame)
+{
+	static const u8 zeros[PAGE_SIZE];
+
+	return !memcmp(words(frame), zeros, PAGE_SIZE);
+}
+
+static void check_content(u64 frame)
+{
+	u64 stamp = frames[frame].stamp, *word = words(frame);
+
+	if (frames[frame].state == HYPERPS_FRAME_MONITOR || frames[frame].in_pool)
+		return;
+	if (word[0] != stamp || word[255] != stamp || word[511] != stamp)
+		violation("content of frame %#llx (%s) changed", ll(frame), state_name[frames[frame].state]);
+}
+
+/* ---- A walker that shares nothing with ept.c ---- */
+
+static u64 span(unsigned level)
+{
+	return 1ULL << (12 + 9 * (level - 1));
+}
+
+static u64 root_of(const struct ept *view)
+{
+	return (u64)((u8 *)view->root - memory);
+}
+
+static void cache(struct cpu *cpu, struct cached entry)
+{
+	unsigned slot = (unsigned)below(CACHE);
+
+	for (unsigned i = 0; i < CACHE; i++) {
+		struct cached *old = &cpu->entry[i];
+
+		if (!old->valid)
+			slot = i;
+		else if (old->table == entry.table && old->level == entry.level && old->tag == entry.tag &&
+			 old->base == entry.base && old->hpa == entry.hpa && old->writable == entry.writable)
+			return;
+	}
+	entry.valid = true;
+	cpu->entry[slot] = entry;
+}
+
+/*
+ * Walks from a table of `level`; returns whether a leaf maps the address, in *leaf. A CPU, if given, caches what it
+ * passes.
+ */
+static bool walk(u64 table, unsigned level, u64 tag, u64 address, struct cpu *cpu, struct cached *leaf)
+{
+	for (;; level--) {
+		u64 entry;
+
+		if (table % PAGE_SIZE || table >= MEMORY_SIZE) {
+			violation("I2: a table at %#llx, outside the pool", ll(table));
+			return false;
+		}
+		entry = words(table / PAGE_SIZE)[address >> (12 + 9 * (level - 1)) & 511];
+		if (!(entry & EPT_RWX))
+			return false;
+		if (level == 1 || (entry & EPT_LARGE)) {
+			*leaf = (struct cached){ .valid = true,
+						 .writable = entry & EPT_WRITE,
+						 .level = (u8)level,
+						 .tag = tag,
+						 .base = ALIGN_DOWN(address, span(level)),
+						 .hpa = entry & EPT_ADDRESS };
+			if (cpu)
+				cache(cpu, *leaf);
+			return true;
+		}
+		table = entry & EPT_ADDRESS;
+		if (cpu)
+			cache(cpu, (struct cached){ .table = true,
+						    .level = (u8)(level - 1),
+						    .tag = tag,
+						    .base = ALIGN_DOWN(address, span(level)),
+						    .hpa = table });
+	}
+}
+
+static u64 leaf_frame(const struct cached *leaf, u64 address)
+{
+	return (leaf->hpa + (address - leaf->base)) / PAGE_SIZE;
+}
+
+/* ---- What a cached translation may reach ---- */
+
+/* Whether a guest translation of gpa to the frame may exist in a CPU, for the view with that root. */
+static bool guest_may_hold(u64 tag, u64 gpa, u64 frame)
+{
+	const struct frame *f = &frames[frame];
+
+	return frame < FRAMES && (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_HOST) &&
+	       vms[f->vm].root == tag && f->gpa == gpa;
+}
+
+static void check_held(unsigned cpu, const struct cached *entry, bool only_dirty)
+{
+	u64 host_root = root_of(&host_view), first = entry->hpa / PAGE_SIZE, n = span(entry->level) / PAGE_SIZE;
+
+	for (u64 frame = first; frame < first + n && frame < FRAMES; frame++) {
+		u64 chunk = frame / CHUNK;
+
+		if (only_dirty && !dirty[chunk]) {
+			frame = chunk * CHUNK + CHUNK - 1;
+			continue;
+		}
+		if (entry->tag == host_root) {
+			u8 state = frames[frame].state;
+
+			if (!forbidden[chunk])
+				frame = chunk * CHUNK + CHUNK - 1;
+			else if (state == HYPERPS_FRAME_PRIVATE)
+				violation("I1: CPU %u still reaches PRIVATE frame %#llx through the host", cpu,
+					  ll(frame));
+			else if (state == HYPERPS_FRAME_MONITOR)
+				violation("I2: CPU %u still reaches MONITOR frame %#llx through the host", cpu,
+					  ll(frame));
+		} else if (!guest_may_hold(entry->tag, entry->base + (frame - first) * PAGE_SIZE, frame)) {
+			violation("I4: CPU %u holds a guest translation of %#llx to frame %#llx (%s)", cpu,
+				  ll(entry->base + (frame - first) * PAGE_SIZE), ll(frame),
+				  state_name[frames[frame].state]);
+		}
+	}
+	if (entry->tag != host_root && first + n > FRAMES)
+		violation("I1: CPU %u holds a guest translation past the end of memory", cpu);
+}
+
+static u64 view_root(unsigned view)
+{
+	return view == HOST_VIEW ? root_of(&host_view) : vms[view].root;
+}
+
+static bool is_table(u64 frame)
+{
+	return tables[frame].pass && tables[frame].pass == pass[tables[frame].view];
+}
+
+static bool is_table_in_use(u64 tag, u64 hpa, unsigned level, u64 base)
+{
+	const struct table_use *use = &tables[hpa / PAGE_SIZE];
+
+	return is_table(hpa / PAGE_SIZE) && view_root(use->view) == tag && use->level == level && use->base == base;
+}
+
+/* What a CPU can reach from a table pointer that it has cached and that is not in the view any more. */
+static void check_stale_table(unsigned cpu, u64 tag, u64 hpa, unsigned level, u64 base)
+{
+	u64 frame = hpa / PAGE_SIZE;
+	struct cached leaf;
+
+	if (hpa % PAGE_SIZE || frame >= FRAMES) {
+		violation("I2: CPU %u holds a pointer to a table at %#llx", cpu, ll(hpa));
+		return;
+	}
+	if (is_table_in_use(tag, hpa, level, base))
+		return;
+	if (frames[frame].state != HYPERPS_FRAME_TO_MONITOR) {
+		violation("I2: CPU %u uses frame %#llx (%s) as a level-%u table for %#llx, out of use too early", cpu,
+			  ll(frame), state_name[frames[frame].state], level, ll(base));
+		return;
+	}
+	stale_tables++;
+	for (unsigned i = 0; i < ENTRIES && !*verdict; i++) {
+		u64 entry = words(frame)[i], address = base + i * span(level);
+
+		if (!(entry & EPT_RWX))
+			continue;
+		leaf = (struct cached){ .level = (u8)level, .tag = tag, .base = address, .hpa = entry & EPT_ADDRESS };
+		if (level == 1 || (entry & EPT_LARGE))
+			check_held(cpu, &leaf, false);
+		else
+			check_stale_table(cpu, tag, entry & EPT_ADDRESS, level - 1, address);
+	}
+}
+
+static void check_caches(void)
+{
+	for (unsigned c = 0; c < CPUS; c++) {
+		for (unsigned i = 0; i < CACHE && !*verdict; i++) {
+			const struct cached *entry = &cpus[c].entry[i];
+
+			if (!entry->valid)
+				continue;
+			if (entry->table)
+				check_stale_table(c, entry->tag, entry->hpa, entry->level, entry->base);
+			else
+				check_held(c, entry, true);
+		}
+	}
+}
+
+/* ---- Accesses ---- */
+
+static bool covers(const struct cached *entry, u64 tag, u64 address)
+{
+	u64 bytes = entry->table ? span(entry->level + 1U) : span(entry->level);
+
+	return entry->valid && entry->tag == tag && address >= entry->base && address - entry->base < bytes;
+}
+
+/* How the CPU translates an address now: by any cached translation, from any cached table, or from the root. */
+static bool translate(struct cpu *cpu, u64 tag, unsigned levels, u64 address, struct cached *leaf, bool *cached)
+{
+	unsigned start = (unsigned)below(CACHE);
+
+	*cached = true;
+	for (unsigned i = 0; i < CACHE && chance(97); i++) {
+		struct cached *entry = &cpu->entry[(start + i) % CACHE];
+
+		if (!covers(entry, tag, address))
+			continue;
+		if (!entry->table) {
+			*leaf = *entry;
+			return true;
+		}
+		if (chance(50))
+			return walk(entry->hpa, entry->level, tag, address, cpu, leaf);
+	}
+	*cached = false;
+	return walk(tag, levels, tag, address, cpu, leaf);
+}
+
+static void touch_host(unsigned c, u64 address)
+{
+	struct cached leaf;
+	bool cached;
+	u64 frame;
+	u8 state;
+
+	if (!translate(&cpus[c], root_of(&host_view), host_view.levels, address, &leaf, &cached))
+		return;
+	frame = leaf_frame(&leaf, address);
+	if (frame != address / PAGE_SIZE) {
+		violation("host view: CPU %u gets frame %#llx at %#llx", c, ll(frame), ll(address));
+		return;
+	}
+	check_held(c, &leaf, false);
+	if (frame >= FRAMES || *verdict)
+		return;
+	state = frames[frame].state;
+	if (state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST || state == HYPERPS_FRAME_TO_MONITOR)
+		stale_accesses++;
+	if (state == HYPERPS_FRAME_TO_HOST && now.busy && !cached && !is_zero(frame))
+		violation("I4: frame %#llx is back in the host view before it is zero", ll(frame));
+	if (!now.busy && !cached && state != HYPERPS_FRAME_HOST && state != HYPERPS_FRAME_DEVICE)
+		violation("host view maps frame %#llx (%s)", ll(frame), state_name[state]);
+	/* In the middle of a request a write would be the host's right, but it would hide what the request does. */
+	if (!now.busy && leaf.writable && state != HYPERPS_FRAME_DEVICE && !*verdict)
+		write_stamp(frame, next_random() | 1);
+}
+
+static void touch_guest(unsigned c, unsigned slot, u64 gpa)
+{
+	struct cached leaf;
+	struct frame *f;
+	bool cached;
+	u64 frame;
+
+	if (!translate(&cpus[c], vms[slot].root, mm.vm[slot].view.levels, gpa, &leaf, &cached))
+		return;
+	frame = leaf_frame(&leaf, gpa);
+	f = &frames[frame];
+	if (frame >= FRAMES) {
+		violation("I1: VM %u gets frame %#llx at %#llx", slot, ll(frame), ll(gpa));
+		return;
+	}
+	if (f->vm == slot && f->gpa == gpa && f->state == HYPERPS_FRAME_TO_VM && now.busy && now.kind == SYNC &&
+	    now.vm == (int)slot) {
+		if (vms[slot].state == VM_SEALED && !is_zero(frame))
+			violation("I5: VM %u, sealed, sees frame %#llx before it is zero", slot, ll(frame));
+		return;
+	}
+	if (f->state != HYPERPS_FRAME_PRIVATE || f->vm != slot || f->gpa != gpa) {
+		violation("I1: VM %u gets frame %#llx (%s) at %#llx", slot, ll(frame), state_name[f->state], ll(gpa));
+		return;
+	}
+	if (!now.busy && leaf.writable)
+		write_stamp(frame, next_random() | 1);
+}
+
+/* A frame of a VM's, or -1. */
+static s64 frame_of(unsigned slot)
+{
+	u64 start = below(FRAMES);
+
+	if (!vms[slot].count[HYPERPS_FRAME_PRIVATE] && !vms[slot].count[HYPERPS_FRAME_TO_VM])
+		return -1;
+	for (u64 i = 0; i < FRAMES; i++) {
+		const struct frame *f = &frames[(start + i) % FRAMES];
+
+		if ((f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_VM) && f->vm == slot)
+			return (s64)((start + i) % FRAMES);
+	}
+	return -1;
+}
+
+static void touch(void)
+{
+	unsigned c = (unsigned)below(CPUS);
+	int slot = cpus[c].runs;
+
+	if (slot >= 0 && chance(50)) {
+		s64 frame = frame_of((unsigned)slot);
+		u64 gpa = frame >= 0 && chance(90) ? frames[frame].gpa : below(1ULL << (MM_VIEW_BITS - 12)) * PAGE_SIZE;
+
+		touch_guest(c, (unsigned)slot, gpa);
+	} else {
+		u64 pages = chance(90) ? FRAMES : 1ULL << (mm.physical_address_bits - 12);
+
+		touch_host(c, below(pages) * PAGE_SIZE);
+	}
+}
+
+/* ---- Flushes ---- */
+
+static void end_rounds(void)
+{
+	for (unsigned r = 0; r < ROUNDS; r++) {
+		bool all = true;
+
+		for (unsigned c = 0; c < CPUS; c++)
+			all = all && rounds[r].flushed[c];
+		if (!rounds[r].open || !all)
+			continue;
+		rounds[r].open = false;
+		if (mutation == CLAIM_LATER_EPOCH)
+			rounds[r].epoch = mm.epoch;
+		if (rounds[r].epoch > mm.flushed)
+			mm.flushed = spec_flushed = rounds[r].epoch;
+		record("    every CPU has flushed since epoch %llu", ll(rounds[r].epoch));
+	}
+}
+
+static void flush(unsigned c)
+{
+	if (mutation != CLAIM_FLUSH && (mutation != CLAIM_LAST_CPU || c != CPUS - 1))
+		for (unsigned i = 0; i < CACHE; i++)
+			cpus[c].entry[i].valid = false;
+	for (unsigned r = 0; r < ROUNDS; r++)
+		rounds[r].flushed[c] = true;
+	record("    CPU %u flushes", c);
+	end_rounds();
+}
+
+static void begin_round(void)
+{
+	for (unsigned r = 0; r < ROUNDS; r++) {
+		if (rounds[r].open)
+			continue;
+		rounds[r] = (struct round){ .open = true, .epoch = mm_new_epoch(&mm) };
+		record("    epoch %llu begins", ll(rounds[r].epoch));
+		if (rounds[r].epoch != ++spec_epoch || mm.epoch != spec_epoch)
+			violation("mm_new_epoch: %llu, not %llu", ll(rounds[r].epoch), ll(spec_epoch));
+		return;
+	}
+}
+
+static void flush_all(void)
+{
+	begin_round();
+	for (unsigned c = 0; c < CPUS; c++)
+		flush(c);
+}
+
+/* ---- zero_frame(): it is called in the middle of a request, and other CPUs go on meanwhile ---- */
+
+static void zero_frame(u64 frame)
+{
+	u64 address = frame * PAGE_SIZE, host_root = root_of(&host_view);
+	const struct frame *f = &frames[frame];
+	struct cached leaf;
+
+	if (frame >= FRAMES || !now.busy) {
+		violation("zero_frame(%#llx)", ll(frame));
+		return;
+	}
+	for (unsigned c = 0; c < CPUS; c++) {
+		for (unsigned i = 0; i < CACHE; i++) {
+			const struct cached *entry = &cpus[c].entry[i];
+			u64 first = entry->hpa / PAGE_SIZE, n = span(entry->level) / PAGE_SIZE;
+
+			if (!entry->valid)
+				continue;
+			if (!entry->table && frame >= first && frame - first < n)
+				violation("I4: frame %#llx (%s) is zeroed while CPU %u holds a translation to it",
+					  ll(frame), state_name[f->state], c);
+			if (entry->table && covers(entry, host_root, address) &&
+			    walk(entry->hpa, entry->level, host_root, address, NULL, &leaf))
+				violation("I4: frame %#llx (%s) is zeroed while CPU %u reaches it through the host",
+					  ll(frame), state_name[f->state], c);
+		}
+	}
+	if (walk(host_root, host_view.levels, host_root, address, NULL, &leaf))
+		violation("I4: frame %#llx (%s) is in the host view before it is zeroed", ll(frame),
+			  state_name[f->state]);
+	switch (f->state) {
+	case HYPERPS_FRAME_TO_HOST:
+		if (now.kind != RECLAIM || now.vm != f->vm)
+			violation("%s zeroes frame %#llx (TO_HOST)", kind_name[now.kind], ll(frame));
+		break;
+	case HYPERPS_FRAME_TO_VM:
+		if (now.kind != SYNC || now.vm != f->vm || vms[f->vm].state != VM_SEALED)
+			violation("%s zeroes frame %#llx (TO_VM)", kind_name[now.kind], ll(frame));
+		else if (walk(vms[f->vm].root, mm.vm[f->vm].view.levels, 0, f->gpa, NULL, &leaf))
+			violation("I4: frame %#llx is in the guest's view before it is zeroed", ll(frame));
+		break;
+	case HYPERPS_FRAME_TO_MONITOR:
+		if (f->epoch >= spec_flushed)
+			violation("I2: frame %#llx leaves TO_MONITOR before it is flushed", ll(frame));
+		break;
+	default:
+		violation("%s zeroes frame %#llx (%s)", kind_name[now.kind], ll(frame), state_name[f->state]);
+		return;
+	}
+	if (mutation != KEEP_CONTENT) {
+		memset(words(frame), 0, PAGE_SIZE);
+		frames[frame].stamp = 0;
+	}
+	if (below(16) == 0)
+		touch();
+	/* The neighbour: a request goes through frames in order. */
+	if (below(16) == 0)
+		touch_host((unsigned)below(CPUS), (frame ? frame - 1 : 0) * PAGE_SIZE);
+}
+
+/* ---- After a request ---- */
+
+static void set_state(u64 frame, u8 state)
+{
+	struct frame *f = &frames[frame];
+	u64 chunk = frame / CHUNK;
+
+	for (int sign = -1; sign <= 1; sign += 2) {
+		u64 one = (u64)(s64)sign;
+
+		if (sign > 0)
+			f->state = state;
+		count[f->state] += one;
+		if (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_MONITOR)
+			forbidden[chunk] += one;
+		if (f->state != HYPERPS_FRAME_HOST && f->state != HYPERPS_FRAME_DEVICE)
+			hidden[chunk] += one;
+		if (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_VM ||
+		    f->state == HYPERPS_FRAME_TO_HOST)
+			vms[f->vm].count[f->state] += one;
+	}
+	dirty[chunk] = true;
+}
+
+/* Takes over one frame's new state if the request may have caused it. */
+static bool take_over(u64 frame, u8 state, s64 result)
+{
+	struct frame *f = &frames[frame];
+	bool in_range = frame >= now.frame && frame - now.frame < now.count, done = result >= 0;
+	bool own = now.vm >= 0 && f->vm == (u16)now.vm;
+
+	if (f->state == HYPERPS_FRAME_TO_MONITOR && state == HYPERPS_FRAME_MONITOR) {
+		if (f->epoch >= spec_flushed)
+			return false;
+		promotions++;
+	} else if (f->state == HYPERPS_FRAME_MONITOR && state == HYPERPS_FRAME_TO_MONITOR) {
+		if (!done || !f->in_pool)
+			return false;
+		merged++;
+	} else if (f->state == HYPERPS_FRAME_HOST && state == HYPERPS_FRAME_TO_VM) {
+		if (!done || now.kind != MAP || !in_range || now.vm < 0)
+			return false;
+		f->vm = (u16)now.vm;
+		f->gpa = now.gpa + (frame - now.frame) * PAGE_SIZE;
+		f->permissions = (u8)now.permissions;
+	} else if (f->state == HYPERPS_FRAME_HOST && state == HYPERPS_FRAME_TO_MONITOR) {
+		if (!done || now.kind != DONATE || !in_range)
+			return false;
+		f->in_pool = true;
+	} else if (f->state == HYPERPS_FRAME_TO_VM && state == HYPERPS_FRAME_PRIVATE) {
+		if (!done || now.kind != SYNC || !own)
+			return false;
+		if (f->epoch >= spec_flushed)
+			violation("I3: frame %#llx became PRIVATE; it left the host in epoch %llu, flushed is %llu",
+				  ll(frame), ll(f->epoch), ll(spec_flushed));
+		if (vms[f->vm].state == VM_SEALED && !is_zero(frame))
+			violation("I4: frame %#llx came into sealed VM %u with content", ll(frame), f->vm);
+	} else if ((f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_PRIVATE) &&
+		   state == HYPERPS_FRAME_TO_HOST) {
+		if (!done || now.kind != DESTROY || !own)
+			return false;
+	} else if (f->state == HYPERPS_FRAME_TO_HOST && state == HYPERPS_FRAME_HOST) {
+		if (!done || now.kind != RECLAIM || !own)
+			return false;
+		if (!is_zero(frame))
+			violation("I4: frame %#llx came back to the host with content", ll(frame));
+		if (f->epoch >= spec_flushed)
+			violation("I3: frame %#llx came back to the host before the flush", ll(frame));
+	} else {
+		return false;
+	}
+	f->epoch = spec_epoch;
+	set_state(frame, state);
+	check_content(frame);
+	return true;
+}
+
+/* Looks at all marks that changed; returns how many frames went through the request's own transition. */
+static u64 observe_marks(s64 result)
+{
+	u64 changed = 0;
+
+	memset(dirty, 0, sizeof(dirty));
+	for (u64 chunk = 0; chunk < CHUNKS && !*verdict; chunk++) {
+		u64 first = chunk * CHUNK;
+
+		if (!memcmp(&last_mark[first], &mark_table[first], CHUNK * sizeof(u64)))
+			continue;
+		for (u64 frame = first; frame < first + CHUNK && !*verdict; frame++) {
+			u64 mark = mark_table[frame], slot = mark >> MARK_VM_SHIFT & MARK_VM;
+			u8 state = mark & MARK_STATE, old = frames[frame].state;
+			const struct frame *f = &frames[frame];
+
+			if (mark == last_mark[frame])
+				continue;
+			last_mark[frame] = mark;
+			if (state != old && !take_over(frame, state, result)) {
+				violation("%s, result %lld: frame %#llx went from %s to %s", kind_name[now.kind],
+					  (long long)result, ll(frame), state_name[old],
+					  state < HYPERPS_FRAME_STATES ? state_name[state] : "?");
+				break;
+			}
+			changed += state != old && old != HYPERPS_FRAME_MONITOR && state != HYPERPS_FRAME_MONITOR;
+			if ((state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_TO_VM ||
+			     state == HYPERPS_FRAME_TO_HOST) &&
+			    slot != f->vm)
+				violation("mark of frame %#llx (%s): VM %llu, not %u", ll(frame), state_name[state],
+					  ll(slot), f->vm);
+			if ((state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_TO_VM) &&
+			    (mark >> MARK_PAGE_SHIFT & MARK_PAGE) != f->gpa / PAGE_SIZE)
+				violation("mark of frame %#llx (%s): page %#llx, not %#llx", ll(frame),
+					  state_name[state], ll(mark >> MARK_PAGE_SHIFT & MARK_PAGE),
+					  ll(f->gpa / PAGE_SIZE));
+		}
+	}
+	return changed;
+}
+
+static u64 leaves[4], mapped; /* of the view that is being looked at */
+
+static void check_host_leaf(unsigned level, u64 gpa, u64 entry)
+{
+	u64 type = MEMORY_TYPE_WB, frame = gpa / PAGE_SIZE, hides = 0;
+
+	if (gpa < MEMORY_SIZE) {
+		type = level == 1 ? frames[frame].type : chunk_type[frame / CHUNK];
+		if (level == 1)
+			hides = frames[frame].state != HYPERPS_FRAME_HOST &&
+				frames[frame].state != HYPERPS_FRAME_DEVICE;
+		else
+			hides = level == 2 ? hidden[frame / CHUNK] : 1;
+	}
+	if (hides && level == 1)
+		violation("%s: host view maps frame %#llx (%s)",
+			  frames[frame].state == HYPERPS_FRAME_PRIVATE ? "I1" : "I2", ll(frame),
+			  state_name[frames[frame].state]);
+	else if (hides)
+		violation("I1/I2: host view maps %#llx by a level-%u page with %llu frames that are not the host's",
+			  ll(gpa), level, ll(hides));
+	if (entry != (gpa | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT | (level > 1 ? EPT_LARGE : 0)))
+		violation("host view: level-%u entry of %#llx is %#llx", level, ll(gpa), ll(entry));
+}
+
+static void check_guest_leaf(unsigned slot, unsigned level, u64 gpa, u64 entry)
+{
+	u64 first = (entry & EPT_ADDRESS) / PAGE_SIZE, n = span(level) / PAGE_SIZE;
+	const u64 ipat = BIT(6), attributes = entry & ~EPT_ADDRESS & ~EPT_RWX & ~ipat;
+
+	if (first % n || first + n > FRAMES ||
+	    attributes != (MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | (level > 1 ? EPT_LARGE : 0)))
+		violation("VM %u: level-%u entry of %#llx is %#llx", slot, level, ll(gpa), ll(entry));
+	for (u64 i = 0; i < n && !*verdict; i++) {
+		const struct frame *f = &frames[first + i];
+
+		if (f->state != HYPERPS_FRAME_PRIVATE || f->vm != slot || f->gpa != gpa + i * PAGE_SIZE)
+			violation("%s: VM %u maps frame %#llx (%s) at %#llx",
+				  f->state == HYPERPS_FRAME_PRIVATE ? "I1" : "I3", slot, ll(first + i),
+				  state_name[f->state], ll(gpa + i * PAGE_SIZE));
+		else if (f->permissions != (entry & EPT_RWX))
+			violation("VM %u: %#llx has permissions %llu, not %u", slot, ll(gpa), ll(entry & EPT_RWX),
+				  f->permissions);
+	}
+}
+
+/* An entry that the CPU ignores is 0, or that of a frame on its way to the VM. */
+static void check_absent_entry(unsigned view, u64 gpa, u64 entry)
+{
+	u64 frame = (entry & EPT_ADDRESS) / PAGE_SIZE;
+	const struct frame *f = &frames[frame];
+
+	if (view == HOST_VIEW || frame >= FRAMES || f->state != HYPERPS_FRAME_TO_VM || f->vm != view || f->gpa != gpa)
+		violation("view %u: absent entry of %#llx is %#llx", view, ll(gpa), ll(entry));
+}
+
+/* dead: of a view that no CPU runs any more only the tables count. */
+static void check_table(unsigned view, const struct ept *ept, bool dead, u64 hpa, unsigned level, u64 base)
+{
+	u64 frame = hpa / PAGE_SIZE;
+
+	if (hpa % PAGE_SIZE || frame >= FRAMES || frames[frame].state != HYPERPS_FRAME_MONITOR ||
+	    !frames[frame].in_pool) {
+		violation("I2: view %u has a level-%u table at %#llx, not a page of the pool (%s)", view, level,
+			  ll(hpa), frame < FRAMES ? state_name[frames[frame].state] : "?");
+		return;
+	}
+	if (is_table(frame)) {
+		violation("I2: frame %#llx is a table in two places, of views %u and %u", ll(frame), tables[frame].view,
+			  view);
+		return;
+	}
+	tables[frame] = (struct table_use){ .pass = pass[view], .base = base, .view = (u16)view, .level = (u8)level };
+	for (unsigned i = 0; i < ENTRIES && !*verdict; i++) {
+		u64 entry = words(frame)[i], address = base + i * span(level);
+
+		if (!(entry & EPT_RWX)) {
+			if (entry && !dead)
+				check_absent_entry(view, address, entry);
+			continue;
+		}
+		if (level > 1 && !(entry & EPT_LARGE)) {
+			if ((entry & ~EPT_ADDRESS) != EPT_RWX)
+				violation("view %u: table entry %#llx at %#llx", view, ll(entry), ll(address));
+			else
+				check_table(view, ept, dead, entry & EPT_ADDRESS, level - 1, address);
+		} else if (level > ept->largest_leaf) {
+			violation("view %u: leaf of level %u at %#llx", view, level, ll(address));
+		} else if (!dead) {
+			leaves[level]++;
+			mapped += span(level) / PAGE_SIZE;
+			if (view == HOST_VIEW)
+				check_host_leaf(level, address, entry);
+			else
+				check_guest_leaf(view, level, address, entry);
+		}
+	}
+}
+
+static void check_view(unsigned view, const struct ept *ept, bool dead)
+{
+	memset(leaves, 0, sizeof(leaves));
+	mapped = 0;
+	pass[view]++;
+	if (root_of(ept) != view_root(view)) {
+		violation("view %u has another root", view);
+		return;
+	}
+	check_table(view, ept, dead, root_of(ept), ept->levels, 0);
+}
+
+static void check_views(void)
+{
+	u64 hides = 0, reclaiming = 0;
+
+	for (unsigned chunk = 0; chunk < CHUNKS; chunk++)
+		hides += hidden[chunk];
+	check_view(HOST_VIEW, &host_view, false);
+	if (mapped != (1ULL << (mm.physical_address_bits - 12)) - hides)
+		violation("host view lacks %lld frames of the host's",
+			  (long long)((1ULL << (mm.physical_address_bits - 12)) - hides - mapped));
+	for (unsigned level = 1; level <= 3; level++)
+		if (leaves[level] != host_view.leaves[level])
+			violation("host view counts %llu leaves of level %u, has %llu", ll(host_view.leaves[level]),
+				  level, ll(leaves[level]));
+	for (unsigned slot = 0; slot < MM_VMS && !*verdict; slot++) {
+		bool dead = vms[slot].state == VM_DYING || vms[slot].state == VM_DEAD;
+
+		reclaiming += vms[slot].reclaiming;
+		if (vms[slot].state == VM_FREE || vms[slot].reclaiming) {
+			pass[slot]++;
+			continue;
+		}
+		/* A request has to do with one VM. */
+		if ((int)slot != now.vm && pass[slot] && !chance(10))
+			continue;
+		check_view(slot, &mm.vm[slot].view, dead);
+		if (!dead && mapped != vms[slot].count[HYPERPS_FRAME_PRIVATE])
+			violation("VM %u: %llu frames mapped, %llu are PRIVATE", slot, ll(mapped),
+				  ll(vms[slot].count[HYPERPS_FRAME_PRIVATE]));
+	}
+	free_pages = 0;
+	for (u64 frame = 0; frame < FRAMES && !*verdict; frame++) {
+		const struct frame *f = &frames[frame];
+
+		if (!forbidden[frame / CHUNK])
+			frame = frame / CHUNK * CHUNK + CHUNK - 1;
+		if (f->state != HYPERPS_FRAME_MONITOR || !f->in_pool || is_table(frame))
+			continue;
+		free_pages++;
+	}
+	if (!reclaiming && free_pages != page_pool_available(&pool))
+		violation("pool: %llu pages are not in use, %llu available", ll(free_pages),
+			  ll(page_pool_available(&pool)));
+	if (reclaiming && page_pool_available(&pool) < free_pages)
+		free_pages = page_pool_available(&pool);
+}
+
+static void check_counters(void)
+{
+	for (unsigned state = 0; state < HYPERPS_FRAME_STATES; state++)
+		if (marks.count[state] != count[state])
+			violation("marks count %llu frames %s, there are %llu", ll(marks.count[state]),
+				  state_name[state], ll(count[state]));
+	for (unsigned slot = 0; slot < MM_VMS; slot++) {
+		const struct vm *vm = &mm.vm[slot];
+		const u64 *n = vms[slot].count;
+		u64 pending = 0;
+
+		if (vm->state != vms[slot].state)
+			violation("VM %u is in state %d, not %d", slot, vm->state, vms[slot].state);
+		if (vms[slot].state == VM_FREE)
+			continue;
+		if (vm->frames != n[HYPERPS_FRAME_PRIVATE] + n[HYPERPS_FRAME_TO_VM] + n[HYPERPS_FRAME_TO_HOST])
+			violation("VM %u counts %llu frames", slot, ll(vm->frames));
+		if (vms[slot].state != VM_OPEN && vms[slot].state != VM_SEALED)
+			continue;
+		if (vm->pending_count > MM_PENDING)
+			violation("VM %u has %u runs pending", slot, vm->pending_count);
+		for (u32 i = 0; i < vm->pending_count && i < MM_PENDING; i++)
+			pending += vm->pending[i].frames;
+		if (pending != n[HYPERPS_FRAME_TO_VM])
+			violation("VM %u has %llu frames pending, not %llu", slot, ll(pending),
+				  ll(n[HYPERPS_FRAME_TO_VM]));
+	}
+	if (mm.epoch != spec_epoch || mm.flushed != spec_flushed)
+		violation("a request moved the epochs");
+}
+
+/* ---- Requests: what each may answer ---- */
+
+#define ERROR(name) BIT(-HYPERPS_ERROR_##name)
+#define ANY_ERROR (ERROR(NO_VM) | ERROR(STATE) | ERROR(INVALID) | ERROR(OWNER) | ERROR(MEMORY) | ERROR(AGAIN))
+
+/* must: errors of which one must be answered; may: errors that are allowed besides. */
+static void judge(s64 result, u64 must, u64 may)
+{
+	if (result < 0 && (result < -63 || !((must | may) >> -result & 1)))
+		violation("%s: error %lld, allowed are %#llx, must %#llx", kind_name[now.kind], (long long)result,
+			  ll(may), ll(must));
+	if (result >= 0 && must)
+		violation("%s: succeeded with %lld, must fail (%#llx)", kind_name[now.kind], (long long)result,
+			  ll(must));
+}
+
+static int slot_of(u64 handle)
+{
+	for (int slot = 0; slot < MM_VMS; slot++)
+		if (vms[slot].state != VM_FREE && vms[slot].handle == handle)
+			return slot;
+	return -1;
+}
+
+static void begin(enum kind kind, u64 handle)
+{
+	memset(&now, 0, sizeof(now));
+	now.kind = kind;
+	now.handle = handle;
+	now.vm = slot_of(handle);
+	now.busy = true;
+}
+
+/* Everything that is looked at after any request. Returns how many frames the request moved. */
+static u64 end(s64 result)
+{
+	u64 changed;
+
+	now.busy = false;
+	calls[now.kind][result >= 0]++;
+	record("%s(handle %#llx [VM %d], gpa %#llx, frame %#llx, %llu, %llu) = %lld", kind_name[now.kind],
+	       ll(now.handle), now.vm, ll(now.gpa), ll(now.frame), ll(now.count), ll(now.permissions),
+	       (long long)result);
+	quiet = result < 0 && !memcmp(last_mark, mark_table, sizeof(last_mark));
+	changed = observe_marks(result);
+	if (result < 0 && changed)
+		violation("%s: error %lld, but %llu frames changed", kind_name[now.kind], (long long)result,
+			  ll(changed));
+	return changed;
+}
+
+static void check_all(void)
+{
+	if (!*verdict)
+		check_counters();
+	if (!*verdict && (!quiet || chance(25)))
+		check_views();
+	if (!*verdict)
+		check_caches();
+	for (unsigned i = 0; i < 4 && !*verdict; i++)
+		check_content(below(FRAMES));
+}
+
+/* For requests that take pages of the pool: to be called after check_all(), which counts the free ones. */
+static u64 memory_error(void)
+{
+	return free_pages < MM_POOL_RESERVE ? ERROR(MEMORY) : 0;
+}
+
+static void do_create(void)
+{
+	unsigned live = 0;
+	int slot = -1;
+	s64 result;
+
+	begin(CREATE, 0);
+	for (unsigned i = 0; i < MM_VMS; i++)
+		live += vms[i].state != VM_FREE;
+	now.vm = -1;
+	result = mm_create(&mm);
+	end(result);
+	for (int i = 0; i < MM_VMS && result >= 0; i++) {
+		if (vms[i].state != VM_FREE || mm.vm[i].state == VM_FREE)
+			continue;
+		now.vm = slot = i;
+		vms[i] = (struct spec_vm){ .state = VM_OPEN,
+					   .handle = (u64)result,
+					   .root = root_of(&mm.vm[i].view),
+					   .base = below(64) * PAGE_SIZE_1G + below(64) * PAGE_SIZE_2M };
+		if (vms[i].root % PAGE_SIZE || vms[i].root >= MEMORY_SIZE)
+			violation("create: root at %#llx", ll(vms[i].root));
+		break;
+	}
+	if (result >= 0 && slot < 0)
+		violation("create: no new VM");
+	for (unsigned i = 0; i < histories && result >= 0; i++)
+		if (history[i] == (u64)result)
+			violation("create: handle %#llx was used before", ll((u64)result));
+	if (result >= 0 && histories < HISTORY)
+		history[histories++] = (u64)result;
+	if (!*verdict)
+		check_all();
+	/* The header does not say with which error a 65th VM is refused. */
+	judge(result, live == MM_VMS ? ANY_ERROR : 0, memory_error());
+}
+
+static u64 handle_errors(bool state_fits)
+{
+	if (now.vm < 0)
+		return ERROR(NO_VM);
+	return state_fits ? 0 : ERROR(STATE);
+}
+
+/* Errors of a run of frames that must all be HOST. */
+static u64 run_errors(u64 frame, u64 n)
+{
+	const u64 limit = 1ULL << (mm.physical_address_bits - 12);
+	u64 errors = 0;
+
+	if (!n || n > MM_BATCH || frame >= limit || n > limit - frame)
+		errors |= ERROR(INVALID);
+	if (n > FRAMES || frame >= FRAMES || n > FRAMES - frame) {
+		/* Past the table all is DEVICE; the header leaves open whether that is an end. */
+		errors |= ERROR(INVALID) | ERROR(OWNER);
+		n = frame < FRAMES ? FRAMES - frame : 0;
+	}
+	for (u64 i = frame; i < frame + n; i++)
+		if (frames[i].state != HYPERPS_FRAME_HOST)
+			return errors | ERROR(OWNER);
+	return errors;
+}
+
+static void do_map(u64 handle, u64 gpa, u64 frame, u64 n, u64 permissions)
+{
+	const u64 limit = 1ULL << MM_VIEW_BITS;
+	u64 must, may = 0, changed;
+	bool full = false;
+	s64 result;
+
+	begin(MAP, handle);
+	now.gpa = gpa;
+	now.frame = frame;
+	now.count = n;
+	now.permissions = permissions;
+	must = handle_errors(now.vm >= 0 && (vms[now.vm].state == VM_OPEN || vms[now.vm].state == VM_SEALED));
+	must |= run_errors(frame, n);
+	if (gpa % PAGE_SIZE || gpa >= limit || !n || n > (limit - gpa) / PAGE_SIZE)
+		must |= ERROR(INVALID);
+	if (!(permissions & EPT_READ) || (permissions & ~EPT_RWX))
+		must |= ERROR(INVALID);
+	if (now.vm >= 0) {
+		full = mm.vm[now.vm].pending_count == MM_PENDING && vms[now.vm].maps >= MM_PENDING;
+		for (u64 i = 0; i < FRAMES; i++)
+			if ((frames[i].state == HYPERPS_FRAME_PRIVATE || frames[i].state == HYPERPS_FRAME_TO_VM) &&
+			    frames[i].vm == (u16)now.vm && frames[i].gpa >= ALIGN_DOWN(gpa, PAGE_SIZE) &&
+			    (frames[i].gpa - ALIGN_DOWN(gpa, PAGE_SIZE)) / PAGE_SIZE < n)
+				must |= ERROR(OWNER);
+	}
+	if (full)
+		may |= ERROR(AGAIN);
+	result = mm_map(&mm, handle, gpa, frame, n, permissions);
+	changed = end(result);
+	if (result >= 0 && !must) {
+		if ((u64)result != n || changed != n)
+			violation("map: result %lld, %llu frames changed, not %llu", (long long)result, ll(changed),
+				  ll(n));
+		vms[now.vm].epoch = spec_epoch;
+		vms[now.vm].maps++;
+	}
+	check_all();
+	judge(result, must, may | memory_error());
+}
+
+static void do_sync(u64 handle)
+{
+	u64 must, pending = 0, changed;
+	s64 result;
+
+	begin(SYNC, handle);
+	must = handle_errors(now.vm >= 0 && (vms[now.vm].state == VM_OPEN || vms[now.vm].state == VM_SEALED));
+	if (now.vm >= 0 && !must) {
+		pending = vms[now.vm].count[HYPERPS_FRAME_TO_VM];
+		if (pending && vms[now.vm].epoch >= spec_flushed)
+			must |= ERROR(AGAIN);
+	}
+	result = mm_sync(&mm, handle);
+	changed = end(result);
+	if (result >= 0 && !must) {
+		if ((u64)result != pending - changed || changed > MM_BATCH || (pending && !changed))
+			violation("sync: result %lld, %llu of %llu frames synced", (long long)result, ll(changed),
+				  ll(pending));
+		if (!result)
+			vms[now.vm].maps = 0;
+	}
+	check_all();
+	judge(result, must, memory_error());
+}
+
+static void do_seal(u64 handle)
+{
+	s64 result;
+	u64 must;
+
+	begin(SEAL, handle);
+	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_OPEN);
+	/* "Needs nothing pending": by which error it says so is open. */
+	if (now.vm >= 0 && vms[now.vm].count[HYPERPS_FRAME_TO_VM])
+		must |= ERROR(AGAIN) | ERROR(STATE);
+	result = mm_seal(&mm, handle);
+	end(result);
+	if (result >= 0 && !must) {
+		vms[now.vm].state = VM_SEALED;
+		if (result)
+			violation("seal: result %lld", (long long)result);
+	}
+	check_all();
+	judge(result, must, 0);
+}
+
+/* Calls that go on until 0: they must get somewhere. */
+static void check_progress(u64 changed, s64 result)
+{
+	struct spec_vm *vm = &vms[now.vm];
+
+	vm->idle = changed || !result ? 0 : vm->idle + 1;
+	if (changed > MM_BATCH || result > 1 || vm->idle > 64)
+		violation("%s: result %lld, %llu frames, %u calls without progress", kind_name[now.kind],
+			  (long long)result, ll(changed), vm->idle);
+}
+
+static void do_destroy(u64 handle)
+{
+	u64 must, may = 0, changed;
+	s64 result;
+
+	begin(DESTROY, handle);
+	must = handle_errors(now.vm >= 0);
+	if (now.vm >= 0 && vms[now.vm].state == VM_DEAD)
+		may |= ERROR(STATE);
+	for (unsigned c = 0; c < CPUS; c++)
+		if (cpus[c].runs == now.vm)
+			cpus[c].runs = -1;
+	result = mm_destroy(&mm, handle);
+	changed = end(result);
+	if (result >= 0 && !must) {
+		struct spec_vm *vm = &vms[now.vm];
+		bool left = vm->count[HYPERPS_FRAME_PRIVATE] || vm->count[HYPERPS_FRAME_TO_VM];
+
+		if (vm->state != VM_DEAD)
+			vm->epoch = spec_epoch;
+		vm->state = result ? VM_DYING : VM_DEAD;
+		if (!result && left)
+			violation("destroy: ended, but not all frames are TO_HOST");
+		check_progress(changed, result);
+	}
+	check_all();
+	judge(result, must, may);
+}
+
+static void do_reclaim(u64 handle)
+{
+	u64 must, changed;
+	s64 result;
+
+	begin(RECLAIM, handle);
+	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_DEAD);
+	if (now.vm >= 0 && vms[now.vm].state == VM_DEAD && vms[now.vm].epoch >= spec_flushed)
+		must |= ERROR(AGAIN);
+	result = mm_reclaim(&mm, handle);
+	changed = end(result);
+	if (result >= 0 && !must) {
+		struct spec_vm *vm = &vms[now.vm];
+
+		check_progress(changed, result);
+		vm->reclaiming = result;
+		if (!result) {
+			if (vm->count[HYPERPS_FRAME_TO_HOST])
+				violation("reclaim: ended, but frames are left");
+			*vm = (struct spec_vm){ .state = VM_FREE };
+		}
+	}
+	check_all();
+	judge(result, must, memory_error());
+}
+
+static void do_donate(u64 frame, u64 n)
+{
+	u64 must = 0, changed;
+	s64 result;
+
+	begin(DONATE, 0);
+	now.vm = -1;
+	now.frame = frame;
+	now.count = n;
+	must = run_errors(frame, n);
+	result = mm_donate(&mm, frame, n);
+	changed = end(result);
+	if (result >= 0 && !must && ((u64)result != n || changed != n))
+		violation("donate: result %lld, %llu frames changed, not %llu", (long long)result, ll(changed), ll(n));
+	check_all();
+	judge(result, must, memory_error());
+}
+
+static void do_query(u64 handle, u64 frame)
+{
+	u64 must = 0, may = 0;
+	s64 result, expected;
+
+	begin(QUERY, handle);
+	now.frame = frame;
+	expected = frame < FRAMES ? frames[frame].state : HYPERPS_FRAME_DEVICE;
+	if (expected == HYPERPS_FRAME_DEVICE)
+		may = ERROR(OWNER) | ERROR(INVALID); /* is it the host's own? */
+	else if (expected == HYPERPS_FRAME_MONITOR || expected == HYPERPS_FRAME_TO_MONITOR)
+		must = ERROR(OWNER);
+	else if (expected != HYPERPS_FRAME_HOST && (now.vm < 0 || frames[frame].vm != (u16)now.vm))
+		must = ERROR(OWNER);
+	if (now.vm < 0)
+		may |= ERROR(NO_VM); /* for the host's own frames, too? */
+	result = mm_query(&mm, handle, frame);
+	end(result);
+	judge(result, must, may);
+	if (result >= 0 && result != expected)
+		violation("query: frame %#llx is %lld, not %lld", ll(frame), (long long)result, (long long)expected);
+}
+
+/* ---- Set-up: the one place that knows how the parts are put together ---- */
+
+static void set_up(unsigned profile)
+{
+	static const u8 region_chunks[] = { 1, 2, 5, 9, 14, 15 };
+	u64 region = region_chunks[below(ARRAY_SIZE(region_chunks))] * PAGE_SIZE_2M, image = below(64) * PAGE_SIZE;
+	u64 pages = chance(25) ? 20 + below(30) : 64 + below(384);
+	bool large = chance(50), mixed_types = chance(50);
+	const struct boot_memory_range map[] = {
+		{ 0, 0xa0000, 7, 0 },           { 0x100000, MEMORY_SIZE - 0x100000, 7, 0 },
+		{ 0x700000, 0x10000, 6, 0 }, /* runtime data: DEVICE */
+		{ 0x1234000, 0x3000, 10, 0 }, /* ACPI NVS: DEVICE */
+		{ region, PAGE_SIZE_2M, 0, 0 }, { 0xe0000000, 0x10000000, 11, 0 },
+	};
+	u64 top, end, next;
+
+	if (profile == 5)
+		pages = MM_POOL_RESERVE + 4 + below(10);
+	mm = (struct mm){ .physical_address_bits = large ? 36 : 32 };
+	top = 1ULL << mm.physical_address_bits;
+	mtrr = (struct mtrr_state){ .capability = 1, .default_type = MTRR_ENABLE | MEMORY_TYPE_WB };
+	if (mixed_types) {
+		mtrr.variable[0].base = 0x1900000 | MEMORY_TYPE_UC; /* 1 MiB in chunk 12 */
+		mtrr.variable[0].mask = (top - 0x100000) | MTRR_MASK_VALID;
+	}
+	assert_true(page_marks_bytes(map, ARRAY_SIZE(map)) <= sizeof(mark_table));
+	page_marks_init(&marks, mark_table, map, ARRAY_SIZE(map));
+	page_marks_set(&marks, region / PAGE_SIZE, CHUNK, HYPERPS_FRAME_MONITOR);
+	pool = (struct page_pool){ .linear = memory + region + image,
+				   .base = HPA(region + image),
+				   .size = pages * PAGE_SIZE,
+				   .direct = memory,
+				   .marks = &marks };
+	assert_true(ept_init(&host_view, &pool, large ? 4 + (unsigned)below(2) : 4, large ? 3 : 2));
+	for (u64 address = 0; address < top; address = end) {
+		u64 type = memory_type_at(&mtrr, mm.physical_address_bits, HPA(address), &end);
+
+		while (end < top && end != region &&
+		       memory_type_at(&mtrr, mm.physical_address_bits, HPA(end), &next) == type)
+			end = next;
+		if (address == region) {
+			end = region + PAGE_SIZE_2M;
+			continue;
+		}
+		if (address < region && end > region)
+			end = region;
+		assert_true(ept_map(&host_view, GPA(address), HPA(address), end - address, EPT_RWX, type));
+	}
+	mm.marks = &marks;
+	mm.pool = &pool;
+	mm.host_view = &host_view;
+	mm.mtrr = &mtrr;
+	mm.zero_frame = zero_frame;
+	mm_init(&mm);
+
+	memset(frames, 0, sizeof(frames));
+	for (u64 frame = 0; frame < FRAMES; frame++) {
+		u64 address = frame * PAGE_SIZE, state = HYPERPS_FRAME_HOST;
+
+		if ((address >= 0xa0000 && address < 0x100000) || (address >= 0x700000 && address < 0x710000) ||
+		    (address >= 0x1234000 && address < 0x1237000))
+			state = HYPERPS_FRAME_DEVICE;
+		if (address >= region && address < region + PAGE_SIZE_2M)
+			state = HYPERPS_FRAME_MONITOR;
+		frames[frame].in_pool = address >= region + image && address < region + image + pages * PAGE_SIZE;
+		frames[frame].type = memory_type_at(&mtrr, mm.physical_address_bits, HPA(address), &end);
+		if (frame % CHUNK == 0)
+			chunk_type[frame / CHUNK] = frames[frame].type;
+		if (chunk_type[frame / CHUNK] != frames[frame].type)
+			chunk_type[frame / CHUNK] = 0xff;
+		count[HYPERPS_FRAME_DEVICE]++;
+		set_state(frame, (u8)state);
+		if (page_mark_state(&marks, frame) != state)
+			violation("set-up: frame %#llx is not %s", ll(frame), state_name[state]);
+		if (state != HYPERPS_FRAME_MONITOR)
+			write_stamp(frame, next_random() | 1);
+	}
+	memcpy(last_mark, mark_table, sizeof(last_mark));
+	spec_epoch = 1;
+	spec_flushed = 0;
+	record("region %#llx, pool of %llu pages at %#llx, %u address bits, %u levels", ll(region), ll(pages),
+	       ll(region + image), mm.physical_address_bits, host_view.levels);
+}
+
+static void reset(void)
+{
+	memset(vms, 0, sizeof(vms));
+	memset(count, 0, sizeof(count));
+	memset(forbidden, 0, sizeof(forbidden));
+	memset(hidden, 0, sizeof(hidden));
+	memset(cpus, 0, sizeof(cpus));
+	memset(rounds, 0, sizeof(rounds));
+	memset(&now, 0, sizeof(now));
+	memset(tables, 0, sizeof(tables));
+	for (unsigned c = 0; c < CPUS; c++)
+		cpus[c].runs = -1;
+	histories = traces = 0;
+	quiet = false;
+	memset(pass, 0, sizeof(pass));
+	*verdict = 0;
+}
+
+/* ---- Random requests ---- */
+
+static u64 hostile(void)
+{
+	static const u64 values[] = { 0,
+				      1,
+				      PAGE_SIZE - 1,
+				      PAGE_SIZE_2M - PAGE_SIZE,
+				      MM_BATCH,
+				      MM_BATCH + 1,
+				      FRAMES - 1,
+				      FRAMES,
+				      BIT(20),
+				      BIT(24),
+				      BIT(31),
+				      BIT(32),
+				      BIT(34),
+				      BIT(36),
+				      BIT(40),
+				      BIT(MM_VIEW_BITS) - PAGE_SIZE,
+				      BIT(MM_VIEW_BITS),
+				      BIT(47),
+				      BIT(48),
+				      BIT(52) - 1,
+				      BIT(52),
+				      BIT(63),
+				      ~0xfffULL,
+				      ~0ULL - 511,
+				      ~0ULL };
+	u64 value = values[below(ARRAY_SIZE(values))];
+
+	switch (below(4)) {
+	case 0:
+		return value - below(3) * PAGE_SIZE;
+	case 1:
+		return value + below(600);
+	case 2:
+		return chance(50) ? next_random() : next_random() >> below(64);
+	default:
+		return value;
+	}
+}
+
+/* A live VM, preferably in a state; -1 if there is none. */
+static int pick_vm(unsigned wanted_states)
+{
+	unsigned start = (unsigned)below(MM_VMS);
+	int any = -1;
+
+	for (unsigned i = 0; i < MM_VMS; i++) {
+		int slot = (int)((start + i) % MM_VMS);
+
+		if (vms[slot].state == VM_FREE)
+			continue;
+		if (wanted_states >> vms[slot].state & 1)
+			return slot;
+		any = slot;
+	}
+	return any;
+}
+
+static u64 pick_handle(unsigned wanted_states)
+{
+	int slot = chance(4) ? pick_vm(0) : pick_vm(wanted_states);
+
+	if (histories && chance(2))
+		return history[below(histories)];
+	if (slot < 0 || chance(2))
+		return hostile();
+	return chance(1) ? vms[slot].handle ^ BIT(below(64)) : vms[slot].handle;
+}
+
+/* A run of up to n frames of the host's. */
+static void pick_run(u64 n, u64 *frame, u64 *length)
+{
+	u64 start = below(FRAMES), i = 0;
+
+	while (i < FRAMES && frames[(start + i) % FRAMES].state != HYPERPS_FRAME_HOST)
+		i++;
+	*frame = (start + i) % FRAMES;
+	*length = 0;
+	while (*length < n && *frame + *length < FRAMES && frames[*frame + *length].state == HYPERPS_FRAME_HOST)
+		++*length;
+	if (!*length || chance(4))
+		*length = n;
+}
+
+static void random_map(unsigned profile)
+{
+	u64 handle = pick_handle(1 << VM_OPEN | 1 << VM_SEALED), frame, n, permissions = EPT_RWX, gpa;
+	int slot = slot_of(handle);
+	u64 style = below(16);
+
+	if ((profile == 2 || profile == 5) && style > 4)
+		style = below(4);
+	if (profile == 3)
+		style = 7;
+	if (style < 3) { /* a whole 2 MiB page */
+		frame = below(CHUNKS) * CHUNK;
+		n = CHUNK;
+	} else if (style < 5) { /* what is left of one */
+		pick_run(CHUNK, &frame, &n);
+		if (n > CHUNK - frame % CHUNK)
+			n = CHUNK - frame % CHUNK;
+	} else if (style < 7) {
+		pick_run(chance(80) ? 1 + below(MM_BATCH) : MM_BATCH - 2 + below(6), &frame, &n);
+	} else if (style < 14) {
+		pick_run(1 + below(8), &frame, &n);
+	} else {
+		frame = below(FRAMES);
+		n = 1 + below(20);
+	}
+	gpa = (slot >= 0 ? vms[slot].base : 0) + frame * PAGE_SIZE;
+	if (chance(15)) {
+		static const u64 permission[] = { 1, 3, 5, 7 };
+
+		permissions = permission[below(4)];
+	}
+	if (chance(profile == 5 ? 50 : 20))
+		gpa = below(FRAMES) * PAGE_SIZE;
+	if (chance(5))
+		gpa = BIT(MM_VIEW_BITS) - below(n + 2) * PAGE_SIZE;
+	if (slot >= 0 && chance(5)) {
+		s64 own = frame_of((unsigned)slot);
+
+		if (own >= 0)
+			gpa = frames[own].gpa - below(n + 1) * PAGE_SIZE;
+	}
+	if (chance(8)) { /* hostile */
+		switch (below(5)) {
+		case 0:
+			gpa = hostile();
+			break;
+		case 1:
+			frame = hostile();
+			break;
+		case 2:
+			n = hostile();
+			break;
+		case 3:
+			permissions = chance(50) ? below(16) : hostile();
+			break;
+		default:
+			gpa = hostile();
+			frame = hostile();
+			n = hostile();
+		}
+	}
+	/* Some CPU has the frame in its TLB just now. */
+	if (frame < FRAMES && n <= MM_BATCH && chance(60))
+		touch_host((unsigned)below(CPUS), (frame + below(n + 1)) % FRAMES * PAGE_SIZE);
+	do_map(handle, gpa, frame, n, permissions);
+}
+
+static void random_donate(unsigned profile)
+{
+	u64 frame, n;
+
+	if (profile == 4 && chance(50)) {
+		frame = below(CHUNKS) * CHUNK;
+		n = CHUNK;
+	} else {
+		pick_run(1 + below(chance(20) ? MM_BATCH + 4 : 24), &frame, &n);
+	}
+	if (chance(5))
+		frame = hostile();
+	if (chance(5))
+		n = hostile();
+	if (frame < FRAMES && n <= MM_BATCH && chance(60))
+		touch_host((unsigned)below(CPUS), (frame + below(n + 1)) % FRAMES * PAGE_SIZE);
+	do_donate(frame, n);
+}
+
+static void random_query(void)
+{
+	u64 handle = pick_handle(~0U), frame = chance(95) ? below(FRAMES) : hostile();
+	int slot = slot_of(handle);
+	s64 own = slot >= 0 && chance(50) ? frame_of((unsigned)slot) : -1;
+
+	do_query(handle, own >= 0 ? (u64)own : frame);
+}
+
+static void random_run(void)
+{
+	int slot = pick_vm(1 << VM_SEALED | 1 << VM_OPEN);
+
+	if (slot >= 0 && vms[slot].state != VM_OPEN && vms[slot].state != VM_SEALED)
+		slot = -1;
+	cpus[below(CPUS)].runs = slot;
+}
+
+enum operation { OP_FLUSH = KINDS, OP_FLUSH_ALL, OP_EPOCH, OP_RUN, OPERATIONS };
+
+static void step(unsigned profile)
+{
+	/* create map sync seal destroy reclaim donate query flush flush-all epoch run */
+	static const u8 weights[PROFILES][OPERATIONS] = {
+		{ 5, 22, 12, 4, 4, 8, 2, 6, 20, 4, 8, 5 }, /* a bit of everything */
+		{ 40, 16, 8, 2, 3, 8, 4, 4, 10, 3, 4, 4 }, /* many VMs */
+		{ 3, 30, 18, 3, 5, 14, 1, 2, 14, 10, 6, 5 }, /* large pages */
+		{ 2, 50, 6, 2, 1, 3, 1, 2, 6, 1, 3, 4 }, /* many small runs */
+		{ 4, 18, 10, 3, 4, 8, 14, 4, 20, 5, 8, 4 }, /* donations */
+		{ 4, 26, 14, 2, 9, 14, 1, 2, 14, 10, 6, 5 }, /* a pool just above its reserve */
+		{ 3, 30, 40, 2, 3, 6, 2, 1, 20, 0, 20, 4 }, /* flushes that overlap */
+	};
+	u64 total = 0, dice;
+	unsigned operation = 0;
+
+	for (u64 i = below(profile == 6 ? 12 : 4); i; i--)
+		touch();
+	if (*verdict)
+		return;
+	for (unsigned i = 0; i < OPERATIONS; i++)
+		total += weights[profile][i];
+	dice = below(total);
+	while (dice >= weights[profile][operation])
+		dice -= weights[profile][operation++];
+	if (count[HYPERPS_FRAME_HOST] < FRAMES / 4 && operation == MAP && chance(40))
+		operation = chance(30) ? DESTROY : RECLAIM;
+	switch (operation) {
+	case CREATE:
+		do_create();
+		break;
+	case MAP:
+		random_map(profile);
+		break;
+	case SYNC:
+		do_sync(pick_handle(1 << VM_OPEN | 1 << VM_SEALED));
+		break;
+	case SEAL:
+		do_seal(pick_handle(1 << VM_OPEN));
+		break;
+	case DESTROY:
+		do_destroy(pick_handle(chance(50) ? 1 << VM_DYING : 1 << VM_OPEN | 1 << VM_SEALED));
+		break;
+	case RECLAIM:
+		do_reclaim(pick_handle(1 << VM_DEAD));
+		break;
+	case DONATE:
+		random_donate(profile);
+		break;
+	case QUERY:
+		random_query();
+		break;
+	case OP_FLUSH:
+		flush((unsigned)below(CPUS));
+		break;
+	case OP_FLUSH_ALL:
+		flush_all();
+		break;
+	case OP_EPOCH:
+		begin_round();
+		break;
+	default:
+		random_run();
+	}
+}
+
+/* All VMs go; then all RAM but the monitor's is the host's, and what was ever a VM's was zero when it came back. */
+static void wind_down(void)
+{
+	u64 donated = 0, hosts = 0, frame, n;
+
+	for (unsigned try = 0; try < 1000 && !*verdict; try++) {
+		int slot = pick_vm(1 << VM_OPEN | 1 << VM_SEALED | 1 << VM_DYING);
+
+		if (slot < 0)
+			break;
+		if (vms[slot].state != VM_DEAD) {
+			do_destroy(vms[slot].handle);
+		} else {
+			flush_all();
+			do_reclaim(vms[slot].handle);
+			/* The pool may be too small by now. */
+			pick_run(8, &frame, &n);
+			if (free_pages < MM_POOL_RESERVE && frames[frame].state == HYPERPS_FRAME_HOST)
+				do_donate(frame, n);
+		}
+	}
+	if (!*verdict && pick_vm(0) >= 0)
+		violation("VM %d can't be destroyed and reclaimed; %llu pages free", pick_vm(0), ll(free_pages));
+	/* "any request" empties the pool's quarantine */
+	for (unsigned try = 0; try < 200 && !*verdict && count[HYPERPS_FRAME_TO_MONITOR]; try++) {
+		flush_all();
+		do_create();
+		do_sync(~0ULL);
+		for (int slot = 0; slot < MM_VMS; slot++)
+			if (vms[slot].state == VM_OPEN && try < 4)
+				do_destroy(vms[slot].handle);
+	}
+	if (!*verdict && count[HYPERPS_FRAME_TO_MONITOR])
+		violation("%llu frames stay TO_MONITOR", ll(count[HYPERPS_FRAME_TO_MONITOR]));
+	for (frame = 0; frame < FRAMES; frame++) {
+		donated += frames[frame].state == HYPERPS_FRAME_MONITOR;
+		hosts += frames[frame].state == HYPERPS_FRAME_HOST;
+		check_content(frame);
+	}
+	if (!*verdict && donated + hosts + count[HYPERPS_FRAME_DEVICE] != FRAMES)
+		violation("%llu frames are nobody's", ll(FRAMES - donated - hosts - count[HYPERPS_FRAME_DEVICE]));
+}
+
+/* One sequence; NULL, or what went wrong. */
+static const char *run(u64 seed, enum mutation kind, unsigned profile)
+{
+	unsigned i;
+
+	random_state = seed * 0x9e3779b97f4a7c15ULL + 1;
+	for (i = 0; i < 8; i++)
+		next_random();
+	mutation = kind;
+	reset();
+	set_up(profile);
+	check_all();
+	for (i = 0; i < STEPS && !*verdict; i++)
+		step(profile);
+	if (!*verdict)
+		wind_down();
+	if (!*verdict)
+		return NULL;
+	snprintf(finding, sizeof(finding), "seed %llu, profile %u, step %u: %s", ll(seed), profile, i, verdict);
+	return finding;
+}
+
+/* ---- The tests ---- */
+
+static u64 from_environment(const char *name, u64 otherwise)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoull(value, NULL, 0) : otherwise;
+}
+
+static void random_sequences(void **state)
+{
+	u64 first = from_environment("HYPERPS_MANAGER_FIRST", 1);
+	u64 last = first + from_environment("HYPERPS_MANAGER_SEEDS", SEQUENCES);
+
+	(void)state;
+	memset(calls, 0, sizeof(calls));
+	for (u64 seed = first; seed < last; seed++) {
+		const char *found = run(seed, FAITHFUL, (unsigned)(seed % PROFILES));
+
+		if (!found)
+			continue;
+		for (unsigned i = traces > ARRAY_SIZE(trace) ? traces - (unsigned)ARRAY_SIZE(trace) : 0; i < traces;
+		     i++)
+			print_error("%s\n", trace[i % ARRAY_SIZE(trace)]);
+		fail_msg("%s", found);
+	}
+	for (unsigned kind = 0; kind < KINDS; kind++) {
+		print_message("%s: %llu done, %llu refused\n", kind_name[kind], ll(calls[kind][1]), ll(calls[kind][0]));
+		/* A test in which nothing succeeds, or nothing fails, tests nothing. */
+		if (last - first >= SEQUENCES)
+			assert_true(calls[kind][0] && calls[kind][1]);
+	}
+	print_message(
+		"%llu table pages given back, %llu pages came into the pool, %llu stale accesses, %llu stale tables\n",
+		ll(merged), ll(promotions), ll(stale_accesses), ll(stale_tables));
+	if (last - first >= SEQUENCES)
+		assert_true(merged && promotions && stale_accesses && stale_tables);
+}
+
+/* The test must be able to fail: each lie of the model's must be found, and for the right reason. */
+static void assert_found(enum mutation kind, const char *const *reasons, unsigned least)
+{
+	unsigned found = 0;
+
+	for (u64 seed = 1; seed <= 20; seed++) {
+		const char *reason = run(seed, kind, (unsigned)(seed % PROFILES));
+		bool right = !reason;
+
+		found += reason != NULL;
+		for (unsigned i = 0; reasons[i] && !right; i++)
+			right = strstr(reason, reasons[i]);
+		if (!right)
+			fail_msg("mutation %d: %s", kind, reason);
+	}
+	if (found < least)
+		fail_msg("mutation %d: found by %u sequences of 20", kind, found);
+}
+
+static void finds_claimed_flushes(void **state)
+{
+	static const char *const reasons[] = { ": I1:", ": I2:", ": I3:", ": I4:", NULL };
+
+	(void)state;
+	assert_found(CLAIM_FLUSH, reasons, 15);
+	assert_found(CLAIM_LAST_CPU, reasons, 15);
+}
+
+/* A frame leaves the host between the beginnings of two flushes that overlap; the first one's end is not enough for it.
+ */
+static const char *overlapping_flushes(enum mutation kind)
+{
+	const u64 frame = 0x800; /* the host's in every set-up */
+
+	random_state = 1;
+	mutation = kind;
+	reset();
+	set_up(0);
+	do_create();
+	begin_round();
+	flush(0);
+	touch_host(0, frame * PAGE_SIZE);
+	do_map(history[0], 0, frame, 1, EPT_RWX);
+	begin_round();
+	for (unsigned c = 1; c < CPUS; c++)
+		flush(c);
+	do_sync(history[0]); /* the specification expects _AGAIN */
+	return *verdict ? verdict : NULL;
+}
+
+static void finds_claimed_later_epoch(void **state)
+{
+	const char *found = overlapping_flushes(FAITHFUL);
+
+	(void)state;
+	if (found)
+		fail_msg("%s", found);
+	found = overlapping_flushes(CLAIM_LATER_EPOCH);
+	assert_non_null(found);
+	assert_memory_equal(found, "I1: CPU 0 still reaches", 23);
+}
+
+static void finds_kept_content(void **state)
+{
+	static const char *const reasons[] = { ": I4:", ": I5:", NULL };
+
+	(void)state;
+	assert_found(KEEP_CONTENT, reasons, 10);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	memory = aligned_alloc(PAGE_SIZE_2M, MEMORY_SIZE);
+	memset(memory, 0x5a, MEMORY_SIZE);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	free(memory);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(random_sequences),
+		cmocka_unit_test(finds_claimed_flushes),
+		cmocka_unit_test(finds_claimed_later_epoch),
+		cmocka_unit_test(finds_kept_content),
+	};
+
+	return cmocka_run_group_tests_name("manager_property", tests, setup, teardown);
+}
