@@ -115,7 +115,11 @@ static int run_exits(int device, const struct options *options)
 	for (size_t i = 0; i < status.cpu_slots && result == EXIT_OK; i++) {
 		if (monitor_read_exits(device, i, &cpus[i]))
 			result = report_read_error("exit counters");
-		else if (cpus[i].state != HYPERPS_CPU_STATE_NOT_STARTED || cpus[i].total)
+		/* The object comes in pieces, and reading it exits: what adds up is the sum of what was read. */
+		cpus[i].total = 0;
+		for (size_t reason = 0; reason < HYPERPS_EXIT_REASONS; reason++)
+			cpus[i].total += cpus[i].reason[reason];
+		if (cpus[i].state != HYPERPS_CPU_STATE_NOT_STARTED || cpus[i].total)
 			used = i + 1;
 	}
 	if (result == EXIT_OK && options->one_cpu && options->cpu >= used) {

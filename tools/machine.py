@@ -343,6 +343,11 @@ class Machine:
             lines = ['display_library: rfb, options="timeout=0"', "plugin_ctrl: speaker=0"]
             with open(self._path("debugger.rc"), "w", encoding="ascii") as file:
                 file.write("continue\n")
+        known = subprocess.run([command[0], "--help", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               errors="replace", check=False).stdout
+        models = re.findall(r"^ *(\w+) *$", known.split("models:", 1)[-1], re.M)
+        if models and self.cpu_model not in models:
+            raise MachineError(f"Bochs has no CPU model {self.cpu_model}; it has: {' '.join(models)}")
         with open(self._path("OVMF.fd"), "wb") as rom:
             for name in ("OVMF_VARS.fd", "OVMF_CODE.fd"):
                 with open(self._ovmf(name), "rb") as part:
