@@ -10,8 +10,8 @@
 #include "cpu.h"
 
 /*
- * Lock order: mm_lock < log_lock. log_lock is a leaf: nothing is taken under it.
- * The NMI and machine-check handlers take no lock.
+ * Lock order: mm_lock < log_lock, flush_lock < log_lock; mm_lock and flush_lock are never held together. log_lock is a
+ * leaf: nothing is taken under it. The NMI and machine-check handlers take no lock.
  */
 struct spinlock {
 	volatile u32 taken;

@@ -10,17 +10,26 @@
 
 #define ANSWER_LIMIT_US 100000
 
-/* The latest epoch that every CPU is asked to flush for; grows only. */
+/*
+ * One flush at a time, so that no CPU has more than one of the monitor's NMIs on its way: two would look like one of the
+ * monitor's and one of the host's. A CPU that waits for this lock answers by its NMI handler.
+ */
+static struct spinlock flush_lock;
+
+/* The latest epoch that every CPU is asked to flush for; grows only, under flush_lock. */
 static volatile u64 requested;
 
 void flush_this_cpu(struct cpu *cpu)
 {
 	/* Read first: what is asked for after this is not covered by the flush below. */
-	u64 epoch = __atomic_load_n(&requested, __ATOMIC_SEQ_CST);
+	u64 epoch = __atomic_load_n(&requested, __ATOMIC_SEQ_CST), seen = cpu->flushed;
 
 	if (invept_all() != VMX_OK)
 		panic("INVEPT failed");
-	__atomic_store_n(&cpu->flushed, epoch, __ATOMIC_SEQ_CST);
+	/* The NMI handler may have flushed for a later epoch in between. */
+	while (seen < epoch &&
+	       !__atomic_compare_exchange_n(&cpu->flushed, &seen, epoch, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
 }
 
 bool flush_take_kick(struct cpu *cpu)
@@ -57,28 +66,41 @@ static bool all_flushed(u64 epoch)
 	return true;
 }
 
-bool flush_all_cpus(u64 epoch)
+/* Whether an NMI of the monitor's may still arrive somewhere. A CPU that waits for a SIPI takes it only afterwards. */
+static bool any_kicked(void)
 {
-	struct cpu *self = this_cpu();
-	u64 seen = requested;
+	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
+		const struct cpu *cpu = cpu_of_slot(slot);
 
-	while (seen < epoch &&
-	       !__atomic_compare_exchange_n(&requested, &seen, epoch, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-		;
-	flush_this_cpu(self);
-	if (all_flushed(epoch))
-		return true;
-	/* The NMI goes to all, whatever IDs the host gave their APICs; each of them is to take it for the monitor's
-	 * own. */
+		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && cpu->kicked && !cpu->parked)
+			return true;
+	}
+	return false;
+}
+
+/* Under flush_lock. */
+static bool kick_and_wait(const struct cpu *self, u64 epoch)
+{
+	/* The NMI goes to all, whatever IDs the host gave their APICs; each is to take it for the monitor's own. */
 	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
 		if (slot != self->slot && cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX)
 			__atomic_store_n(&cpu_of_slot(slot)->kicked, true, __ATOMIC_SEQ_CST);
 	apic_send_to_others(APIC_NMI);
-	for (u64 i = 0; i < ANSWER_LIMIT_US / 10 && !all_flushed(epoch); i++) {
-		/* Another CPU may be waiting for this one. */
-		if (self->flushed < requested)
-			flush_this_cpu(self);
+	for (u64 i = 0; i < ANSWER_LIMIT_US / 10 && (!all_flushed(epoch) || any_kicked()); i++)
 		delay_us(10);
-	}
 	return all_flushed(epoch);
+}
+
+bool flush_all_cpus(u64 epoch)
+{
+	struct cpu *self = this_cpu();
+	bool done;
+
+	spin_lock(&flush_lock);
+	if (requested < epoch)
+		__atomic_store_n(&requested, epoch, __ATOMIC_SEQ_CST);
+	flush_this_cpu(self);
+	done = all_flushed(epoch) || kick_and_wait(self, epoch);
+	spin_unlock(&flush_lock);
+	return done;
 }
