@@ -90,6 +90,7 @@ static s64 read_object(u64 object_and_index, u64 offset, u64 words[8])
 		struct hyperps_status status;
 		struct hyperps_exits exits;
 		struct hyperps_frames frames;
+		struct hyperps_vm vm;
 		u64 words[ALIGN_UP(sizeof(struct hyperps_exits), HYPERPS_READ_BYTES) / sizeof(u64)];
 	} object = { .words = { 0 } };
 	u32 index = object_and_index >> 32;
@@ -113,6 +114,12 @@ static s64 read_object(u64 object_and_index, u64 offset, u64 words[8])
 	case HYPERPS_OBJECT_FRAMES:
 		size = sizeof(object.frames);
 		fill_frames(&object.frames);
+		break;
+	case HYPERPS_OBJECT_VM:
+		if (index >= HYPERPS_VMS)
+			return HYPERPS_ERROR_INVALID;
+		size = sizeof(object.vm);
+		describe_vm(index, &object.vm);
 		break;
 	default:
 		return HYPERPS_ERROR_INVALID;

@@ -122,6 +122,9 @@ void memory_init(const struct cpu *cpu);
  */
 s64 serve_memory_call(u64 call, const u64 *argument, u64 *value);
 
+/* What the host may know of a VM, for HYPERPS_OBJECT_VM; slot < HYPERPS_VMS. Takes mm_lock. */
+void describe_vm(u32 slot, struct hyperps_vm *out);
+
 /* Has this CPU flush all EPT translations. */
 void flush_this_cpu(struct cpu *cpu);
 

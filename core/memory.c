@@ -58,33 +58,12 @@ static bool flush(void)
 	return true;
 }
 
-static s64 request(u64 call, const u64 *argument)
-{
-	switch (call) {
-	case HYPERPS_CALL_VM_CREATE:
-		return mm_create(&mm);
-	case HYPERPS_CALL_VM_MAP:
-		return mm_map(&mm, argument[0], argument[1] & ~(PAGE_SIZE - 1), argument[2], argument[3],
-			      argument[1] & (PAGE_SIZE - 1));
-	case HYPERPS_CALL_VM_SYNC:
-		return mm_sync(&mm, argument[0]);
-	case HYPERPS_CALL_VM_SEAL:
-		return mm_seal(&mm, argument[0]);
-	case HYPERPS_CALL_VM_DESTROY:
-		return mm_destroy(&mm, argument[0]);
-	case HYPERPS_CALL_VM_RECLAIM:
-		return mm_reclaim(&mm, argument[0]);
-	default:
-		return mm_query(&mm, argument[0], argument[1]);
-	}
-}
-
 static s64 locked_request(u64 call, const u64 *argument)
 {
 	s64 result;
 
 	spin_lock(&mm_lock);
-	result = request(call, argument);
+	result = mm_dispatch(&mm, call, argument);
 	spin_unlock(&mm_lock);
 	return result;
 }
@@ -105,4 +84,11 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 		return result;
 	*value = (u64)result;
 	return HYPERPS_OK;
+}
+
+void describe_vm(u32 slot, struct hyperps_vm *out)
+{
+	spin_lock(&mm_lock);
+	mm_describe(&mm, slot, out);
+	spin_unlock(&mm_lock);
 }

@@ -354,3 +354,19 @@ s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
 		return (s64)state;
 	return HYPERPS_ERROR_OWNER;
 }
+
+void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)
+{
+	const struct vm *vm = &mm->vm[slot];
+
+	*out = (struct hyperps_vm){ .state = vm->state };
+	if (vm->state == VM_FREE)
+		return;
+	out->handle = (u64)vm->generation << 32 | slot;
+	out->frames = vm->frames;
+	for (u32 i = 0; i < vm->pending_count; i++)
+		out->pending += vm->pending[i].frames;
+	out->view_eptp = ept_pointer(&vm->view);
+	out->view_4k = vm->view.leaves[1];
+	out->view_2m = vm->view.leaves[2];
+}

@@ -34,7 +34,7 @@
 #include "memory_type.h"
 #include "page_mark.h"
 
-#define MM_VMS 64
+#define MM_VMS HYPERPS_VMS
 #define MM_BATCH 512 /* frames that one call handles at most */
 #define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced */
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
@@ -46,7 +46,13 @@
  */
 #define MM_POOL_RESERVE 16
 
-enum vm_state { VM_FREE = 0, VM_OPEN, VM_SEALED, VM_DYING, VM_DEAD };
+enum vm_state {
+	VM_FREE = HYPERPS_VM_FREE,
+	VM_OPEN = HYPERPS_VM_OPEN,
+	VM_SEALED = HYPERPS_VM_SEALED,
+	VM_DYING = HYPERPS_VM_DYING,
+	VM_DEAD = HYPERPS_VM_DEAD,
+};
 
 struct vm {
 	enum vm_state state;
@@ -125,5 +131,14 @@ s64 mm_donate(struct mm *mm, u64 frame, u64 count);
 
 /* State of a frame (HYPERPS_FRAME_*) if it is the host's own or the VM `handle` has it; else _OWNER. */
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame);
+
+/* What the host may know of the VM in a slot; slot < MM_VMS. */
+void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out);
+
+/*
+ * One memory call as the host makes it (hyperps/abi.h), whatever its number and arguments: the result, or a
+ * HYPERPS_ERROR_* code. mm/dispatch.c; the only place that takes the host's registers apart.
+ */
+s64 mm_dispatch(struct mm *mm, u64 call, const u64 argument[4]);
 
 #endif

@@ -4,7 +4,7 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 	-fno-sanitize-recover=all -fno-omit-frame-pointer --coverage -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore
 
 # Each unit test and the sources that it tests.
-UNIT_TESTS := capabilities:vmx/capabilities.c manager_property:mm/manager.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+mm/memory_type.c \
+UNIT_TESTS := capabilities:vmx/capabilities.c manager_property:mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+mm/memory_type.c \
 	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
 	pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))

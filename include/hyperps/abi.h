@@ -50,6 +50,7 @@
 #define HYPERPS_OBJECT_LOG 2 /* struct hyperps_log, then its ring of hyperps_log.size bytes */
 #define HYPERPS_OBJECT_EXITS 3 /* index = CPU slot: struct hyperps_exits */
 #define HYPERPS_OBJECT_FRAMES 4 /* struct hyperps_frames */
+#define HYPERPS_OBJECT_VM 5 /* index = 0 to HYPERPS_VMS - 1: struct hyperps_vm */
 
 /*
  * HYPERPS_CALL_TAKE_CPUS: for the loader only, once, right after the firmware's boot services have ended: the monitor
@@ -165,6 +166,26 @@ struct hyperps_frames {
 	uint64_t table_frames; /* marks in it, by frame number from 0 */
 	uint64_t count[HYPERPS_FRAME_STATES]; /* frames in the table by state */
 	uint64_t reserved[6];
+};
+
+#define HYPERPS_VMS 64
+
+enum hyperps_vm_state {
+	HYPERPS_VM_FREE = 0, /* no VM here: all else is 0 */
+	HYPERPS_VM_OPEN,
+	HYPERPS_VM_SEALED,
+	HYPERPS_VM_DYING, /* VM_DESTROY has begun */
+	HYPERPS_VM_DEAD, /* VM_DESTROY is done; VM_RECLAIM gives the frames back */
+};
+
+struct hyperps_vm {
+	uint64_t state; /* enum hyperps_vm_state */
+	uint64_t handle;
+	uint64_t frames; /* that the VM has, in any state */
+	uint64_t pending; /* of these, waiting for VM_SYNC */
+	uint64_t view_eptp; /* of its guest view: host-physical address, for a checker outside */
+	uint64_t view_4k, view_2m; /* entries by size in the guest view, those not yet synced included */
+	uint64_t reserved;
 };
 
 #define HYPERPS_EXIT_REASONS 80

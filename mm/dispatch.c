@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+/* From the host's registers to the memory manager's requests. */
+#include "manager.h"
+
+s64 mm_dispatch(struct mm *mm, u64 call, const u64 argument[4])
+{
+	switch (call) {
+	case HYPERPS_CALL_VM_CREATE:
+		return mm_create(mm);
+	case HYPERPS_CALL_VM_MAP:
+		return mm_map(mm, argument[0], argument[1] & ~(PAGE_SIZE - 1), argument[2], argument[3],
+			      argument[1] & (PAGE_SIZE - 1));
+	case HYPERPS_CALL_VM_SYNC:
+		return mm_sync(mm, argument[0]);
+	case HYPERPS_CALL_VM_SEAL:
+		return mm_seal(mm, argument[0]);
+	case HYPERPS_CALL_VM_DESTROY:
+		return mm_destroy(mm, argument[0]);
+	case HYPERPS_CALL_VM_RECLAIM:
+		return mm_reclaim(mm, argument[0]);
+	case HYPERPS_CALL_FRAME_QUERY:
+		return mm_query(mm, argument[0], argument[1]);
+	default:
+		return HYPERPS_ERROR_NO_CALL;
+	}
+}
