@@ -10,10 +10,13 @@ static const UINTN alignment_pages = PAGE_SIZE_2M / PAGE_SIZE;
 static EFI_STATUS take_region(struct monitor_memory *memory)
 {
 	UINTN pages = memory->region_size / PAGE_SIZE, head;
-	EFI_PHYSICAL_ADDRESS base;
+	/* Below 2 GiB if there is room: the VMFUNC gate needs it (vmx/gate_page.h). */
+	EFI_PHYSICAL_ADDRESS base = GATE_MEMORY_LIMIT - 1;
 	EFI_STATUS status =
-		BS->AllocatePages(AllocateAnyPages, EfiReservedMemoryType, pages + alignment_pages - 1, &base);
+		BS->AllocatePages(AllocateMaxAddress, EfiReservedMemoryType, pages + alignment_pages - 1, &base);
 
+	if (EFI_ERROR(status))
+		status = BS->AllocatePages(AllocateAnyPages, EfiReservedMemoryType, pages + alignment_pages - 1, &base);
 	if (EFI_ERROR(status))
 		return status;
 	memory->region = ALIGN_UP(base, PAGE_SIZE_2M);

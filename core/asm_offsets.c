@@ -2,6 +2,7 @@
 /* Offsets for the assembly, generated at build time: the compiler's output of this file becomes NASM's %defines. */
 #include "boot_info.h"
 #include "cpu.h"
+#include "gate_page.h"
 #include "vmx.h"
 #include "x86.h"
 
@@ -29,4 +30,12 @@ void asm_offsets(void)
 	DEFINE(SELECTOR_TSS_VALUE, SELECTOR_TSS);
 	DEFINE(MONITOR_VA_VALUE, MONITOR_VA);
 	DEFINE(LOG_SIZE_VALUE, LOG_SIZE);
+	DEFINE(GATE_FRAME_HOST_IDTR, offsetof(struct gate_frame, host_idtr));
+	DEFINE(GATE_FRAME_EMPTY_IDTR, offsetof(struct gate_frame, empty_idtr));
+	DEFINE(GATE_FRAME_HOST_RSP, offsetof(struct gate_frame, host_rsp));
+	DEFINE(GATE_FRAME_NULL_SELECTOR, offsetof(struct gate_frame, null_selector));
+	DEFINE(GATE_FRAME_SLOT_2,
+	       offsetof(struct gate_area, list) - offsetof(struct gate_area, frame) + 2 * sizeof(u64));
+	DEFINE(GATE_LANDING_VALUE, GATE_LANDING);
+	DEFINE(GATE_RETURN_VALUE, HYPERPS_GATE_RETURN);
 }

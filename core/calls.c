@@ -55,11 +55,15 @@ static void fill_status(struct hyperps_status *status)
 		.refused_msr = refusals(REFUSED_MSR),
 		.refused_instruction = refusals(REFUSED_INSTRUCTION),
 		.refused_register = refusals(REFUSED_REGISTER),
+		.refused_gate = refusals(REFUSED_GATE),
+		.gate = gate_state(),
 		.log_lost = log_lines_lost(),
 		.tsc_hz = boot->tsc_hz,
 	};
-	for (u32 slot = 0; slot < boot->cpu_slots; slot++)
+	for (u32 slot = 0; slot < boot->cpu_slots; slot++) {
 		status->cpus_taken += cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX;
+		status->gate_cpus += cpu_of_slot(slot)->gate.on;
+	}
 	if (other_cpus_taken())
 		status->flags |= HYPERPS_FLAG_ALL_CPUS_TAKEN;
 	for (u32 feature = 0; feature < HYPERPS_FEATURES; feature++)
@@ -145,6 +149,9 @@ void serve_call(struct guest_registers *regs)
 		break;
 	case HYPERPS_CALL_READ:
 		result = read_object(regs->value[REGISTER_RDI], regs->value[REGISTER_RSI], words);
+		break;
+	case HYPERPS_CALL_GATE_SET:
+		result = gate_set(this_cpu(), regs->value[REGISTER_RDI], regs->value[REGISTER_RSI], &words[0]);
 		break;
 	case HYPERPS_CALL_TAKE_CPUS:
 		result = take_other_cpus();

@@ -34,7 +34,7 @@ struct monitor {
 extern struct monitor monitor;
 
 /* What the host was refused. */
-enum refusal { REFUSED_MEMORY, REFUSED_MSR, REFUSED_INSTRUCTION, REFUSED_REGISTER, REFUSALS };
+enum refusal { REFUSED_MEMORY, REFUSED_MSR, REFUSED_INSTRUCTION, REFUSED_REGISTER, REFUSED_GATE, REFUSALS };
 
 /* Host-physical address of an object in the monitor's memory. */
 hpa_t hpa_of(const void *object);
@@ -121,6 +121,18 @@ void memory_init(const struct cpu *cpu);
  * *value. Takes mm_lock, and may flush all CPUs. Returns 0 or a HYPERPS_ERROR_* code.
  */
 s64 serve_memory_call(u64 call, const u64 *argument, u64 *value);
+
+/* What the gate gives back: RAX and RDX by the C calling convention. */
+struct gate_result {
+	s64 status;
+	u64 value;
+};
+
+/*
+ * Serves a call by the gate, in the monitor view: this_cpu() is not available, an exception is fatal, nothing may exit.
+ * The arguments lie in the registers in which the host passes them. Takes mm_lock.
+ */
+struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 unused, u64 argument4, u64 call);
 
 /* What the host may know of a VM, for HYPERPS_OBJECT_VM; slot < HYPERPS_VMS. Takes mm_lock. */
 void describe_vm(u32 slot, struct hyperps_vm *out);

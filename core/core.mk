@@ -18,7 +18,7 @@ $(BUILD)/monitor/%.asm.o: %.asm $(BUILD)/monitor/asm_offsets.inc
 	$(NASM) -f elf64 -Werror -I$(BUILD)/monitor/ $< -o $@
 
 # The compiler evaluates the offsets: lines that begin with #define in its output become NASM's %define.
-$(BUILD)/monitor/asm_offsets.inc: core/asm_offsets.c $(wildcard include/*.h core/*.h vmx/*.h mm/*.h)
+$(BUILD)/monitor/asm_offsets.inc: core/asm_offsets.c $(wildcard include/*.h include/hyperps/*.h core/*.h vmx/*.h mm/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(MONITOR_CFLAGS) -S $< -o - | sed -n 's/^#define \([A-Z0-9_]*\) \$$*\(-\{0,1\}[0-9]*\)$$/%define \1 \2/p' > $@
 

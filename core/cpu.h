@@ -8,6 +8,7 @@
 #include "hyperps/abi.h"
 #include "capabilities.h"
 #include "memory_type.h"
+#include "gate.h"
 
 /*
  * General registers in hardware-encoding order, so that CR and MSR exits decode by index. [4] (RSP) lies in the VMCS.
@@ -47,6 +48,7 @@ struct tss {
 /* Events that arrived while this CPU was in VMX root, for the host at its next entry. */
 #define LATCHED_NMI BIT(0)
 #define LATCHED_MACHINE_CHECK BIT(1)
+#define LATCHED_INIT BIT(2) /* one that came in the middle of the gate */
 
 struct cpu {
 	struct cpu *self; /* read through GS */
@@ -63,6 +65,7 @@ struct cpu {
 	u64 exits_vmcall;
 	struct mtrr_state mtrr; /* what the host believes; MTRR writes change this alone */
 	struct vmx_capabilities capabilities;
+	struct gate gate;
 	u64 gdt[GDT_ENTRIES];
 	struct tss tss;
 };
@@ -77,6 +80,7 @@ struct cpu_area {
 	u8 double_fault_stack[PAGE_SIZE];
 	u8 vmxon[PAGE_SIZE];
 	u8 vmcs[PAGE_SIZE];
+	struct gate_area gate;
 	struct cpu cpu __attribute__((aligned(PAGE_SIZE)));
 } __attribute__((aligned(PAGE_SIZE)));
 

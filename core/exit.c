@@ -27,6 +27,8 @@ void exit_dispatch(struct guest_registers *regs)
 	if (reason < HYPERPS_EXIT_REASONS)
 		cpu->exits[reason]++;
 
+	if (cpu->gate.on && gate_exit(cpu, reason))
+		return;
 	switch (reason) {
 	case EXIT_CPUID: /* what vmx/exit.asm did not answer */
 		exit_cpuid(regs);
@@ -38,7 +40,7 @@ void exit_dispatch(struct guest_registers *regs)
 		exit_wrmsr(cpu, regs);
 		break;
 	case EXIT_CR_ACCESS:
-		exit_cr_access(regs);
+		exit_cr_access(cpu, regs);
 		break;
 	case EXIT_XSETBV:
 		exit_xsetbv(regs);
@@ -96,6 +98,10 @@ void exit_dispatch(struct guest_registers *regs)
 		panic("unexpected VM exit, reason %u", reason);
 	}
 
+	if (cpu->latched & LATCHED_INIT) {
+		__atomic_fetch_and(&cpu->latched, ~LATCHED_INIT, __ATOMIC_SEQ_CST);
+		exit_init(cpu, regs);
+	}
 	if (cpu->latched)
 		host_deliver_latched(cpu);
 }

@@ -134,6 +134,25 @@ static void mark_pages(const struct boot_info *boot)
 		 monitor.marks.frames, monitor.marks.count[HYPERPS_FRAME_HOST], size >> 10, rdtsc() - start);
 }
 
+static void log_gate(void)
+{
+	static const char *const reasons[] = {
+		[HYPERPS_GATE_CONF] = "gate = vmcall in hyperps.conf",
+		[HYPERPS_GATE_CPU] = "the CPU lacks VMFUNC, execute-only pages, SMEP or SMAP",
+		[HYPERPS_GATE_L1] =
+			"the CPU leaks L1 data (no RDCL_NO); gate = vmfunc in hyperps.conf offers it all the same",
+		[HYPERPS_GATE_MEMORY] = "the monitor's memory lies where the gate's code would not be safe",
+	};
+
+	if (gate_state() != HYPERPS_GATE_OFFERED)
+		log_line(monitor.boot->gate == BOOT_GATE_VMFUNC ? LOG_WARNING : LOG_INFO, "calls by VMCALL: %s",
+			 reasons[gate_state()]);
+	else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO])
+		log_line(LOG_WARNING, "calls by VMFUNC although the CPU leaks L1 data: gate = vmfunc in hyperps.conf");
+	else
+		log_line(LOG_INFO, "calls by VMFUNC, where the host switches the gate on");
+}
+
 static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 {
 	log_line(LOG_INFO, "HyperPS %s: %lu MiB of monitor memory at %lx, %u CPUs listed", VERSION,
@@ -149,8 +168,8 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
 		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],
 		 monitor.host_view.leaves[1]);
-	log_line(boot->gate == BOOT_GATE_VMFUNC ? LOG_WARNING : LOG_INFO,
-		 "calls by VMCALL: this version has no VMFUNC gate (gate = auto or vmcall in hyperps.conf)");
+	gate_init();
+	log_gate();
 	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
 }
 

@@ -86,6 +86,31 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 	return HYPERPS_OK;
 }
 
+static __attribute__((noinline)) struct gate_result gate_request(u64 call, const u64 *argument)
+{
+	s64 result = locked_request(call, argument);
+
+	return (struct gate_result){ result < 0 ? result : HYPERPS_OK, result < 0 ? 0 : (u64)result };
+}
+
+struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 unused, u64 argument4, u64 call)
+{
+	(void)unused;
+	switch (call) {
+	case HYPERPS_CALL_IDENTIFY:
+		return (struct gate_result){ HYPERPS_OK, HYPERPS_SIGNATURE };
+	case HYPERPS_CALL_VM_CREATE:
+	case HYPERPS_CALL_VM_MAP:
+	case HYPERPS_CALL_VM_SEAL:
+	case HYPERPS_CALL_VM_DESTROY:
+	case HYPERPS_CALL_FRAME_QUERY:
+		return gate_request(call, (const u64[]){ argument1, argument2, argument3, argument4 });
+	default:
+		/* It zeroes frames or has other CPUs flush, which only root can. */
+		return (struct gate_result){ HYPERPS_ERROR_USE_VMCALL, 0 };
+	}
+}
+
 void describe_vm(u32 slot, struct hyperps_vm *out)
 {
 	spin_lock(&mm_lock);

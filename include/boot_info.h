@@ -26,6 +26,9 @@
 #define MONITOR_WINDOW_VA (MONITOR_APIC_VA + 2 * PAGE_SIZE)
 #define MONITOR_WINDOWS 510
 
+/* The gate is offered only if the region ends at or below this: its code holds an EPT pointer as a 31-bit immediate. */
+#define GATE_MEMORY_LIMIT (1ULL << 31)
+
 #define IMAGE_MAGIC 0x3130534d53505948ULL /* "HYPSMS01" */
 #define BOOT_INFO_MAGIC 0x3130494253505948ULL /* "HYPSBI01" */
 

@@ -221,13 +221,14 @@ class Machine:
 
     def __init__(self, *, cpus=1, memory=1024, image=None, kernel=None, initrd=None, append="", conf=None,
                  cpu_model=None, native=False, emulator="auto", log=None, msrs=None, extra_files=None,
-                 remove_files=(), second_disk=None, lock_feature_control=False, emulator_options=(), on_output=None):
+                 remove_files=(), settings=None, second_disk=None, lock_feature_control=False, emulator_options=(), on_output=None):
         """
         cpus, memory        number of CPUs, MiB of RAM
         image               the stick image; default build/hyperps.img
         kernel, initrd      files that replace the image's
         append              words added to the kernel's command line
         conf                a file that replaces the image's hyperps.conf, taken as it is
+        settings            {key: value} for hyperps.conf
         cpu_model           one of Bochs's CPU models
         native              boot the kernel without the monitor
         emulator            "auto", "bochs" or "qemu"
@@ -251,6 +252,7 @@ class Machine:
             raise MachineError(f"{memory} MiB of memory: {MEMORY_LIMITS[0]} to {MEMORY_LIMITS[1]} can be had")
         self.cpus, self.memory, self.emulator = cpus, memory, emulator
         self.image, self.kernel, self.initrd, self.append, self.conf = image, kernel, initrd, append, conf
+        self.settings = settings or {}
         self.cpu_model, self.native, self.msrs = cpu_model or DEFAULT_CPU_MODEL, native, msrs
         self.extra_files, self.remove_files = extra_files or {}, remove_files
         self.second_disk, self.lock_feature_control = second_disk, lock_feature_control
@@ -296,6 +298,8 @@ class Machine:
             copy_disk(self.second_disk, self._path("disk2.img"))
 
     def _edit_conf(self, conf):
+        for key, value in self.settings.items():
+            conf = conf_set(conf or "", key, value)
         if self.conf:
             # Taken as it is: tests of broken files need that. Only what was asked for besides is set.
             if self.append:

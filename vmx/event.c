@@ -41,6 +41,11 @@ static void inject(u64 information)
 	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, 0);
 }
 
+void host_inject_again(u64 information)
+{
+	inject(information & (EVENT_TYPE | EVENT_VECTOR));
+}
+
 void host_inject_ud(void)
 {
 	inject(EVENT_TYPE_EXCEPTION | VECTOR_UD);
@@ -93,10 +98,12 @@ void host_deliver_latched(struct cpu *cpu)
 
 void exit_exception_or_nmi(struct cpu *cpu)
 {
-	/* The exception bitmap is empty, so it is an NMI. */
-	if (flush_take_kick(cpu))
+	/* NMIs; and machine checks, which the exception bitmap has while the gate is on. */
+	bool is_machine_check = (vmread(VMCS_EXIT_INTERRUPTION_INFO) & EVENT_VECTOR) == VECTOR_MC;
+
+	if (!is_machine_check && flush_take_kick(cpu))
 		return;
-	__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(&cpu->latched, is_machine_check ? LATCHED_MACHINE_CHECK : LATCHED_NMI, __ATOMIC_SEQ_CST);
 }
 
 void exit_nmi_window(struct cpu *cpu)
@@ -126,6 +133,8 @@ void exit_sipi(struct cpu *cpu, struct guest_registers *regs)
 	u64 vector = vmread(VMCS_EXIT_QUALIFICATION) & 0xff;
 
 	flush_unpark(cpu);
+	if (cpu->gate.on)
+		gate_off(cpu);
 	/* NMIs of the time before belong to nobody. */
 	__atomic_store_n(&cpu->latched, 0, __ATOMIC_SEQ_CST);
 	regs->value[REGISTER_RDX] = cpuid(1, 0).eax;

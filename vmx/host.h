@@ -49,6 +49,9 @@ void host_inject_ud(void);
 void host_inject_gp(void);
 void host_inject_df(void);
 
+/* Queues an external interrupt again whose delivery an exit broke off; information as in the IDT-vectoring field. */
+void host_inject_again(u64 information);
+
 /*
  * Queues a latched NMI or machine check for the next VM entry, if there is room; else sees to it that the host exits
  * again.
@@ -65,7 +68,7 @@ bool host_is_64bit(void);
 void exit_cpuid(struct guest_registers *regs);
 void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs);
 void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs);
-void exit_cr_access(const struct guest_registers *regs);
+void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs);
 void exit_xsetbv(const struct guest_registers *regs);
 void exit_exception_or_nmi(struct cpu *cpu);
 void exit_nmi_window(struct cpu *cpu);

@@ -78,14 +78,24 @@ void exit_cpuid(struct guest_registers *regs)
 #define CR_REGISTER(q) ((q) >> 8 & 0xf)
 #define CR_ACCESS_MOV_TO 0
 
-void exit_cr_access(const struct guest_registers *regs)
+void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs)
 {
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), number = CR_REGISTER(qualification);
 	u64 value = number == REGISTER_RSP ? vmread(VMCS_GUEST_RSP) : regs->value[number];
 
+	/* Something waited until the host left the gate: it is delivered now, before the instruction is executed again. */
+	if (CR_NUMBER(qualification) == 3 && CR_ACCESS_TYPE(qualification) == CR_ACCESS_MOV_TO) {
+		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary);
+		return;
+	}
 	if (CR_ACCESS_TYPE(qualification) != CR_ACCESS_MOV_TO ||
 	    (CR_NUMBER(qualification) != 0 && CR_NUMBER(qualification) != 4))
 		panic("unexpected control-register access, qualification %lx", qualification);
+	/* Like the firmware's real mode, a host that turns paging or its protections off has no gate. */
+	if (gate_needs(cpu, CR_NUMBER(qualification), value)) {
+		gate_off(cpu);
+		return;
+	}
 	if (CR_NUMBER(qualification) == 4 || ((value & CR0_NW) && !(value & CR0_CD))) {
 		log_refusal(REFUSED_REGISTER, "write of %lx to CR%lu refused, at %016lx", value,
 			    CR_NUMBER(qualification), vmread(VMCS_GUEST_RIP));

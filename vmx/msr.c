@@ -48,7 +48,7 @@ void mtrr_read_all(struct mtrr_state *mtrr)
 	}
 }
 
-static bool write_efer(u64 value)
+static bool write_efer(struct cpu *cpu, u64 value)
 {
 	u64 old = vmread(VMCS_GUEST_IA32_EFER), allowed = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
 
@@ -58,6 +58,8 @@ static bool write_efer(u64 value)
 	value = (value & ~EFER_LMA) | (old & EFER_LMA);
 	if ((vmread(VMCS_GUEST_CR0) & CR0_PG) && ((value ^ old) & EFER_LME))
 		return false;
+	if (cpu->gate.on && !(value & EFER_NXE))
+		gate_off(cpu);
 	vmwrite(VMCS_GUEST_IA32_EFER, value);
 	return true;
 }
@@ -135,7 +137,7 @@ static bool handle_write(struct cpu *cpu, u32 msr, u64 value)
 {
 	switch (msr) {
 	case MSR_IA32_EFER:
-		return write_efer(value);
+		return write_efer(cpu, value);
 	case MSR_IA32_APIC_BASE:
 		return write_apic_base(value);
 	case MSR_IA32_MISC_ENABLE:

@@ -16,6 +16,7 @@
 #else
 #include <stdint.h>
 #endif
+#include "gate.h"
 
 #define HYPERPS_ABI_VERSION 1
 
@@ -30,6 +31,7 @@
 #define HYPERPS_ERROR_STATE (-16) /* the VM is not in a state for this */
 #define HYPERPS_ERROR_INVALID (-22) /* bad argument */
 #define HYPERPS_ERROR_NO_CALL (-38) /* no such call */
+#define HYPERPS_ERROR_USE_VMCALL (-95) /* the gate does not serve this call */
 
 /*
  * HYPERPS_CALL_IDENTIFY: is the monitor there? Results: word 0 = HYPERPS_SIGNATURE, word 1 = HYPERPS_ABI_VERSION.
@@ -87,6 +89,34 @@
 #define HYPERPS_CALL_FRAME_QUERY 0x48505316
 #define HYPERPS_MAP_FRAMES 512
 
+/*
+ * The gate: calls without a VM exit, by VMFUNC from ring 0, on a CPU where GATE_SET has switched it on.
+ *
+ * GATE_SET (VMCALL only): RDI = linear address G of a page of the host's code, RSI = guest-physical address C of a page
+ * below 4 GiB that holds a copy of the host's top-level page table; RDI = 0 switches the gate off. For the calling CPU
+ * only; an INIT, and a write that clears CR0.PG, CR0.WP, CR4.SMEP, CR4.SMAP or EFER.NXE, switches it off, too. Result
+ * word 0: the value for CR3. Errors: _PERMISSION the monitor does not offer the gate, or paging is not set up as it
+ * needs (the log says why); _INVALID G or C is none; _AGAIN C does not make safe code: try another page.
+ *
+ * A call: interrupts off; CR3 as GATE_SET said; R9 = call number, RDI, RSI, RDX, R8 = arguments, RBP = stack pointer;
+ * EAX = 0, ECX = 1, VMFUNC, which ends at G + HYPERPS_GATE_ENTRY. The three instructions that lie before it,
+ * "xor eax, eax; lea ecx, [rax + 1]; vmfunc", begin at G + HYPERPS_GATE_RETRY: an NMI may send the CPU back there. The
+ * CPU comes back at G + HYPERPS_GATE_RETURN: RSP = what RBP was, RBP = 0 or an error code, RBX = result word 0; R12 to
+ * R15 are kept; RAX, RCX, RDX, RSI, RDI, R8 to R11 are 0, the arithmetic flags and DR7 lost; interrupts are off, CR3 is
+ * unchanged. HYPERPS_ERROR_USE_VMCALL: the gate does not serve this call. It serves IDENTIFY and the memory calls that
+ * need no flush: all but VM_SYNC, VM_RECLAIM and POOL_DONATE. A VMFUNC at another place raises #UD.
+ */
+#define HYPERPS_CALL_GATE_SET 0x48505303
+
+/* Why the gate is not in use, in hyperps_status.gate. */
+enum hyperps_gate {
+	HYPERPS_GATE_OFFERED = 0, /* it is, on the CPUs that hyperps_status.gate_cpus counts */
+	HYPERPS_GATE_CONF, /* gate = vmcall in hyperps.conf */
+	HYPERPS_GATE_CPU, /* a CPU lacks VMFUNC, execute-only pages in EPT, SMEP or SMAP */
+	HYPERPS_GATE_L1, /* a CPU leaks L1 data (no RDCL_NO), and gate = auto */
+	HYPERPS_GATE_MEMORY, /* the monitor's memory lies where the gate's code would not be safe */
+};
+
 /* Reasons why a feature is not in use, in hyperps_status.features[]. */
 enum hyperps_feature_state {
 	HYPERPS_FEATURE_IN_USE = 0,
@@ -138,6 +168,9 @@ struct hyperps_status {
 	uint64_t refused_register; /* control-register and XCR0 writes refused */
 	uint64_t log_lost; /* messages dropped from the ring */
 	uint64_t tsc_hz;
+	uint64_t gate; /* enum hyperps_gate */
+	uint64_t gate_cpus; /* CPUs on which the gate is on */
+	uint64_t refused_gate; /* ways through the gate that are none */
 	uint32_t features[16]; /* enum hyperps_feature_state by enum hyperps_feature */
 };
 

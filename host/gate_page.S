@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The host's side of the gate: one page, at whose offsets the CPU leaves the host view and comes back. What it does is
+ * said at HYPERPS_CALL_GATE_SET in hyperps/abi.h. Nothing depends on its being right but this kernel itself.
+ */
+#include <linux/linkage.h>
+#include <asm/asm.h>
+#include <hyperps/gate.h>
+
+#define ENTER_BYTES 40
+
+	.section .text.hyperps_gate, "ax", @progbits
+	.balign 4096, 0xcc
+SYM_CODE_START(hyperps_gate_page)
+	.org	hyperps_gate_page + HYPERPS_GATE_RETRY - ENTER_BYTES, 0xcc
+
+/*
+ * long hyperps_gate_enter(u64 number, const u64 argument[4], u64 *value, u64 gate_cr3, u64 cr3_bits): 0 with *value, or
+ * an error code; -EOPNOTSUPP also if the gate is off on this CPU. cr3_bits: for the load of this kernel's CR3.
+ */
+SYM_INNER_LABEL(hyperps_gate_enter, SYM_L_GLOBAL)
+	pushq	%rbx
+	pushq	%rbp
+	pushq	%rdx
+	pushfq
+	cli
+	movq	%dr7, %rax
+	pushq	%rax
+	movq	%cr3, %rax
+	orq	%r8, %rax
+	pushq	%rax
+	movq	%rsp, %rbp
+	movq	%rdi, %r9
+	movq	(%rsi), %rdi
+	movq	24(%rsi), %r8
+	movq	16(%rsi), %rdx
+	movq	8(%rsi), %rsi
+	movq	%rcx, %cr3
+	/* Exactly these three instructions lie between RETRY and ENTRY. */
+	.org	hyperps_gate_page + HYPERPS_GATE_RETRY, 0x90
+	xorl	%eax, %eax
+	leal	1(%rax), %ecx
+.Lvmfunc:
+	.byte	0x0f, 0x01, 0xd4
+	.org	hyperps_gate_page + HYPERPS_GATE_ENTRY, 0xcc
+.Loff:
+	movq	$-95, %rbp
+	xorl	%ebx, %ebx
+	jmp	.Lleave
+	.org	hyperps_gate_page + HYPERPS_GATE_RETURN, 0xcc
+.Lleave:
+	popq	%rax
+	movq	%rax, %cr3
+	popq	%rax
+	movq	%rax, %dr7
+	popfq
+	popq	%rcx
+	movq	%rbx, (%rcx)
+	movq	%rbp, %rax
+	popq	%rbp
+	popq	%rbx
+	ret
+	int3
+	_ASM_EXTABLE(.Lvmfunc, .Loff)
+	.org	hyperps_gate_page + 4096, 0xcc
+SYM_CODE_END(hyperps_gate_page)

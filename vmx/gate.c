@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: MIT
+/* The gate: its views, and exits while a CPU is in it. Every rule here is one of docs/gate.md. */
+#include "core.h"
+#include "gate_page.h"
+#include "host.h"
+#include "x86.h"
+
+#define CR3_LIMIT BIT(32)
+
+/* Entries of page tables and EPT. Nothing is global, large or a user's; accessed is set, dirty on the list only. */
+#define PTE_TABLE (BIT(0) | BIT(1) | BIT(5))
+#define PTE_CODE (BIT(0) | BIT(5))
+#define PTE_LIST (BIT(0) | BIT(1) | BIT(5) | BIT(6) | BIT(63))
+#define EPT_LEAF ((u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | BIT(6)) /* whatever the host's PAT says */
+#define TABLE_ADDRESS 0x000ffffffffff000ULL
+
+/* What must be set while VM functions are on; a write that clears one switches them off. */
+#define CR0_NEEDED (CR0_PE | CR0_PG | CR0_WP)
+#define CR4_NEEDED (CR4_PAE | CR4_SMEP | CR4_SMAP)
+#define EFER_NEEDED (EFER_LME | EFER_LMA | EFER_NXE)
+
+#define PML4_SHIFT 39
+#define CPUID_7_EBX_RTM BIT(11)
+
+extern const u8 gate_landing[], gate_landing_end[], gate_landing_frame[], gate_landing_serve[];
+
+static u32 state = HYPERPS_GATE_CONF;
+
+static struct gate_area *area_of(struct cpu *cpu)
+{
+	return &((struct cpu_area *)((u8 *)cpu - offsetof(struct cpu_area, cpu)))->gate;
+}
+
+/* Of an object in the monitor's own memory. */
+static u64 address_of(const void *object)
+{
+	return hpa_of(object).value;
+}
+
+static bool has_features(const struct vmx_capabilities *capabilities)
+{
+	return capabilities->feature[HYPERPS_FEATURE_VMFUNC] &&
+	       capabilities->feature[HYPERPS_FEATURE_EPT_EXECUTE_ONLY] && capabilities->feature[HYPERPS_FEATURE_SMEP] &&
+	       capabilities->feature[HYPERPS_FEATURE_SMAP];
+}
+
+/* A page of the pool whose address is safe as an immediate of the airlock's code, whatever CR3 will be. */
+static u64 *take_root(u8 *scratch)
+{
+	u32 safe_cr3 = 0x90909000 | GATE_PCID;
+	u64 *rejected = NULL, *root = NULL, *page;
+
+	while (!root && (page = page_pool_take(&monitor.pool))) {
+		u32 eptp = (u32)(address_of(page) | EPTP_LEVELS(4) | EPTP_WB);
+
+		gate_page_fill(scratch, safe_cr3, eptp, false);
+		if (gate_page_is_safe(scratch, safe_cr3, eptp)) {
+			root = page;
+		} else {
+			page[0] = (u64)rejected;
+			rejected = page;
+		}
+	}
+	while (rejected) {
+		page = rejected;
+		rejected = (u64 *)page[0];
+		page_pool_untake(&monitor.pool, page);
+	}
+	return root;
+}
+
+void gate_init(void)
+{
+	const struct boot_info *boot = monitor.boot;
+
+	if (boot->gate == BOOT_GATE_VMCALL)
+		return;
+	if (!has_features(&monitor.capabilities)) {
+		state = HYPERPS_GATE_CPU;
+	} else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] && boot->gate == BOOT_GATE_AUTO) {
+		state = HYPERPS_GATE_L1;
+	} else {
+		state = boot->region_base + boot->region_size > GATE_MEMORY_LIMIT ? HYPERPS_GATE_MEMORY
+										  : HYPERPS_GATE_OFFERED;
+		for (u32 slot = 0; slot < boot->cpu_slots && state == HYPERPS_GATE_OFFERED; slot++) {
+			struct cpu *cpu = cpu_of_slot(slot);
+
+			cpu->gate.monitor_root = take_root(area_of(cpu)->airlock);
+			if (!cpu->gate.monitor_root)
+				state = HYPERPS_GATE_MEMORY;
+		}
+	}
+}
+
+u32 gate_state(void)
+{
+	return state;
+}
+
+static u64 *next_table(struct cpu *cpu)
+{
+	CHECK(cpu->gate.tables_used < GATE_TABLES);
+	return area_of(cpu)->table[cpu->gate.tables_used++];
+}
+
+/* Maps 4 KiB, or 2 MiB (level 2), in page tables or EPT under root; makes the tables on the way. */
+static void map(struct cpu *cpu, u64 *root, unsigned levels, u64 address, unsigned leaf_level, u64 leaf, u64 table_bits)
+{
+	u64 *table = root;
+
+	for (unsigned level = levels; level > leaf_level; level--) {
+		u64 *entry = &table[(address >> (PAGE_SHIFT + 9 * (level - 1))) % 512];
+
+		if (!*entry)
+			*entry = address_of(next_table(cpu)) | table_bits;
+		table = (u64 *)(MONITOR_VA + (*entry & TABLE_ADDRESS) - monitor.boot->region_base);
+	}
+	table[(address >> (PAGE_SHIFT + 9 * (leaf_level - 1))) % 512] = leaf;
+}
+
+static void map_ept(struct cpu *cpu, u64 *root, u64 gpa, u64 hpa, u64 permissions)
+{
+	map(cpu, root, 4, gpa, 1, hpa | permissions | EPT_LEAF, EPT_RWX);
+}
+
+/*
+ * The airlock: the code, which can't be read; the list; and the tables that map these two, read-only. `top` is the
+ * guest-physical address in CR3, which means the host's own table in the host view.
+ */
+static void build_airlock(struct cpu *cpu, unsigned levels, u64 top)
+{
+	struct gate_area *area = area_of(cpu);
+	u64 *view = next_table(cpu), *tables = next_table(cpu);
+	u32 first = cpu->gate.tables_used, end;
+
+	map(cpu, tables, levels, cpu->gate.linear, 1, address_of(area->airlock) | PTE_CODE, PTE_TABLE);
+	map(cpu, tables, levels, gate_list_linear(cpu->gate.linear), 1, address_of(area->list) | PTE_LIST, PTE_TABLE);
+	end = cpu->gate.tables_used;
+
+	map_ept(cpu, view, address_of(area->airlock), address_of(area->airlock), EPT_EXECUTE);
+	map_ept(cpu, view, address_of(area->list), address_of(area->list), EPT_READ | EPT_WRITE);
+	map_ept(cpu, view, top, address_of(tables), EPT_READ);
+	for (u32 i = first; i < end; i++)
+		map_ept(cpu, view, address_of(area->table[i]), address_of(area->table[i]), EPT_READ);
+	cpu->gate.airlock_eptp = address_of(view) | EPTP_LEVELS(4) | EPTP_WB;
+}
+
+/* What the monitor view allows for a page of the monitor's memory at this linear address. */
+static u64 permissions_of(struct cpu *cpu, u64 linear)
+{
+	const struct image_header *image = (const struct image_header *)MONITOR_VA;
+	u64 offset = linear - MONITOR_VA;
+
+	if (offset < image->text_end || linear == (u64)area_of(cpu)->landing)
+		return EPT_READ | EPT_EXECUTE;
+	return offset < image->rodata_end ? EPT_READ : EPT_READ | EPT_WRITE;
+}
+
+/* The monitor view: the monitor's memory at its own addresses, and the landing in the place of the airlock's code. */
+static void build_monitor_view(struct cpu *cpu, unsigned levels, u64 top)
+{
+	const struct boot_info *boot = monitor.boot;
+	struct gate_area *area = area_of(cpu);
+	u64 *view = cpu->gate.monitor_root, *tables = next_table(cpu);
+	const u64 *final = (const u64 *)(MONITOR_VA + boot->final_cr3 - boot->region_base);
+
+	for (unsigned i = 0; i < 512; i++)
+		view[i] = 0;
+	map(cpu, tables, levels, cpu->gate.linear, 1, address_of(area->landing) | PTE_CODE, PTE_TABLE);
+	map(cpu, tables, levels, MONITOR_VA, 4, final[(MONITOR_VA >> PML4_SHIFT) % 512], PTE_TABLE);
+	map_ept(cpu, view, top, address_of(tables), EPT_READ);
+	for (u64 chunk = 0; chunk < boot->region_size; chunk += PAGE_SIZE_2M) {
+		u64 linear = MONITOR_VA + chunk, hpa = boot->region_base + chunk;
+
+		/* Small pages where the image or this CPU's landing is. */
+		if (chunk && (linear ^ (u64)area->landing) >> 21) {
+			map(cpu, view, 4, hpa, 2, hpa | EPT_LARGE | EPT_READ | EPT_WRITE | EPT_LEAF, EPT_RWX);
+			continue;
+		}
+		for (u64 page = 0; page < PAGE_SIZE_2M; page += PAGE_SIZE)
+			map_ept(cpu, view, hpa + page, hpa + page, permissions_of(cpu, linear + page));
+	}
+	cpu->gate.monitor_eptp = address_of(view) | EPTP_LEVELS(4) | EPTP_WB;
+}
+
+static void build_landing(struct cpu *cpu)
+{
+	struct gate_area *area = area_of(cpu);
+	u8 *code = area->landing + GATE_LANDING;
+	u64 frame = (u64)&area->frame, serve = (u64)gate_serve;
+
+	__builtin_memset(area->landing, 0xcc, PAGE_SIZE);
+	__builtin_memcpy(code, gate_landing, (u64)(gate_landing_end - gate_landing));
+	__builtin_memcpy(code + (gate_landing_frame - gate_landing), &frame, sizeof(frame));
+	__builtin_memcpy(code + (gate_landing_serve - gate_landing), &serve, sizeof(serve));
+	area->frame = (struct gate_frame){ .host_rsp = 0 };
+}
+
+static void reset_list(struct cpu *cpu)
+{
+	u64 *list = area_of(cpu)->list;
+
+	for (unsigned i = 0; i < 512; i++)
+		list[i] = 0;
+	list[0] = monitor.host_eptp;
+	list[1] = cpu->gate.airlock_eptp;
+}
+
+/* Upper half, and in no PML4 slot of the monitor's own tables. */
+static bool linear_is_free(u64 linear, unsigned levels)
+{
+	u64 slot = linear >> PML4_SHIFT, first = MONITOR_VA >> PML4_SHIFT;
+
+	return (s64)linear >> (PAGE_SHIFT + 9 * levels - 1) == -1 && slot != first;
+}
+
+static bool is_outside_monitor(u64 gpa)
+{
+	const struct boot_info *boot = monitor.boot;
+
+	return gpa - boot->region_base >= boot->region_size && gpa - boot->low_base >= boot->low_size;
+}
+
+static bool paging_is_fit(void)
+{
+	return (vmread(VMCS_GUEST_CR0) & CR0_NEEDED) == CR0_NEEDED &&
+	       (vmread(VMCS_GUEST_CR4) & CR4_NEEDED) == CR4_NEEDED &&
+	       (vmread(VMCS_GUEST_IA32_EFER) & EFER_NEEDED) == EFER_NEEDED;
+}
+
+static void pin(vmcs_field_t mask, vmcs_field_t shadow, u64 owned, u64 bits, u64 value)
+{
+	vmwrite(mask, owned | bits);
+	vmwrite(shadow, (vmread(shadow) & ~bits) | (value & bits));
+}
+
+static void switch_on(struct cpu *cpu)
+{
+	pin(VMCS_CR0_MASK, VMCS_CR0_READ_SHADOW, HOST_CR0_OWNED, CR0_NEEDED, vmread(VMCS_GUEST_CR0));
+	pin(VMCS_CR4_MASK, VMCS_CR4_READ_SHADOW, ~HOST_CR4_ALLOWED, CR4_NEEDED | CR4_LA57, vmread(VMCS_GUEST_CR4));
+	/* A machine check must not look for an IDT in the middle of the gate. */
+	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_MC));
+	vmwrite(VMCS_EPTP_LIST_ADDRESS, address_of(area_of(cpu)->list));
+	vmwrite(VMCS_VM_FUNCTION_CONTROLS, VM_FUNCTION_EPTP_SWITCHING);
+	vmwrite(VMCS_SECONDARY_CONTROLS, cpu->capabilities.secondary | SECONDARY_VM_FUNCTIONS);
+	cpu->gate.on = true;
+}
+
+void gate_off(struct cpu *cpu)
+{
+	cpu->gate.on = false;
+	vmwrite(VMCS_SECONDARY_CONTROLS, cpu->capabilities.secondary);
+	vmwrite(VMCS_EXCEPTION_BITMAP, 0);
+	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
+	vmwrite(VMCS_CR4_MASK, ~HOST_CR4_ALLOWED);
+}
+
+bool gate_needs(const struct cpu *cpu, unsigned number, u64 value)
+{
+	if (!cpu->gate.on)
+		return false;
+	if (number == 0)
+		return (value & CR0_NEEDED) != CR0_NEEDED;
+	return ((value ^ vmread(VMCS_GUEST_CR4)) & (CR4_NEEDED | CR4_LA57)) != 0;
+}
+
+s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
+{
+	unsigned levels = vmread(VMCS_GUEST_CR4) & CR4_LA57 ? 5 : 4;
+	struct gate_area *area = area_of(cpu);
+	bool tsx = cpuid(7, 0).ebx & CPUID_7_EBX_RTM;
+
+	if (cpu->gate.on)
+		gate_off(cpu);
+	if (!linear)
+		return HYPERPS_OK;
+	if (state != HYPERPS_GATE_OFFERED || !other_cpus_taken() || !has_features(&cpu->capabilities) ||
+	    !paging_is_fit())
+		return HYPERPS_ERROR_PERMISSION;
+	if (linear % PAGE_SIZE || !linear_is_free(linear, levels) ||
+	    !linear_is_free(ALIGN_DOWN(gate_list_linear(linear), PAGE_SIZE), levels) || !top || top % PAGE_SIZE ||
+	    top >= CR3_LIMIT || !is_outside_monitor(top))
+		return HYPERPS_ERROR_INVALID;
+
+	__builtin_memset(area->table, 0, sizeof(area->table));
+	cpu->gate.tables_used = 0;
+	cpu->gate.linear = linear;
+	build_airlock(cpu, levels, top);
+	build_monitor_view(cpu, levels, top);
+	build_landing(cpu);
+	reset_list(cpu);
+	*cr3 = top | GATE_PCID;
+	gate_page_fill(area->airlock, (u32)*cr3, (u32)cpu->gate.monitor_eptp, tsx);
+	/* The tables at these addresses may have been others before. */
+	flush_this_cpu(cpu);
+	if ((cpu->capabilities.secondary & SECONDARY_VPID) && invvpid_all() != VMX_OK)
+		panic("INVVPID failed");
+	/* Last, on what is in memory now. */
+	if (!gate_page_is_safe(area->airlock, (u32)*cr3, (u32)cpu->gate.monitor_eptp))
+		return HYPERPS_ERROR_AGAIN;
+	switch_on(cpu);
+	return HYPERPS_OK;
+}
+
+/*
+ * In the monitor view, between a call's first instruction and its last: what arrives waits until the host has its own
+ * CR3 back, that is, until it next loads CR3.
+ */
+static void latch_in_monitor_view(struct cpu *cpu, u32 reason)
+{
+	u32 event = 0;
+
+	if (reason == EXIT_INIT)
+		event = LATCHED_INIT;
+	else if (reason == EXIT_EXCEPTION_OR_NMI && (vmread(VMCS_EXIT_INTERRUPTION_INFO) & EVENT_VECTOR) == VECTOR_MC)
+		event = LATCHED_MACHINE_CHECK;
+	else if (reason == EXIT_EXCEPTION_OR_NMI && !flush_take_kick(cpu))
+		event = LATCHED_NMI;
+	else if (reason != EXIT_EXCEPTION_OR_NMI && reason != EXIT_NMI_WINDOW)
+		panic("VM exit %u in the monitor view", reason);
+	__atomic_fetch_or(&cpu->latched, event, __ATOMIC_SEQ_CST);
+	if (cpu->latched)
+		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | PRIMARY_CR3_LOAD_EXITING);
+}
+
+bool gate_exit(struct cpu *cpu, u32 reason)
+{
+	u64 eptp = vmread(VMCS_EPTP), rip, vectoring;
+	bool on_gate_page;
+
+	if (eptp == monitor.host_eptp)
+		return false;
+	if (eptp == cpu->gate.monitor_eptp) {
+		latch_in_monitor_view(cpu, reason);
+		return true;
+	}
+	/* The airlock: nothing has happened yet that could not happen again. */
+	reset_list(cpu);
+	vmwrite(VMCS_EPTP, monitor.host_eptp);
+	rip = vmread(VMCS_GUEST_RIP);
+	on_gate_page = rip - cpu->gate.linear < PAGE_SIZE;
+	if (reason == EXIT_EXCEPTION_OR_NMI || reason == EXIT_NMI_WINDOW || reason == EXIT_INIT ||
+	    reason == EXIT_CR_ACCESS) {
+		if (on_gate_page)
+			vmwrite(VMCS_GUEST_RIP, cpu->gate.linear + HYPERPS_GATE_RETRY);
+		return reason == EXIT_CR_ACCESS;
+	}
+	log_refusal(REFUSED_GATE, "gate entered in a wrong way: exit reason %u at %016lx", reason, rip);
+	vectoring = vmread(VMCS_IDT_VECTORING_INFO);
+	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL) {
+		host_inject_again(vectoring);
+		return true;
+	}
+	/* At the VMFUNC, where it is known: elsewhere than on the gate page nothing was executed after it. */
+	if (!on_gate_page)
+		vmwrite(VMCS_GUEST_RIP, rip - 3);
+	host_inject_ud();
+	return true;
+}
