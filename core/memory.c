@@ -101,6 +101,7 @@ struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 u
 	case HYPERPS_CALL_IDENTIFY:
 		return (struct gate_result){ HYPERPS_OK, HYPERPS_SIGNATURE };
 	case HYPERPS_CALL_VM_CREATE:
+	case HYPERPS_CALL_VM_DECLARE:
 	case HYPERPS_CALL_VM_MAP:
 	case HYPERPS_CALL_VM_SEAL:
 	case HYPERPS_CALL_VM_DESTROY:

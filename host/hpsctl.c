@@ -29,6 +29,7 @@ struct options {
 
 struct command {
 	const char *name;
+	const char *action; /* the word that must follow, or NULL */
 	const char *summary;
 	const char *help;
 	const char *short_options;
@@ -99,6 +100,20 @@ static int run_frames(int device, const struct options *options)
 	return EXIT_OK;
 }
 
+static int run_vm_list(int device, const struct options *options)
+{
+	struct hyperps_vm slots[HYPERPS_VMS];
+
+	for (uint32_t i = 0; i < HYPERPS_VMS; i++)
+		if (monitor_read(device, HYPERPS_OBJECT_VM, i, 0, &slots[i], sizeof(slots[i])))
+			return report_read_error("list of VMs");
+	if (options->json)
+		format_vms_json(stdout, slots, HYPERPS_VMS);
+	else
+		format_vms_text(stdout, slots, HYPERPS_VMS);
+	return EXIT_OK;
+}
+
 static int run_exits(int device, const struct options *options)
 {
 	struct hyperps_status status;
@@ -136,7 +151,7 @@ static int run_exits(int device, const struct options *options)
 }
 
 static const struct command commands[] = {
-	{ "status", "the monitor's state and what it protects",
+	{ "status", NULL, "the monitor's state and what it protects",
 	  "usage: hpsctl status [--json]\n"
 	  "\n"
 	  "Shows version, CPUs, memory, features, refused accesses, and what is protected and what is not.\n"
@@ -144,14 +159,14 @@ static const struct command commands[] = {
 	  "  -j, --json   one JSON object, a key a line; sizes and addresses are numbers in bytes\n"
 	  "  -h, --help   this text\n",
 	  "jh", run_status },
-	{ "log", "the monitor's log",
+	{ "log", NULL, "the monitor's log",
 	  "usage: hpsctl log\n"
 	  "\n"
 	  "Prints what the monitor's log ring holds, oldest line first.\n"
 	  "\n"
 	  "  -h, --help   this text\n",
 	  "h", run_log },
-	{ "frames", "frames of RAM by owner and state",
+	{ "frames", NULL, "frames of RAM by owner and state",
 	  "usage: hpsctl frames [--json]\n"
 	  "\n"
 	  "Counts the 4 KiB frames of RAM by who owns them, from the monitor's page marks.\n"
@@ -159,7 +174,17 @@ static const struct command commands[] = {
 	  "  -j, --json   one JSON object\n"
 	  "  -h, --help   this text\n",
 	  "jh", run_frames },
-	{ "exits", "VM exits by reason and CPU",
+	{ "vm", "list", "VMs and their memory",
+	  "usage: hpsctl vm list [--json]\n"
+	  "\n"
+	  "Lists the VMs that exist: slot, state (open, sealed, dying, dead), declared ranges of RAM, 4 KiB frames of "
+	  "memory,\n"
+	  "of these those that are pending until every CPU has flushed, pages by size, and the memory's size.\n"
+	  "\n"
+	  "  -j, --json   one JSON object, a VM a line; sizes are numbers in bytes\n"
+	  "  -h, --help   this text\n",
+	  "jh", run_vm_list },
+	{ "exits", NULL, "VM exits by reason and CPU",
 	  "usage: hpsctl exits [--json] [--cpu N]\n"
 	  "\n"
 	  "Counts the VM exits since the monitor's start, by CPU and basic exit reason. CPUs are numbered in the "
@@ -182,7 +207,9 @@ static void print_usage(FILE *out)
 		     "\n"
 		     "Commands (hpsctl COMMAND --help says more):\n");
 	for (size_t i = 0; i < COMMANDS; i++)
-		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+		fprintf(out, "  %s%s%-*s %s\n", commands[i].name, commands[i].action ? " " : "",
+			8 - (int)strlen(commands[i].name) - !!commands[i].action,
+			commands[i].action ? commands[i].action : "", commands[i].summary);
 	fprintf(out, "\n"
 		     "  --help     this text\n"
 		     "  --version  the version of hpsctl\n"
@@ -252,6 +279,11 @@ static int run_command(const struct command *command, int argc, char **argv)
 				return EXIT_USAGE;
 			}
 		}
+	}
+	if (command->action && (optind == argc || strcmp(argv[optind++], command->action))) {
+		fprintf(stderr, "hpsctl %s: it goes on with '%s'; see hpsctl %s --help\n", command->name,
+			command->action, command->name);
+		return EXIT_USAGE;
 	}
 	if (optind < argc) {
 		fprintf(stderr, "hpsctl %s: unexpected '%s'; see hpsctl %s --help\n", command->name, argv[optind],

@@ -6,6 +6,7 @@
 #include "hpsctl_format.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define FRAME_BYTES 4096
 
 static const char *const exit_reasons[] = {
 	[0] = "exception or NMI",
@@ -403,6 +404,57 @@ void format_frames_json(FILE *out, const struct hyperps_frames *frames)
 	for (size_t i = 0; i < HYPERPS_FRAME_STATES; i++)
 		fprintf(out, ",\n  \"%s\": %" PRIu64, frame_states[i].key, frames->count[i]);
 	fprintf(out, "\n}\n");
+}
+
+static const char *vm_state_name(uint64_t state)
+{
+	static const char *const names[] = {
+		[HYPERPS_VM_FREE] = "free",   [HYPERPS_VM_OPEN] = "open", [HYPERPS_VM_SEALED] = "sealed",
+		[HYPERPS_VM_DYING] = "dying", [HYPERPS_VM_DEAD] = "dead",
+	};
+
+	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
+}
+
+void format_vms_text(FILE *out, const struct hyperps_vm *slots, size_t count)
+{
+	size_t vms = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct hyperps_vm *vm = &slots[i];
+
+		if (vm->state == HYPERPS_VM_FREE)
+			continue;
+		if (!vms++)
+			fprintf(out, "slot  state    ranges      frames     pending       4 KiB       2 MiB  size\n");
+		fprintf(out, "%4zu  %-7s%8" PRIu64 "%12" PRIu64 "%12" PRIu64 "%12" PRIu64 "%12" PRIu64 "  ", i,
+			vm_state_name(vm->state), vm->ranges, vm->frames, vm->pending, vm->view_4k, vm->view_2m);
+		print_size(out, vm->frames * FRAME_BYTES);
+		fputc('\n', out);
+	}
+	if (!vms)
+		fprintf(out, "no VMs\n");
+}
+
+void format_vms_json(FILE *out, const struct hyperps_vm *slots, size_t count)
+{
+	const char *separator = "";
+
+	fprintf(out, "{\n  \"vms\": [");
+	for (size_t i = 0; i < count; i++) {
+		const struct hyperps_vm *vm = &slots[i];
+
+		if (vm->state == HYPERPS_VM_FREE)
+			continue;
+		fprintf(out,
+			"%s\n    {\"slot\": %zu, \"state\": \"%s\", \"ranges\": %" PRIu64 ", \"frames\": %" PRIu64
+			", \"bytes\": %" PRIu64 ", \"pending\": %" PRIu64 ", \"pages_4k\": %" PRIu64
+			", \"pages_2m\": %" PRIu64 "}",
+			separator, i, vm_state_name(vm->state), vm->ranges, vm->frames, vm->frames * FRAME_BYTES,
+			vm->pending, vm->view_4k, vm->view_2m);
+		separator = ",";
+	}
+	fprintf(out, "\n  ]\n}\n");
 }
 
 void format_log(FILE *out, const struct hyperps_log *log, const char *ring)

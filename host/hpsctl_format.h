@@ -23,6 +23,10 @@ void format_exits_json(FILE *out, const struct hyperps_exits *cpus, size_t count
 void format_frames_text(FILE *out, const struct hyperps_frames *frames);
 void format_frames_json(FILE *out, const struct hyperps_frames *frames);
 
+/* The VMs of count slots; those without a VM are left out: a table, or one JSON object. */
+void format_vms_text(FILE *out, const struct hyperps_vm *slots, size_t count);
+void format_vms_json(FILE *out, const struct hyperps_vm *slots, size_t count);
+
 /*
  * Print the text in a log ring of log->size bytes, oldest byte first. written may have moved while the ring was read: a
  * partial first line is left out. Bytes that are neither printable ASCII, newline nor tab are shown as '?'.

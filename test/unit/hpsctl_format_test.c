@@ -123,6 +123,46 @@ static void frames_are_shown(void **state)
 	free(text);
 }
 
+static void vms_are_listed(void **state)
+{
+	struct hyperps_vm slots[4] = { [1] = { .state = HYPERPS_VM_SEALED,
+					       .handle = 7ULL << 32 | 1,
+					       .frames = 16385,
+					       .pending = 3,
+					       .view_4k = 1,
+					       .view_2m = 32,
+					       .ranges = 2 },
+				       [3] = { .state = 77 } /* from a newer monitor */ };
+	FILE *out = open_text();
+
+	(void)state;
+	format_vms_text(out, slots, 4);
+	fclose(out);
+	assert_has("   1  sealed        2       16385           3           1          32  64.0 MiB\n");
+	assert_has("   3  unknown");
+	assert_null(strstr(text, "\n   0  "));
+	free(text);
+	out = open_text();
+	format_vms_json(out, slots, 4);
+	fclose(out);
+	assert_string_equal(text, "{\n  \"vms\": [\n"
+				  "    {\"slot\": 1, \"state\": \"sealed\", \"ranges\": 2, \"frames\": 16385, "
+				  "\"bytes\": 67112960, \"pending\": 3, \"pages_4k\": 1, \"pages_2m\": 32},\n"
+				  "    {\"slot\": 3, \"state\": \"unknown\", \"ranges\": 0, \"frames\": 0, "
+				  "\"bytes\": 0, \"pending\": 0, \"pages_4k\": 0, \"pages_2m\": 0}\n  ]\n}\n");
+	free(text);
+	out = open_text();
+	format_vms_text(out, slots, 1);
+	fclose(out);
+	assert_string_equal(text, "no VMs\n");
+	free(text);
+	out = open_text();
+	format_vms_json(out, slots, 1);
+	fclose(out);
+	assert_string_equal(text, "{\n  \"vms\": [\n  ]\n}\n");
+	free(text);
+}
+
 static void log_ring(void **state)
 {
 	struct hyperps_log log = { .size = 16 };
@@ -156,6 +196,7 @@ int main(void)
 		cmocka_unit_test(json_is_well_formed),
 		cmocka_unit_test(exits_add_up),
 		cmocka_unit_test(frames_are_shown),
+		cmocka_unit_test(vms_are_listed),
 		cmocka_unit_test(log_ring),
 	};
 
