@@ -97,9 +97,8 @@ static enum kind kind_of(u8 opcode, u8 modrm)
 	case 0x70 ... 0x7f: /* Jcc */
 	case 0x84: /* TEST */
 	case 0x85:
-	case 0x8a: /* loads, LEA */
+	case 0x8a: /* loads */
 	case 0x8b:
-	case 0x8d:
 	case 0x90 ... 0x99: /* XCHG with RAX, CBW, CWD */
 	case 0x9e: /* SAHF, LAHF */
 	case 0x9f:
@@ -133,16 +132,17 @@ static enum kind kind_of(u8 opcode, u8 modrm)
 	case 0xc0:
 	case 0xc1:
 	case 0xd0 ... 0xd3:
+	case 0xf6:
+	case 0xf7:
 		return NO_MEMORY;
+	case 0x8d: /* LEA; with a register it is undefined */
+		return modrm < 0xc0 ? HARMLESS : REFUSED;
 	case 0xc6: /* not XABORT, XBEGIN; not what is no INC or DEC */
 	case 0xc7:
 		return reg == 0 ? NO_MEMORY : REFUSED;
 	case 0xfe:
 	case 0xff:
 		return reg < 2 ? NO_MEMORY : REFUSED;
-	case 0xf6:
-	case 0xf7:
-		return reg == 2 || reg == 3 ? NO_MEMORY : HARMLESS;
 	default:
 		return REFUSED;
 	}
