@@ -29,6 +29,16 @@ static void zero_frame(u64 frame)
 	set_own_page(window, 0);
 }
 
+static bool map_donated(u64 frame)
+{
+	hpa_t hpa = HPA(frame << PAGE_SHIFT);
+
+	if (gate_uses(hpa) || !map_direct(hpa))
+		return false;
+	gate_add_memory(hpa);
+	return true;
+}
+
 void memory_init(const struct cpu *cpu)
 {
 	mtrr = cpu->mtrr;
@@ -38,6 +48,7 @@ void memory_init(const struct cpu *cpu)
 	mm.mtrr = &mtrr;
 	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
 	mm.zero_frame = zero_frame;
+	mm.map_donated = map_donated;
 	mm_init(&mm);
 }
 
@@ -85,6 +96,16 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 		return result;
 	*value = (u64)result;
 	return HYPERPS_OK;
+}
+
+s64 serve_gate_set(u64 linear, u64 top, u64 *cr3)
+{
+	s64 result;
+
+	spin_lock(&mm_lock);
+	result = gate_set(this_cpu(), linear, top, cr3);
+	spin_unlock(&mm_lock);
+	return result;
 }
 
 static __attribute__((noinline)) struct gate_result gate_request(u64 call, const u64 *argument)

@@ -11,7 +11,8 @@
 #define PTE_TABLE (BIT(0) | BIT(1) | BIT(5))
 #define PTE_CODE (BIT(0) | BIT(5))
 #define PTE_LIST (BIT(0) | BIT(1) | BIT(5) | BIT(6) | BIT(63))
-#define EPT_LEAF ((u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | BIT(6)) /* whatever the host's PAT says */
+#define EPT_IGNORE_PAT BIT(6)
+#define EPT_LEAF ((u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | EPT_IGNORE_PAT)
 #define TABLE_ADDRESS 0x000ffffffffff000ULL
 
 /* What must be set while VM functions are on; a write that clears one switches them off. */
@@ -25,6 +26,8 @@
 extern const u8 gate_landing[], gate_landing_end[], gate_landing_frame[], gate_landing_serve[];
 
 static u32 state = HYPERPS_GATE_CONF;
+/* What every monitor view maps besides the monitor's own region. Under mm_lock. */
+static struct ept donated;
 
 static struct gate_area *area_of(struct cpu *cpu)
 {
@@ -80,6 +83,7 @@ void gate_init(void)
 	} else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] && boot->gate == BOOT_GATE_AUTO) {
 		state = HYPERPS_GATE_L1;
 	} else {
+		CHECK(ept_init(&donated, &monitor.pool, 4, 2));
 		state = boot->region_base + boot->region_size > GATE_MEMORY_LIMIT ? HYPERPS_GATE_MEMORY
 										  : HYPERPS_GATE_OFFERED;
 		for (u32 slot = 0; slot < boot->cpu_slots && state == HYPERPS_GATE_OFFERED; slot++) {
@@ -103,6 +107,14 @@ static u64 *next_table(struct cpu *cpu)
 	return area_of(cpu)->table[cpu->gate.tables_used++];
 }
 
+static u64 *table_at(u64 entry)
+{
+	u64 offset = (entry & TABLE_ADDRESS) - monitor.boot->region_base;
+
+	return (u64 *)(offset < monitor.boot->region_size ? MONITOR_VA + offset
+							  : MONITOR_DIRECT_VA + (entry & TABLE_ADDRESS));
+}
+
 /* Maps 4 KiB, or 2 MiB (level 2), in page tables or EPT under root; makes the tables on the way. */
 static void map(struct cpu *cpu, u64 *root, unsigned levels, u64 address, unsigned leaf_level, u64 leaf, u64 table_bits)
 {
@@ -113,7 +125,7 @@ static void map(struct cpu *cpu, u64 *root, unsigned levels, u64 address, unsign
 
 		if (!*entry)
 			*entry = address_of(next_table(cpu)) | table_bits;
-		table = (u64 *)(MONITOR_VA + (*entry & TABLE_ADDRESS) - monitor.boot->region_base);
+		table = table_at(*entry);
 	}
 	table[(address >> (PAGE_SHIFT + 9 * (leaf_level - 1))) % 512] = leaf;
 }
@@ -145,6 +157,65 @@ static void build_airlock(struct cpu *cpu, unsigned levels, u64 top)
 	cpu->gate.airlock_eptp = address_of(view) | EPTP_LEVELS(4) | EPTP_WB;
 }
 
+/* Lets the CPU's view share the tables of `donated`, from the highest level down to where it has none of its own. */
+static void share_donated(struct cpu *cpu, u64 gpa)
+{
+	u64 *own = cpu->gate.monitor_root, *shared = donated.root;
+
+	for (unsigned level = 4; level > 1; level--) {
+		u64 index = (gpa >> (PAGE_SHIFT + 9 * (level - 1))) % 512;
+
+		if (!own[index])
+			own[index] = shared[index];
+		if (own[index] == shared[index])
+			return;
+		own = table_at(own[index]);
+		shared = table_at(shared[index]);
+	}
+}
+
+static void add_donated(struct cpu *cpu)
+{
+	u64 budget = ~0ULL;
+	gpa_t gpa = GPA(0);
+
+	for (;; gpa.value += PAGE_SIZE_2M) {
+		bool found;
+
+		gpa = ept_next(&donated, gpa, &budget, &found);
+		if (!found)
+			return;
+		share_donated(cpu, gpa.value);
+	}
+}
+
+bool gate_uses(hpa_t hpa)
+{
+	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
+		if (cpu_of_slot(slot)->gate.top - hpa.value < PAGE_SIZE_2M && cpu_of_slot(slot)->gate.top)
+			return true;
+	return false;
+}
+
+void gate_add_memory(hpa_t hpa)
+{
+	const u64 *final = table_at(monitor.boot->final_cr3);
+	u64 index = ((MONITOR_DIRECT_VA + hpa.value) >> PML4_SHIFT) % 512;
+
+	if (state != HYPERPS_GATE_OFFERED)
+		return;
+	CHECK(ept_map(&donated, GPA(hpa.value), hpa, PAGE_SIZE_2M, EPT_READ | EPT_WRITE, MEMORY_TYPE_WB));
+	*ept_entry(&donated, GPA(hpa.value), 2) |= EPT_IGNORE_PAT;
+	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
+		struct cpu *cpu = cpu_of_slot(slot);
+
+		if (!cpu->gate.top)
+			continue;
+		cpu->gate.monitor_top[index] = final[index];
+		share_donated(cpu, hpa.value);
+	}
+}
+
 /* What the monitor view allows for a page of the monitor's memory at this linear address. */
 static u64 permissions_of(struct cpu *cpu, u64 linear)
 {
@@ -162,12 +233,14 @@ static void build_monitor_view(struct cpu *cpu, unsigned levels, u64 top)
 	const struct boot_info *boot = monitor.boot;
 	struct gate_area *area = area_of(cpu);
 	u64 *view = cpu->gate.monitor_root, *tables = next_table(cpu);
-	const u64 *final = (const u64 *)(MONITOR_VA + boot->final_cr3 - boot->region_base);
+	const u64 *final = table_at(boot->final_cr3);
 
 	for (unsigned i = 0; i < 512; i++)
 		view[i] = 0;
 	map(cpu, tables, levels, cpu->gate.linear, 1, address_of(area->landing) | PTE_CODE, PTE_TABLE);
-	map(cpu, tables, levels, MONITOR_VA, 4, final[(MONITOR_VA >> PML4_SHIFT) % 512], PTE_TABLE);
+	for (u64 linear = MONITOR_DIRECT_VA; linear <= MONITOR_VA; linear += BIT(PML4_SHIFT))
+		map(cpu, tables, levels, linear, 4, final[(linear >> PML4_SHIFT) % 512], PTE_TABLE);
+	cpu->gate.monitor_top = levels == 4 ? tables : table_at(tables[511]);
 	map_ept(cpu, view, top, address_of(tables), EPT_READ);
 	for (u64 chunk = 0; chunk < boot->region_size; chunk += PAGE_SIZE_2M) {
 		u64 linear = MONITOR_VA + chunk, hpa = boot->region_base + chunk;
@@ -180,6 +253,7 @@ static void build_monitor_view(struct cpu *cpu, unsigned levels, u64 top)
 		for (u64 page = 0; page < PAGE_SIZE_2M; page += PAGE_SIZE)
 			map_ept(cpu, view, hpa + page, hpa + page, permissions_of(cpu, linear + page));
 	}
+	add_donated(cpu);
 	cpu->gate.monitor_eptp = address_of(view) | EPTP_LEVELS(4) | EPTP_WB;
 }
 
@@ -209,16 +283,8 @@ static void reset_list(struct cpu *cpu)
 /* Upper half, and in no PML4 slot of the monitor's own tables. */
 static bool linear_is_free(u64 linear, unsigned levels)
 {
-	u64 slot = linear >> PML4_SHIFT, first = MONITOR_VA >> PML4_SHIFT;
-
-	return (s64)linear >> (PAGE_SHIFT + 9 * levels - 1) == -1 && slot != first;
-}
-
-static bool is_outside_monitor(u64 gpa)
-{
-	const struct boot_info *boot = monitor.boot;
-
-	return gpa - boot->region_base >= boot->region_size && gpa - boot->low_base >= boot->low_size;
+	return (s64)linear >> (PAGE_SHIFT + 9 * levels - 1) == -1 &&
+	       (linear < MONITOR_DIRECT_VA || linear >= MONITOR_VA + BIT(PML4_SHIFT));
 }
 
 static bool paging_is_fit(void)
@@ -272,6 +338,7 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 
 	if (cpu->gate.on)
 		gate_off(cpu);
+	cpu->gate.top = 0;
 	if (!linear)
 		return HYPERPS_OK;
 	if (state != HYPERPS_GATE_OFFERED || !other_cpus_taken() || !has_features(&cpu->capabilities) ||
@@ -279,7 +346,7 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 		return HYPERPS_ERROR_PERMISSION;
 	if (linear % PAGE_SIZE || !linear_is_free(linear, levels) ||
 	    !linear_is_free(ALIGN_DOWN(gate_list_linear(linear), PAGE_SIZE), levels) || !top || top % PAGE_SIZE ||
-	    top >= CR3_LIMIT || !is_outside_monitor(top))
+	    top >= CR3_LIMIT || !page_marks_are(&monitor.marks, top >> PAGE_SHIFT, 1, HYPERPS_FRAME_HOST))
 		return HYPERPS_ERROR_INVALID;
 
 	__builtin_memset(area->table, 0, sizeof(area->table));
@@ -298,6 +365,7 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 	/* Last, on what is in memory now. */
 	if (!gate_page_is_safe(area->airlock, (u32)*cr3, (u32)cpu->gate.monitor_eptp))
 		return HYPERPS_ERROR_AGAIN;
+	cpu->gate.top = top;
 	switch_on(cpu);
 	return HYPERPS_OK;
 }

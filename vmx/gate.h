@@ -37,6 +37,8 @@ struct gate_area {
 struct gate {
 	bool on; /* VM functions are on: an exit may come from the airlock or the monitor view */
 	u64 linear; /* of the gate page */
+	u64 top; /* guest-physical address in the gate's CR3; 0 before the first GATE_SET */
+	u64 *monitor_top; /* table of PML4 entries that it means in the monitor view */
 	u64 *monitor_root; /* of the monitor view's EPT, chosen so that its address is safe code */
 	u64 airlock_eptp, monitor_eptp;
 	u32 tables_used;
@@ -50,9 +52,18 @@ u32 gate_state(void);
 
 /*
  * HYPERPS_CALL_GATE_SET on this CPU; see hyperps/abi.h. linear and top: bytes. Returns 0 with *cr3, or an error code;
- * then the gate is off on this CPU. In VMX root, in the host view.
+ * then the gate is off on this CPU. In VMX root, in the host view, under mm_lock.
  */
 s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3);
+
+/*
+ * Adds 2 MiB from hpa on, which the host has donated to the pool and which map_direct() has mapped, to the monitor view
+ * of every CPU. Two pages of the pool at most. Under mm_lock, in VMX root.
+ */
+void gate_add_memory(hpa_t hpa);
+
+/* Whether some CPU's gate uses an address in the 2 MiB from hpa on as its CR3: then it can't be donated. */
+bool gate_uses(hpa_t hpa);
 
 /* Switches VM functions off on this CPU, and gives it back the register bits that the gate pinned. Host view. */
 void gate_off(struct cpu *cpu);
