@@ -149,7 +149,7 @@ void serve_call(struct guest_registers *regs)
 	case HYPERPS_CALL_TAKE_CPUS:
 		result = take_other_cpus();
 		break;
-	case HYPERPS_CALL_VM_CREATE ... HYPERPS_CALL_FRAME_QUERY:
+	case HYPERPS_CALL_VM_CREATE ... HYPERPS_CALL_VM_DECLARE:
 		result = serve_memory_call(regs->value[REGISTER_RAX],
 					   (const u64[]){ regs->value[REGISTER_RDI], regs->value[REGISTER_RSI],
 							  regs->value[REGISTER_RDX], regs->value[REGISTER_R8] },

@@ -117,7 +117,7 @@ void wait_for_permission_to_enter(void);
 void memory_init(const struct cpu *cpu);
 
 /*
- * Serves one of the memory calls (HYPERPS_CALL_VM_CREATE to HYPERPS_CALL_FRAME_QUERY): argument[0..3], the result in
+ * Serves one of the memory calls (HYPERPS_CALL_VM_CREATE to HYPERPS_CALL_VM_DECLARE): argument[0..3], the result in
  * *value. Takes mm_lock, and may flush all CPUs. Returns 0 or a HYPERPS_ERROR_* code.
  */
 s64 serve_memory_call(u64 call, const u64 *argument, u64 *value);

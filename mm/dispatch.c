@@ -8,8 +8,10 @@ s64 mm_dispatch(struct mm *mm, u64 call, const u64 argument[4])
 	case HYPERPS_CALL_VM_CREATE:
 		return mm_create(mm);
 	case HYPERPS_CALL_VM_MAP:
-		return mm_map(mm, argument[0], argument[1] & ~(PAGE_SIZE - 1), argument[2], argument[3],
-			      argument[1] & (PAGE_SIZE - 1));
+		return mm_map(mm, argument[0], argument[1], argument[2], argument[3]);
+	case HYPERPS_CALL_VM_DECLARE:
+		return mm_declare(mm, argument[0], argument[1] & ~(PAGE_SIZE - 1), argument[2],
+				  argument[1] & (PAGE_SIZE - 1));
 	case HYPERPS_CALL_VM_SYNC:
 		return mm_sync(mm, argument[0]);
 	case HYPERPS_CALL_VM_SEAL:

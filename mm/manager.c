@@ -103,6 +103,43 @@ s64 mm_create(struct mm *mm)
 	return HYPERPS_ERROR_MEMORY;
 }
 
+/* Whether [gpa, gpa + count pages) is page-aligned, not empty, and ends at or below VIEW_LIMIT. */
+static bool is_in_view(u64 gpa, u64 count)
+{
+	return gpa % PAGE_SIZE == 0 && count && gpa < VIEW_LIMIT && count <= (VIEW_LIMIT - gpa) / PAGE_SIZE;
+}
+
+s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions)
+{
+	struct vm *vm = find_vm(mm, handle);
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_OPEN)
+		return HYPERPS_ERROR_STATE;
+	if (!is_in_view(gpa, count) || !(permissions & EPT_READ) || (permissions & ~EPT_RWX) ||
+	    vm->range_count == MM_RANGES)
+		return HYPERPS_ERROR_INVALID;
+	for (u32 i = 0; i < vm->range_count; i++)
+		if (gpa < vm->range[i].gpa + vm->range[i].frames * PAGE_SIZE &&
+		    vm->range[i].gpa < gpa + count * PAGE_SIZE)
+			return HYPERPS_ERROR_OWNER;
+	vm->range[vm->range_count++] = (struct vm_range){ gpa, count, permissions };
+	return vm->range_count;
+}
+
+/* The declared range that holds all of a range for which is_in_view() holds; NULL if none does. */
+static const struct vm_range *range_of(const struct vm *vm, u64 gpa, u64 count)
+{
+	for (u32 i = 0; i < vm->range_count; i++) {
+		u64 skip = (gpa - vm->range[i].gpa) / PAGE_SIZE;
+
+		if (gpa >= vm->range[i].gpa && skip < vm->range[i].frames && count <= vm->range[i].frames - skip)
+			return &vm->range[i];
+	}
+	return NULL;
+}
+
 static bool view_is_empty(const struct ept *view, u64 gpa, u64 count)
 {
 	bool found;
@@ -126,18 +163,21 @@ static bool add_pending(struct vm *vm, u64 gpa, u64 count)
 	return true;
 }
 
-s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count, u64 permissions)
+s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 {
 	struct vm *vm = find_vm(mm, handle);
+	const struct vm_range *range;
 	u64 slot;
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
 	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
 		return HYPERPS_ERROR_STATE;
-	if (gpa % PAGE_SIZE || !count || count > MM_BATCH || gpa >= VIEW_LIMIT ||
-	    count * PAGE_SIZE > VIEW_LIMIT - gpa || !(permissions & EPT_READ) || (permissions & ~EPT_RWX))
+	if (count > MM_BATCH || !is_in_view(gpa, count))
 		return HYPERPS_ERROR_INVALID;
+	range = range_of(vm, gpa, count);
+	if (!range)
+		return HYPERPS_ERROR_PERMISSION;
 	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !view_is_empty(&vm->view, gpa, count))
 		return HYPERPS_ERROR_OWNER;
 	if (!refresh_pool(mm, MM_POOL_RESERVE))
@@ -152,7 +192,7 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count, u64 permiss
 
 		n = leaf_frames(to, from, count - i);
 		set_leaf(&vm->view, to, n,
-			 from | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | permissions << EPT_PENDING_SHIFT);
+			 from | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | range->permissions << EPT_PENDING_SHIFT);
 		for (u64 j = 0; j < n; j++)
 			page_mark_set(mm->marks, frame + i + j, HYPERPS_FRAME_TO_VM, slot, (to >> PAGE_SHIFT) + j);
 	}
@@ -369,4 +409,5 @@ void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)
 	out->view_eptp = ept_pointer(&vm->view);
 	out->view_4k = vm->view.leaves[1];
 	out->view_2m = vm->view.leaves[2];
+	out->ranges = vm->range_count;
 }

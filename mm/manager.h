@@ -37,6 +37,7 @@
 #define MM_VMS HYPERPS_VMS
 #define MM_BATCH 512 /* frames that one call handles at most */
 #define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced */
+#define MM_RANGES HYPERPS_VM_RANGES
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
 
 /*
@@ -65,6 +66,10 @@ struct vm {
 		u64 gpa, frames; /* a run of TO_VM frames by guest-physical address */
 	} pending[MM_PENDING];
 	u32 pending_count;
+	u32 range_count;
+	struct vm_range {
+		u64 gpa, frames, permissions;
+	} range[MM_RANGES]; /* declared RAM */
 };
 
 struct mm {
@@ -86,6 +91,7 @@ struct mm {
  *   _NO_VM     the handle names no VM (never did, or an earlier one in that slot)
  *   _STATE     the VM is not in a state for this request
  *   _INVALID   an address, count or permission is malformed: misaligned, empty, too many, past the end
+ *   _PERMISSION  the guest-physical range does not lie within one that is declared
  *   _OWNER     a frame is not in the state that the request needs (or the gpa is taken)
  *   _MEMORY    the pool has too few pages: donate some (mm_donate), sync, and try again
  *   _AGAIN     not every CPU has flushed, or too many runs are pending: sync first
@@ -100,17 +106,25 @@ u64 mm_new_epoch(struct mm *mm);
 s64 mm_create(struct mm *mm);
 
 /*
- * Gives frames [frame, frame + count) to the VM at gpa (bytes, page-aligned), with permissions (EPT_READ always,
- * EPT_WRITE, EPT_EXECUTE). count <= MM_BATCH. All of them must be HOST and all gpas free. Returns count.
+ * Declares [gpa, gpa + count pages) as RAM of an OPEN VM, with permissions (EPT_READ always, EPT_WRITE, EPT_EXECUTE).
+ * Page-aligned, below 2^MM_VIEW_BITS, apart from the ranges declared before (else _OWNER); at most MM_RANGES of them
+ * (else _INVALID). Returns how many there are now. What is declared stays until the VM's end, so that after mm_seal the
+ * layout is the one that was sealed.
  */
-s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count, u64 permissions);
+s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions);
+
+/*
+ * Gives frames [frame, frame + count) to the VM at gpa (bytes, page-aligned), with the permissions of the declared range
+ * that holds all of them. count <= MM_BATCH. All of them must be HOST and all gpas free. Returns count.
+ */
+s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count);
 
 /* Makes the VM's pending frames PRIVATE, at most MM_BATCH of them. Returns how many are left. */
 s64 mm_sync(struct mm *mm, u64 handle);
 
 /*
- * No content that the host prepared enters the VM any more: frames synced from now on are zeroed. Needs nothing
- * pending.
+ * No content that the host prepared enters the VM any more: frames synced from now on are zeroed, and no range is
+ * declared any more. Needs nothing pending.
  */
 s64 mm_seal(struct mm *mm, u64 handle);
 

@@ -21,7 +21,7 @@
 
 /* Error codes, in RAX. The numbers are those of Linux's errno, so that the module can pass them on. */
 #define HYPERPS_OK 0
-#define HYPERPS_ERROR_PERMISSION (-1) /* not now, or not from here */
+#define HYPERPS_ERROR_PERMISSION (-1) /* not now, not from here, or not RAM that the VM declares */
 #define HYPERPS_ERROR_NO_VM (-2) /* the handle names no VM */
 #define HYPERPS_ERROR_NO_CPU (-6) /* no such CPU */
 #define HYPERPS_ERROR_AGAIN (-11) /* not yet: every CPU must flush first */
@@ -64,12 +64,17 @@
  * above.
  *
  *   VM_CREATE                   the handle of a new VM
- *   VM_MAP      handle, gpa | permissions, first frame number, count
- *                               gives `count` (at most 512) consecutive frames of the host's to the VM, at gpa;
- *                               permissions: 1 read, 2 write, 4 execute. The host loses them at once. Result: count
+ *   VM_DECLARE  handle, gpa | permissions, count
+ *                               says that the `count` pages from gpa on are RAM of the VM, with these permissions:
+ *                               1 read (always), 2 write, 4 execute. At most 8 ranges, below 2^46, that don't
+ *                               overlap (HYPERPS_ERROR_OWNER), and only before VM_SEAL. Result: the number of ranges
+ *   VM_MAP      handle, gpa, first frame number, count
+ *                               gives `count` (at most 512) consecutive frames of the host's to the VM, at gpa; all of
+ *                               it in one declared range, else HYPERPS_ERROR_PERMISSION. The host loses them at once.
+ *                               Result: count
  *   VM_SYNC     handle          makes the frames given so far usable by the VM, when every CPU has flushed.
  *                               Result: how many are left: call again until 0
- *   VM_SEAL     handle          frames given from now on are zeroed
+ *   VM_SEAL     handle          frames given from now on are zeroed, and the ranges are final
  *   VM_DESTROY  handle          ends the VM. Result: 1: call again, 0: done
  *   VM_RECLAIM  handle          zeroes a destroyed VM's frames and gives them back.
  *                               Result: 1: call again, 0: done, and the handle is gone
@@ -85,7 +90,9 @@
 #define HYPERPS_CALL_VM_DESTROY 0x48505314
 #define HYPERPS_CALL_VM_RECLAIM 0x48505315
 #define HYPERPS_CALL_FRAME_QUERY 0x48505316
+#define HYPERPS_CALL_VM_DECLARE 0x48505317
 #define HYPERPS_MAP_FRAMES 512
+#define HYPERPS_VM_RANGES 8
 
 /* Reasons why a feature is not in use, in hyperps_status.features[]. */
 enum hyperps_feature_state {
@@ -185,7 +192,7 @@ struct hyperps_vm {
 	uint64_t pending; /* of these, waiting for VM_SYNC */
 	uint64_t view_eptp; /* of its guest view: host-physical address, for a checker outside */
 	uint64_t view_4k, view_2m; /* entries by size in the guest view, those not yet synced included */
-	uint64_t reserved;
+	uint64_t ranges; /* of RAM that are declared */
 };
 
 #define HYPERPS_EXIT_REASONS 80

@@ -22,9 +22,19 @@ static inline s64 call(u64 number, u64 a, u64 b, u64 c, u64 d, u64 *result)
 	return (s64)rax;
 }
 
+#define VIEW_PAGES (1ULL << 34) /* all of a VM's guest-physical addresses */
+
+/* A VM whose RAM may be the `count` pages from gpa on. */
+static inline s64 create(u64 gpa, u64 count, u64 *handle)
+{
+	s64 error = call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, handle);
+
+	return error ? error : call(HYPERPS_CALL_VM_DECLARE, *handle, gpa | READ_WRITE_EXECUTE, count, 0, NULL);
+}
+
 static inline s64 map(u64 handle, u64 gpa, u64 frame, u64 count)
 {
-	return call(HYPERPS_CALL_VM_MAP, handle, gpa | READ_WRITE_EXECUTE, frame, count, NULL);
+	return call(HYPERPS_CALL_VM_MAP, handle, gpa, frame, count, NULL);
 }
 
 /* A call that is repeated until it says 0. */

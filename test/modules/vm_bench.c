@@ -24,7 +24,7 @@ static bool bench_map(struct seq_file *out, const char *name, u64 batch)
 {
 	u64 frame = page_to_pfn(chunks[0]), handle, start, done, left;
 
-	if (call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &handle))
+	if (create(0, VIEW_PAGES, &handle))
 		return false;
 	/* The tables are there, as in a VM that has memory already. */
 	if (map(handle, 0x40000000, page_to_pfn(chunks[1]), 1) ||
@@ -49,7 +49,7 @@ static bool bench_256m(struct seq_file *out)
 	u64 handle, start = rdtsc(), mapping = 0;
 	int i;
 
-	if (call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &handle))
+	if (create(0, VIEW_PAGES, &handle))
 		return false;
 	for (i = 0; i < CHUNKS; i++) {
 		u64 before = rdtsc();

@@ -66,12 +66,45 @@ static void check_hostile_arguments(struct seq_file *out, u64 handle, u64 other,
 	expect(out, map(other, 0, own, 0), HYPERPS_ERROR_INVALID, "no frames");
 	expect(out, map(other, 0, own, ~0ULL), HYPERPS_ERROR_INVALID, "2^64-1 frames");
 	expect(out, map(other, ~0xfffULL, own, 1), HYPERPS_ERROR_INVALID, "the last gpa of 64 bits");
-	expect(out, call(HYPERPS_CALL_VM_MAP, other, 8, own, 1, NULL), HYPERPS_ERROR_INVALID, "permission 8");
-	expect(out, call(HYPERPS_CALL_VM_MAP, other, 2, own, 1, NULL), HYPERPS_ERROR_INVALID, "write without read");
+	expect(out, map(other, 7, own, 1), HYPERPS_ERROR_INVALID, "permissions in VM_MAP");
 	expect(out, map(~0ULL, 0, own, 1), HYPERPS_ERROR_NO_VM, "VM 2^64-1");
 	expect(out, map(handle + (1ULL << 32), 0, own, 1), HYPERPS_ERROR_NO_VM, "another generation of the VM");
 	expect(out, call(HYPERPS_CALL_VM_RECLAIM, handle, 0, 0, 0, NULL), HYPERPS_ERROR_STATE,
 	       "reclaim of a living VM");
+}
+
+static s64 declare(u64 handle, u64 gpa_and_permissions, u64 count)
+{
+	return call(HYPERPS_CALL_VM_DECLARE, handle, gpa_and_permissions, count, 0, NULL);
+}
+
+/* The VM's RAM is what it declares before it is sealed, and nothing else. */
+static void check_ranges(struct seq_file *out, u64 own)
+{
+	u64 handle, ranges, gpa;
+
+	expect(out, call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &handle), 0, "VM_CREATE");
+	expect(out, map(handle, 0, own, 1), HYPERPS_ERROR_PERMISSION, "VM_MAP with nothing declared");
+	expect(out, declare(handle, 8 | 1, 1), HYPERPS_ERROR_INVALID, "permission 8");
+	expect(out, declare(handle, 2, 1), HYPERPS_ERROR_INVALID, "write without read");
+	expect(out, declare(handle, 1, 0), HYPERPS_ERROR_INVALID, "an empty range");
+	expect(out, declare(handle, 1, ~0ULL), HYPERPS_ERROR_INVALID, "a range of 2^64-1 pages");
+	expect(out, declare(handle, ~0xfffULL | 1, 2), HYPERPS_ERROR_INVALID, "a range that wraps");
+	expect(out, declare(handle, 1, VIEW_PAGES + 1), HYPERPS_ERROR_INVALID, "a range past 2^46");
+	expect(out, declare(handle, 0x10000 | READ_WRITE_EXECUTE, 4), 0, "VM_DECLARE");
+	expect(out, declare(handle, 0x13000 | 1, 2), HYPERPS_ERROR_OWNER, "a range that overlaps");
+	for (ranges = 1, gpa = 0x14000; !declare(handle, gpa | 1, 2); ranges++)
+		gpa += 0x2000;
+	expect(out, ranges, HYPERPS_VM_RANGES, "the number of ranges that can be declared");
+	expect(out, map(handle, 0xf000, own, 1), HYPERPS_ERROR_PERMISSION, "the page below the first range");
+	expect(out, map(handle, gpa, own, 1), HYPERPS_ERROR_PERMISSION, "the page above the last range");
+	expect(out, map(handle, 0x13000, own, 2), HYPERPS_ERROR_PERMISSION, "pages of two ranges");
+	expect(out, map(handle, 0x13000, own, 1), 0, "the last page of a range");
+	expect(out, finish(HYPERPS_CALL_VM_SYNC, handle), 0, "VM_SYNC");
+	expect(out, call(HYPERPS_CALL_VM_SEAL, handle, 0, 0, 0, NULL), 0, "VM_SEAL");
+	expect(out, declare(handle, 1, 1), HYPERPS_ERROR_STATE, "VM_DECLARE after VM_SEAL");
+	expect(out, finish(HYPERPS_CALL_VM_DESTROY, handle), 0, "VM_DESTROY");
+	expect(out, finish(HYPERPS_CALL_VM_RECLAIM, handle), 0, "VM_RECLAIM");
 }
 
 static bool is_zero(const void *address, size_t size)
@@ -121,8 +154,9 @@ static int show_memory(struct seq_file *out, void *unused)
 	}
 	for (i = 0; i < FRAMES * PAGE_SIZE / sizeof(u64); i++)
 		address[i] = PATTERN;
-	expect(out, call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &handle), 0, "VM_CREATE");
-	expect(out, call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &other), 0, "a second VM_CREATE");
+	check_ranges(out, page_to_pfn(own));
+	expect(out, create(0, VIEW_PAGES, &handle), 0, "VM_CREATE and VM_DECLARE");
+	expect(out, create(0, VIEW_PAGES, &other), 0, "a second VM_CREATE and VM_DECLARE");
 	/* Fills the TLB of every CPU, too. */
 	tap_check(out, cpus_with_access(address) == cpus, "positive control: %d CPUs have access before", cpus);
 	expect(out, map(handle, 0, frame, FRAMES), 0, "VM_MAP of 2 MiB");

@@ -48,8 +48,8 @@ static void note_error(struct worker *worker, s64 error)
 static void attack(struct worker *worker)
 {
 	u64 victim = READ_ONCE(handles[next_random(worker) % nr_cpu_ids]), r = next_random(worker);
-	static const u64 numbers[] = { HYPERPS_CALL_VM_SYNC, HYPERPS_CALL_VM_RECLAIM,      HYPERPS_CALL_FRAME_QUERY,
-				       HYPERPS_CALL_READ,    HYPERPS_CALL_FRAME_QUERY + 1, HYPERPS_CALL_TAKE_CPUS };
+	static const u64 numbers[] = { HYPERPS_CALL_VM_SYNC, HYPERPS_CALL_VM_RECLAIM, HYPERPS_CALL_FRAME_QUERY,
+				       HYPERPS_CALL_READ,    HYPERPS_CALL_VM_DECLARE, HYPERPS_CALL_TAKE_CPUS };
 
 	call(numbers[r % ARRAY_SIZE(numbers)], r & BIT(40) ? victim : r, r >> 3, r >> 5, r >> 7, NULL);
 	worker->attacks++;
@@ -77,7 +77,7 @@ static void one_round(struct worker *worker)
 	memset(page_address(worker->chunk), 0x5a, PAGE_SIZE << ORDER);
 	for (i = 0; i < PAGES; i++)
 		memset(page_address(worker->pages[i]), 0xa5, PAGE_SIZE);
-	note_error(worker, call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &handle));
+	note_error(worker, create(0, VIEW_PAGES, &handle));
 	WRITE_ONCE(handles[worker->cpu], handle);
 	note_error(worker, map_with_sync(handle, gpa, page_to_pfn(worker->chunk), 1 << ORDER));
 	if (next_random(worker) & 1)

@@ -41,11 +41,10 @@ enum mutation {
 	KEEP_CONTENT, /* zero_frame() does nothing */
 };
 
-enum kind { CREATE, MAP, SYNC, SEAL, DESTROY, RECLAIM, DONATE, QUERY, KINDS };
+enum kind { CREATE, MAP, SYNC, SEAL, DESTROY, RECLAIM, DONATE, QUERY, DECLARE, KINDS };
 
-static const char *const kind_name[KINDS] = {
-	"create", "map", "sync", "seal", "destroy", "reclaim", "donate", "query"
-};
+static const char *const kind_name[KINDS] = { "create",  "map",    "sync",  "seal",   "destroy",
+					      "reclaim", "donate", "query", "declare" };
 
 static const char *const state_name[HYPERPS_FRAME_STATES] = { "DEVICE", "HOST",  "MONITOR", "PRIVATE",
 							      "SHARED", "TO_VM", "TO_HOST", "TO_MONITOR" };
@@ -78,6 +77,10 @@ static struct spec_vm {
 	u64 count[HYPERPS_FRAME_STATES];
 	unsigned idle; /* calls in a row that said "again" and did nothing */
 	unsigned maps; /* since nothing was pending */
+	struct {
+		u64 first, last, permissions; /* first and last page */
+	} ranges[8];
+	unsigned range_count;
 } vms[MM_VMS];
 
 static u64 count[HYPERPS_FRAME_STATES];
@@ -930,7 +933,8 @@ static void check_counters(void)
 /* ---- Requests: what each may answer ---- */
 
 #define ERROR(name) BIT(-HYPERPS_ERROR_##name)
-#define ANY_ERROR (ERROR(NO_VM) | ERROR(STATE) | ERROR(INVALID) | ERROR(OWNER) | ERROR(MEMORY) | ERROR(AGAIN))
+#define ANY_ERROR                                                                                                      \
+	(ERROR(NO_VM) | ERROR(STATE) | ERROR(INVALID) | ERROR(OWNER) | ERROR(MEMORY) | ERROR(AGAIN) | ERROR(PERMISSION))
 
 /* must: errors of which one must be answered; may: errors that are allowed besides. */
 static void judge(s64 result, u64 must, u64 may)
@@ -1059,7 +1063,52 @@ static u64 run_errors(u64 frame, u64 n)
 	return errors;
 }
 
-static void do_map(u64 handle, u64 gpa, u64 frame, u64 n, u64 permissions)
+static void do_declare(u64 handle, u64 gpa, u64 n, u64 permissions)
+{
+	const u64 pages = 1ULL << (MM_VIEW_BITS - 12);
+	u64 must, first = gpa / PAGE_SIZE;
+	s64 result;
+
+	begin(DECLARE, handle);
+	now.gpa = gpa;
+	now.count = n;
+	now.permissions = permissions;
+	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_OPEN);
+	if (gpa % PAGE_SIZE || !n || n > pages || first >= pages || first + n > pages)
+		must |= ERROR(INVALID);
+	if (permissions != 1 && permissions != 3 && permissions != 5 && permissions != 7)
+		must |= ERROR(INVALID);
+	if (now.vm >= 0 && vms[now.vm].range_count == 8)
+		must |= ERROR(INVALID);
+	for (unsigned i = 0; now.vm >= 0 && i < vms[now.vm].range_count; i++)
+		if (n && first + (n - 1) >= vms[now.vm].ranges[i].first && first <= vms[now.vm].ranges[i].last)
+			must |= ERROR(OWNER);
+	result = mm_declare(&mm, handle, gpa, n, permissions);
+	end(result);
+	if (result >= 0 && !must) {
+		struct spec_vm *vm = &vms[now.vm];
+
+		vm->ranges[vm->range_count].first = first;
+		vm->ranges[vm->range_count].last = first + (n - 1);
+		vm->ranges[vm->range_count++].permissions = permissions;
+		if (result != vm->range_count)
+			violation("declare: result %lld, not %u", (long long)result, vm->range_count);
+	}
+	check_all();
+	judge(result, must, 0);
+}
+
+/* Permissions of the range that holds all of [gpa, gpa + n pages), or 0. */
+static u64 declared(int slot, u64 gpa, u64 n)
+{
+	for (unsigned i = 0; i < vms[slot].range_count && n && n <= MM_BATCH; i++)
+		if (gpa / PAGE_SIZE >= vms[slot].ranges[i].first &&
+		    gpa / PAGE_SIZE + (n - 1) <= vms[slot].ranges[i].last)
+			return vms[slot].ranges[i].permissions;
+	return 0;
+}
+
+static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 {
 	const u64 limit = 1ULL << MM_VIEW_BITS;
 	u64 must, may = 0, changed;
@@ -1070,14 +1119,14 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n, u64 permissions)
 	now.gpa = gpa;
 	now.frame = frame;
 	now.count = n;
-	now.permissions = permissions;
 	must = handle_errors(now.vm >= 0 && (vms[now.vm].state == VM_OPEN || vms[now.vm].state == VM_SEALED));
 	must |= run_errors(frame, n);
 	if (gpa % PAGE_SIZE || gpa >= limit || !n || n > (limit - gpa) / PAGE_SIZE)
 		must |= ERROR(INVALID);
-	if (!(permissions & EPT_READ) || (permissions & ~EPT_RWX))
-		must |= ERROR(INVALID);
 	if (now.vm >= 0) {
+		now.permissions = declared(now.vm, gpa, n);
+		if (!now.permissions)
+			must |= ERROR(PERMISSION);
 		full = mm.vm[now.vm].pending_count == MM_PENDING && vms[now.vm].maps >= MM_PENDING;
 		for (u64 i = 0; i < FRAMES; i++)
 			if ((frames[i].state == HYPERPS_FRAME_PRIVATE || frames[i].state == HYPERPS_FRAME_TO_VM) &&
@@ -1087,7 +1136,7 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n, u64 permissions)
 	}
 	if (full)
 		may |= ERROR(AGAIN);
-	result = mm_map(&mm, handle, gpa, frame, n, permissions);
+	result = mm_map(&mm, handle, gpa, frame, n);
 	changed = end(result);
 	if (result >= 0 && !must) {
 		if ((u64)result != n || changed != n)
@@ -1444,7 +1493,7 @@ static void pick_run(u64 n, u64 *frame, u64 *length)
 
 static void random_map(unsigned profile)
 {
-	u64 handle = pick_handle(1 << VM_OPEN | 1 << VM_SEALED), frame, n, permissions = EPT_RWX, gpa;
+	u64 handle = pick_handle(1 << VM_OPEN | 1 << VM_SEALED), frame, n, gpa;
 	int slot = slot_of(handle);
 	u64 style = below(16);
 
@@ -1468,11 +1517,6 @@ static void random_map(unsigned profile)
 		n = 1 + below(20);
 	}
 	gpa = (slot >= 0 ? vms[slot].base : 0) + frame * PAGE_SIZE;
-	if (chance(15)) {
-		static const u64 permission[] = { 1, 3, 5, 7 };
-
-		permissions = permission[below(4)];
-	}
 	if (chance(profile == 5 ? 50 : 20))
 		gpa = below(FRAMES) * PAGE_SIZE;
 	if (chance(5))
@@ -1484,7 +1528,7 @@ static void random_map(unsigned profile)
 			gpa = frames[own].gpa - below(n + 1) * PAGE_SIZE;
 	}
 	if (chance(8)) { /* hostile */
-		switch (below(5)) {
+		switch (below(4)) {
 		case 0:
 			gpa = hostile();
 			break;
@@ -1493,9 +1537,6 @@ static void random_map(unsigned profile)
 			break;
 		case 2:
 			n = hostile();
-			break;
-		case 3:
-			permissions = chance(50) ? below(16) : hostile();
 			break;
 		default:
 			gpa = hostile();
@@ -1506,7 +1547,48 @@ static void random_map(unsigned profile)
 	/* Some CPU has the frame in its TLB just now. */
 	if (frame < FRAMES && n <= MM_BATCH && chance(60))
 		touch_host((unsigned)below(CPUS), (frame + below(n + 1)) % FRAMES * PAGE_SIZE);
-	do_map(handle, gpa, frame, n, permissions);
+	do_map(handle, gpa, frame, n);
+}
+
+static u64 random_permissions(void)
+{
+	return chance(60) ? EPT_RWX : 1 | below(4) << 1;
+}
+
+/* Ranges of a new VM: all of the view; or where random_map() aims at, in pieces and with gaps. */
+static void declare_some(int slot)
+{
+	u64 handle = vms[slot].handle, cut = 1 + below(FRAMES - 1), base = vms[slot].base;
+
+	switch (below(8)) {
+	case 0:
+		return;
+	case 1 ... 5:
+		do_declare(handle, 0, 1ULL << (MM_VIEW_BITS - 12), random_permissions());
+		return;
+	default:
+		do_declare(handle, base, cut - below(2), random_permissions());
+		do_declare(handle, base + cut * PAGE_SIZE, FRAMES - cut, random_permissions());
+		do_declare(handle, 0, 1 + below(FRAMES), random_permissions());
+		do_declare(handle, BIT(MM_VIEW_BITS) - CHUNK * PAGE_SIZE, CHUNK, random_permissions());
+	}
+}
+
+static void random_declare(void)
+{
+	u64 handle = pick_handle(1 << VM_OPEN), gpa = below(FRAMES) * PAGE_SIZE, n = 1 + below(FRAMES / 4);
+	u64 permissions = random_permissions();
+	int slot = slot_of(handle);
+
+	if (slot >= 0 && chance(70))
+		gpa += vms[slot].base;
+	if (chance(20))
+		gpa = hostile();
+	if (chance(20))
+		n = hostile();
+	if (chance(10))
+		permissions = chance(50) ? below(16) : hostile();
+	do_declare(handle, gpa, n, permissions);
 }
 
 static void random_donate(unsigned profile)
@@ -1550,15 +1632,15 @@ enum operation { OP_FLUSH = KINDS, OP_FLUSH_ALL, OP_EPOCH, OP_RUN, OPERATIONS };
 
 static void step(unsigned profile)
 {
-	/* create map sync seal destroy reclaim donate query flush flush-all epoch run */
+	/* create map sync seal destroy reclaim donate query declare flush flush-all epoch run */
 	static const u8 weights[PROFILES][OPERATIONS] = {
-		{ 5, 22, 12, 4, 4, 8, 2, 6, 20, 4, 8, 5 }, /* a bit of everything */
-		{ 40, 16, 8, 2, 3, 8, 4, 4, 10, 3, 4, 4 }, /* many VMs */
-		{ 3, 30, 18, 3, 5, 14, 1, 2, 14, 10, 6, 5 }, /* large pages */
-		{ 2, 50, 6, 2, 1, 3, 1, 2, 6, 1, 3, 4 }, /* many small runs */
-		{ 4, 18, 10, 3, 4, 8, 14, 4, 20, 5, 8, 4 }, /* donations */
-		{ 4, 26, 14, 2, 9, 14, 1, 2, 14, 10, 6, 5 }, /* a pool just above its reserve */
-		{ 3, 30, 40, 2, 3, 6, 2, 1, 20, 0, 20, 4 }, /* flushes that overlap */
+		{ 5, 22, 12, 4, 4, 8, 2, 6, 3, 20, 4, 8, 5 }, /* a bit of everything */
+		{ 40, 16, 8, 2, 3, 8, 4, 4, 3, 10, 3, 4, 4 }, /* many VMs */
+		{ 3, 30, 18, 3, 5, 14, 1, 2, 3, 14, 10, 6, 5 }, /* large pages */
+		{ 2, 50, 6, 2, 1, 3, 1, 2, 3, 6, 1, 3, 4 }, /* many small runs */
+		{ 4, 18, 10, 3, 4, 8, 14, 4, 3, 20, 5, 8, 4 }, /* donations */
+		{ 4, 26, 14, 2, 9, 14, 1, 2, 3, 14, 10, 6, 5 }, /* a pool just above its reserve */
+		{ 3, 30, 40, 2, 3, 6, 2, 1, 3, 20, 0, 20, 4 }, /* flushes that overlap */
 	};
 	u64 total = 0, dice;
 	unsigned operation = 0;
@@ -1577,6 +1659,8 @@ static void step(unsigned profile)
 	switch (operation) {
 	case CREATE:
 		do_create();
+		if (now.vm >= 0)
+			declare_some(now.vm);
 		break;
 	case MAP:
 		random_map(profile);
@@ -1598,6 +1682,9 @@ static void step(unsigned profile)
 		break;
 	case QUERY:
 		random_query();
+		break;
+	case DECLARE:
+		random_declare();
 		break;
 	case OP_FLUSH:
 		flush((unsigned)below(CPUS));
@@ -1759,7 +1846,8 @@ static const char *overlapping_flushes(enum mutation kind)
 	begin_round();
 	flush(0);
 	touch_host(0, frame * PAGE_SIZE);
-	do_map(history[0], 0, frame, 1, EPT_RWX);
+	do_declare(history[0], 0, 1, EPT_RWX);
+	do_map(history[0], 0, frame, 1);
 	begin_round();
 	for (unsigned c = 1; c < CPUS; c++)
 		flush(c);
