@@ -17,7 +17,7 @@
 #include "calls.h"
 #include "tap.h"
 
-#define VMS 4 /* for each CPU */
+#define VMS 8 /* for each CPU */
 #define SINGLES 24 /* frames of a VM that are mapped one by one */
 #define ORDER 9 /* and one chunk of 2 MiB */
 #define CHUNK_FRAMES (1UL << ORDER)
