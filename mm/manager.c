@@ -6,10 +6,10 @@
 #define HANDLE_SLOT 0xffffffffULL
 /*
  * Less than MM_POOL_RESERVE, so that these two work when nothing else does. Putting a run of frames back can take two
- * tables, and the directories above them; donating can split a large page at both ends.
+ * tables, and the directories above them; donating can split a 1 GiB page.
  */
 #define RECLAIM_RESERVE 4
-#define DONATE_RESERVE 8
+#define DONATE_RESERVE (MM_DIRECT_TABLES + 1)
 #define WALK_BUDGET 4096 /* entries of a view that one call looks at */
 #define LAST_GENERATION 0x7ffffffe /* of a slot: a handle is never negative, and never used again */
 
@@ -146,20 +146,9 @@ static bool add_pending(struct vm *vm, u64 gpa, u64 count)
 	return true;
 }
 
-s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
+/* At most MM_BATCH frames, all or none. */
+static s64 map_batch(struct mm *mm, struct vm *vm, u64 gpa, u64 frame, u64 count, u64 permissions)
 {
-	struct vm *vm = find_vm(mm, handle);
-	const struct vm_range *range;
-
-	if (!vm)
-		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
-		return HYPERPS_ERROR_STATE;
-	if (count > MM_BATCH || !is_in_view(gpa, count))
-		return HYPERPS_ERROR_INVALID;
-	range = range_of(vm, gpa, count);
-	if (!range)
-		return HYPERPS_ERROR_PERMISSION;
 	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !ept_is_empty(&vm->view, GPA(gpa), count))
 		return HYPERPS_ERROR_OWNER;
 	if (!refresh_pool(mm, MM_POOL_RESERVE))
@@ -170,17 +159,44 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 	leave_host_view(mm, frame, count);
 	page_marks_move(mm->marks, frame, count, HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_VM, slot_of(mm, vm),
 			gpa >> PAGE_SHIFT);
-	for (u64 i = 0, n; i < count; i += n) {
-		u64 to = gpa + i * PAGE_SIZE;
-
-		n = ept_in_table(GPA(to), count - i);
-		set_leaves(&vm->view, to, n, n == FRAMES_2M && (frame + i) % FRAMES_2M == 0 ? 2 : 1,
-			   (frame + i) << PAGE_SHIFT | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT |
-				   range->permissions << EPT_PENDING_SHIFT);
+	for (u64 n; count; count -= n, frame += n, gpa += n * PAGE_SIZE) {
+		n = ept_in_table(GPA(gpa), count);
+		set_leaves(&vm->view, gpa, n, n == FRAMES_2M && frame % FRAMES_2M == 0 ? 2 : 1,
+			   frame << PAGE_SHIFT | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT |
+				   permissions << EPT_PENDING_SHIFT);
 	}
-	vm->frames += count;
-	vm->epoch = mm->epoch;
-	return (s64)count;
+	return HYPERPS_OK;
+}
+
+s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
+{
+	struct vm *vm = find_vm(mm, handle);
+	const struct vm_range *range;
+	u64 done = 0;
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+		return HYPERPS_ERROR_STATE;
+	if (count > HYPERPS_MAP_FRAMES || !is_in_view(gpa, count))
+		return HYPERPS_ERROR_INVALID;
+	range = range_of(vm, gpa, count);
+	if (!range)
+		return HYPERPS_ERROR_PERMISSION;
+	for (u64 batch = 0, n; batch < MM_MAP_BATCHES && done < count; batch++, done += n) {
+		s64 error;
+
+		/* Steps end where a 2 MiB page does, so that those after the first can be large pages. */
+		n = count <= MM_BATCH ? count : ept_in_table(GPA(gpa + done * PAGE_SIZE), count - done);
+		error = map_batch(mm, vm, gpa + done * PAGE_SIZE, frame + done, n, range->permissions);
+		if (error && !done)
+			return error;
+		if (error)
+			break;
+		vm->frames += n;
+		vm->epoch = mm->epoch;
+	}
+	return (s64)done;
 }
 
 /* Makes the pending leaves in [gpa, end) present. */
@@ -340,22 +356,19 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 	return HYPERPS_OK;
 }
 
-s64 mm_donate(struct mm *mm, u64 frame, u64 count)
+s64 mm_donate(struct mm *mm, u64 frame)
 {
-	if (!count || count > MM_BATCH)
+	if (frame % FRAMES_2M || frame >= PAGE_MARK_LIMIT >> PAGE_SHIFT)
 		return HYPERPS_ERROR_INVALID;
-	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST))
+	if (!page_marks_are(mm->marks, frame, FRAMES_2M, HYPERPS_FRAME_HOST))
 		return HYPERPS_ERROR_OWNER;
-	/*
-	 * The pool may be below its reserve, that is what this call is for; but splitting a large page takes two
-	 * tables.
-	 */
-	if (!refresh_pool(mm, DONATE_RESERVE))
+	/* The pool may be below its reserve: that is what this call is for. */
+	if (!refresh_pool(mm, DONATE_RESERVE) || !mm->map_donated(frame))
 		return HYPERPS_ERROR_MEMORY;
-	leave_host_view(mm, frame, count);
-	for (u64 i = 0; i < count; i++)
+	leave_host_view(mm, frame, FRAMES_2M);
+	for (u64 i = 0; i < FRAMES_2M; i++)
 		page_pool_put(mm->pool, frame + i);
-	return (s64)count;
+	return (s64)FRAMES_2M;
 }
 
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame)

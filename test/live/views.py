@@ -16,7 +16,7 @@ from ownership import DEAD, DYING, OF_VM, OPEN, REPORTED, SEALED, check_ownershi
 FLAVOUR, CPUS, SECONDS = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
 WALKS, WALKS_LIMIT = 4, 40  # at least; at most, if a state that is wanted does not come up
-WANTED = {"private", "to_vm", "to_host"} | {f"VM in state {state}" for state in (OPEN, SEALED, DYING, DEAD)}
+WANTED = {"private", "to_vm", "to_host"} | {f"VM in state {state}" for state in (OPEN, SEALED, DYING, DEAD)} | {"a view in donated memory"}
 
 
 def report(machine):
@@ -46,7 +46,9 @@ def walk(machine, what, tried):
                 tried[text] = [fault for fault in check_ownership(read, *state) if REPORTED not in fault]
     finally:
         machine.resume()
-    return set(given) | {f"VM in state {vm['state']}" for vm in vms}
+    status = state[0]
+    donated = any(not 0 <= vm["view_eptp"] - status["memory_base"] < status["memory_size"] for vm in vms)
+    return set(given) | {f"VM in state {vm['state']}" for vm in vms} | ({"a view in donated memory"} if donated else set())
 
 
 def test():

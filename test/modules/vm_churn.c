@@ -4,7 +4,7 @@
  * with random calls on the VMs of the others. On request they hold between two calls: then no request is under way, and
  * a checker from outside can compare all views with the page marks.
  *
- * Commands, written to the parameter `command`: "start"; "quiet" returns when all hold; "go"; "stop" ends all VMs.
+ * Commands, written to the parameter `command`: "donate" enlarges the monitor's pool, for ever; "start"; "quiet" returns when all hold; "go"; "stop" ends all VMs.
  * /proc/vm_churn: a line for each VM that the monitor has; after "stop" the checks.
  */
 #include <linux/cpu.h>
@@ -22,7 +22,7 @@
 #define ORDER 9 /* and one chunk of 2 MiB */
 #define CHUNK_FRAMES (1UL << ORDER)
 #define SPREAD (SZ_1G / PAGE_SIZE) /* pages among which the single frames lie */
-#define PATTERN 0x5a
+#define FILL 0x5a
 #define WAIT_MS 60000
 
 enum stage { NONE, ALIVE, DYING, DEAD };
@@ -94,9 +94,9 @@ static void fill(struct churned_vm *vm)
 {
 	int i;
 
-	memset(page_address(vm->chunk), PATTERN, CHUNK_FRAMES * PAGE_SIZE);
+	memset(page_address(vm->chunk), FILL, CHUNK_FRAMES * PAGE_SIZE);
 	for (i = 0; i < SINGLES; i++)
-		memset(page_address(vm->single[i]), PATTERN, PAGE_SIZE);
+		memset(page_address(vm->single[i]), FILL, PAGE_SIZE);
 	vm->chunk_given = false;
 	memset(vm->single_given, 0, sizeof(vm->single_given));
 }
@@ -144,10 +144,10 @@ static void check_contents(struct worker *worker, struct churned_vm *vm)
 	int i;
 
 	worker->dirty +=
-		memchr_inv(page_address(vm->chunk), vm->chunk_given ? 0 : PATTERN, CHUNK_FRAMES * PAGE_SIZE) != NULL;
+		memchr_inv(page_address(vm->chunk), vm->chunk_given ? 0 : FILL, CHUNK_FRAMES * PAGE_SIZE) != NULL;
 	for (i = 0; i < SINGLES; i++)
 		worker->dirty +=
-			memchr_inv(page_address(vm->single[i]), vm->single_given[i] ? 0 : PATTERN, PAGE_SIZE) != NULL;
+			memchr_inv(page_address(vm->single[i]), vm->single_given[i] ? 0 : FILL, PAGE_SIZE) != NULL;
 	worker->ended++;
 	vm->stage = NONE;
 }
@@ -278,6 +278,14 @@ static int start(void)
 	return 0;
 }
 
+/* Never freed: it is the monitor's now. */
+static int donate(void)
+{
+	struct page *chunk = alloc_pages(GFP_KERNEL, ORDER);
+
+	return chunk ? call(HYPERPS_CALL_POOL_DONATE, page_to_pfn(chunk), 0, 0, 0, NULL) : -ENOMEM;
+}
+
 static int wait_until_holding(int count)
 {
 	int waited;
@@ -312,6 +320,8 @@ static int set_command(const char *text, const struct kernel_param *parameter)
 {
 	if (sysfs_streq(text, "start") && !workers)
 		return start();
+	if (sysfs_streq(text, "donate") && !workers)
+		return donate();
 	if (!running || stopped)
 		return -EINVAL;
 	if (sysfs_streq(text, "quiet")) {
@@ -336,27 +346,15 @@ static void show_vms(struct seq_file *out)
 	u64 slot;
 
 	for (slot = 0; slot < HYPERPS_VMS; slot++) {
-		struct hyperps_vm vm = {};
-		register u64 r8 asm("r8"), r9 asm("r9"), r10 asm("r10"), r11 asm("r11");
-		u64 rax = HYPERPS_CALL_READ, rdi = slot << 32 | HYPERPS_OBJECT_VM, rsi = 0;
+		struct hyperps_vm vm;
 
-		/* All eight result words; calls.h wants the first one only. */
-		asm volatile("vmcall"
-			     : "+a"(rax), "=b"(vm.state), "=d"(vm.handle), "+S"(rsi), "+D"(rdi), "=r"(r8), "=r"(r9),
-			       "=r"(r10), "=r"(r11)
-			     :
-			     : "memory");
-		vm.frames = rsi;
-		vm.pending = rdi;
-		vm.view_eptp = r8;
-		vm.view_4k = r9;
-		vm.view_2m = r10;
-		if (!rax && vm.state != HYPERPS_VM_FREE)
-			seq_printf(out,
-				   "vm slot=%llu state=%llu handle=%llu frames=%llu pending=%llu view_eptp=%llu "
-				   "view_4k=%llu view_2m=%llu\n",
-				   slot, vm.state, vm.handle, vm.frames, vm.pending, vm.view_eptp, vm.view_4k,
-				   vm.view_2m);
+		BUILD_BUG_ON(sizeof(vm) != HYPERPS_READ_BYTES);
+		if (read_words(slot << 32 | HYPERPS_OBJECT_VM, (u64 *)&vm) || vm.state == HYPERPS_VM_FREE)
+			continue;
+		seq_printf(
+			out,
+			"vm slot=%llu state=%llu frames=%llu pending=%llu view_eptp=%llu view_4k=%llu view_2m=%llu\n",
+			slot, vm.state, vm.frames, vm.pending, vm.view_eptp, vm.view_4k, vm.view_2m);
 	}
 }
 
