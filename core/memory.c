@@ -88,8 +88,12 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 	if (!other_cpus_taken())
 		return HYPERPS_ERROR_PERMISSION;
 	result = locked_request(call, argument);
-	/* One flush for all that waits for it. */
-	if (result == HYPERPS_ERROR_AGAIN && (call == HYPERPS_CALL_VM_SYNC || call == HYPERPS_CALL_VM_RECLAIM) &&
+	/*
+	 * One flush for all that waits for it; also for table pages in the pool's quarantine: the VM_RECLAIM of a large VM
+	 * frees many, and needs some for the host view.
+	 */
+	if (((result == HYPERPS_ERROR_AGAIN && (call == HYPERPS_CALL_VM_SYNC || call == HYPERPS_CALL_VM_RECLAIM)) ||
+	     result == HYPERPS_ERROR_MEMORY) &&
 	    flush())
 		result = locked_request(call, argument);
 	if (result < 0)

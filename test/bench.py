@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""make bench: the same kernel and workload natively and under the monitor, in the same emulator, counted in its instructions.
+"""make bench: the same kernel and workload natively and under the monitor, in the same emulator, counted in its instructions;
+what KVM takes on the native kernel for what the memory calls do; and whether their cost for a page depends on the number of pages.
 
-Prints a table and writes build/bench.json: one flat object, dotted names with the unit last."""
+Prints tables and writes build/bench.json: one flat object, dotted names with the unit last."""
 
 import argparse
 import json
@@ -16,7 +17,7 @@ from live import BOOT_TIMEOUT, BUILD, TEST_TIMEOUT, MachineError, test_machine  
 # One processor, and no line on the serial port that only one of the two runs would print: a character costs 17,000 ticks.
 CONF = """chainload = \\EFI\\HYPERPS\\vmlinuz
 initrd = \\EFI\\HYPERPS\\initrd.img
-options = console=ttyS0,115200 tsc_early_khz=200000 nokaslr quiet hyperps.run=exits_json,workload,vm_bench
+options = console=ttyS0,115200 tsc_early_khz=200000 nokaslr quiet hyperps.run={tests}
 serial = none
 log_level = error
 """
@@ -25,16 +26,41 @@ log_level = error
 # Figures without a dot in their name that are no part of the workload.
 CALLS = {"sync"}
 
+# What does the same for a guest: a text, the figures of ours that add up to it, each with a divisor, and KVM's.
+COMPARED = [
+    ("call without an effect", [("gate.vmcall", 1)], "kvm.hypercall"),
+    ("4 KiB page, by itself", [("map.4k.batch1", 1)], "kvm.first_touch_4k"),
+    ("4 KiB page, 512 with a call", [("map.4k.batch512", 1)], "kvm.first_touch_4k"),
+    ("4 KiB page, 512 with a call, VM_SYNC", [("map.4k.batch512", 1), ("sync", 512)], "kvm.first_touch_4k"),
+    ("2 MiB page", [("map.2m", 1)], "kvm.first_touch_2m"),
+]
+
+# The cost of a page may grow by this factor at most from the first size to the last.
+SCALES = [("map.scale", "4 KiB pages"), ("map.scale.large", "2 MiB pages")]
+SCALE_FROM, SCALE_TO, SCALE_LIMIT = "8m", "512m", 1.25
+
+
+def machine_for(tests, **options):
+    """The machine that all of it is measured on. Its memory, the default of 1 GiB, is enough for a VM of 512 MiB."""
+    conf = os.path.join(BUILD, "bench.conf")
+    with open(conf, "w", encoding="utf-8") as file:
+        file.write(CONF.format(tests=tests))
+    return test_machine(conf=conf, **options)
+
+
+def ticks_in(output):
+    """The figures that the test programs printed."""
+    return {f"{name if name in CALLS or '.' in name else 'workload.' + name}.ticks": int(ticks)
+            for name, ticks in re.findall(r"^bench (\w+[\w.]*) (\d+)$", output, re.M)}
+
 
 def measure(native):
     """Boots once; returns the figures."""
     print(f"bench: {'native' if native else 'under the monitor'}: booting and running the workload (half a minute) ...",
           file=sys.stderr, flush=True)
-    conf = os.path.join(BUILD, "bench.conf")
-    with open(conf, "w", encoding="utf-8") as file:
-        file.write(CONF)
     figures = {}
-    with test_machine(native=native, conf=conf) as machine:
+    # The memory calls exist under the monitor only.
+    with machine_for("exits_json,workload" + ("" if native else ",vm_bench"), native=native) as machine:
         start = int(machine.expect(r"LoadImage at tick 0x([0-9a-fA-F]{16})", BOOT_TIMEOUT).group(1), 16)
         end = int(machine.expect(r"bench-tick at init (\d+)\n", BOOT_TIMEOUT).group(1))
         figures["boot.ticks"] = end - start
@@ -45,13 +71,46 @@ def measure(native):
             for reason, count in exits["reasons"].items():
                 figures[f"boot.{reason}.exits"] = count
         machine.expect("HYPERPS-TEST-END workload 0", TEST_TIMEOUT)
-        # The memory calls exist under the monitor only.
-        machine.expect("HYPERPS-TEST-END vm_bench", TEST_TIMEOUT)
-        for name, ticks in re.findall(r"^bench (\w+[\w.]*) (\d+)$", machine.output, re.M):
-            figures[f"{name if name in CALLS or '.' in name else 'workload.' + name}.ticks"] = int(ticks)
+        machine.expect("HYPERPS-TEST-DONE", TEST_TIMEOUT)
+        if "not ok" in machine.output:
+            raise MachineError(machine.output[machine.output.index("not ok"):].split("\n", maxsplit=1)[0])
+        figures.update(ticks_in(machine.output))
         for reason, count in re.findall(r"^bench-exits (.+) (\d+)$", machine.output, re.M):
             figures[f"workload.{re.sub('[^a-z0-9]+', '_', reason.lower())}.exits"] = int(count)
     return figures
+
+
+def measure_kvm():
+    """KVM's figures, on the native kernel. kvm_intel needs a CPU with MWAIT, which would make the kernel's idle loop another
+    one than under the monitor: so this is a boot of its own."""
+    print("bench: KVM on the native kernel (half a minute) ...", file=sys.stderr, flush=True)
+    with machine_for("kvm_bench", native=True, mwait=True) as machine:
+        machine.expect("HYPERPS-TEST-DONE 0", TEST_TIMEOUT)
+        figures = ticks_in(machine.output)
+    missing = {f"{kvm}.ticks" for *_, kvm in COMPARED} - set(figures)
+    if missing:
+        raise MachineError(f"kvm_bench did not measure {' '.join(sorted(missing))}")
+    return figures
+
+
+def print_compared(figures):
+    """Ours next to KVM's."""
+    print(f"\n{'for a guest (ticks)':42}{'HyperPS':>14}{'KVM':>14}{'KVM/HyperPS':>14}")
+    for text, parts, kvm in COMPARED:
+        ours = sum(figures[f"{name}.ticks"] / divisor for name, divisor in parts)
+        print(f"{text:42}{ours:14,.0f}{figures[f'{kvm}.ticks']:14,}{figures[f'{kvm}.ticks'] / ours:14,.1f}")
+
+
+def check_scales(figures):
+    """Whether a page costs as much in a large VM as in a small one."""
+    flat = True
+    print()
+    for scale, text in SCALES:
+        first, last = figures[f"{scale}.{SCALE_FROM}.ticks"], figures[f"{scale}.{SCALE_TO}.ticks"]
+        good = last <= first * SCALE_LIMIT
+        flat = flat and good
+        print(f"{'flat' if good else 'NOT FLAT'}: {text}: {first} ticks for each 4 KiB with {SCALE_FROM}, {last} with {SCALE_TO}")
+    return flat
 
 
 def main():
@@ -60,7 +119,7 @@ def main():
     parser.add_argument("--output", default=os.path.join(BUILD, "bench.json"), help="where the JSON goes")
     arguments = parser.parse_args()
     try:
-        native, monitor = measure(True), measure(False)
+        native, monitor, kvm = measure(True), measure(False), measure_kvm()
     except MachineError as error:
         sys.exit(f"bench: {error}")
     result = {}
@@ -78,10 +137,15 @@ def main():
             family, rest = name.split(".", maxsplit=1)
             result[f"{family}.monitor.{rest}"] = count
             print(f"{name[:-6] + ' (exits)':42}{count:14,}")
+    result.update(kvm)
+    print_compared(result)
+    flat = check_scales(result)
     with open(arguments.output, "w", encoding="utf-8") as file:
         json.dump(result, file, indent=2)
         file.write("\n")
     print(f"written to {os.path.relpath(arguments.output)}")
+    if not flat:
+        sys.exit("bench: the cost of a page grows with the VM")
 
 
 if __name__ == "__main__":

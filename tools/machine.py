@@ -221,7 +221,8 @@ class Machine:
 
     def __init__(self, *, cpus=1, memory=1024, image=None, kernel=None, initrd=None, append="", conf=None,
                  cpu_model=None, native=False, emulator="auto", log=None, msrs=None, extra_files=None,
-                 remove_files=(), settings=None, second_disk=None, lock_feature_control=False, emulator_options=(), on_output=None):
+                 remove_files=(), settings=None, second_disk=None, lock_feature_control=False, mwait=False,
+                 emulator_options=(), on_output=None):
         """
         cpus, memory        number of CPUs, MiB of RAM
         image               the stick image; default build/hyperps.img
@@ -238,6 +239,7 @@ class Machine:
         remove_files        paths removed from the stick
         second_disk         another disk image, copied too
         lock_feature_control  have the firmware lock IA32_FEATURE_CONTROL with VMX off (Bochs)
+        mwait               a CPU with MONITOR and MWAIT; one CPU only (Bochs)
         emulator_options    lines for bochsrc, or arguments for QEMU
         on_output           called with each piece of raw serial output, from another thread
         """
@@ -256,7 +258,7 @@ class Machine:
         self.cpu_model, self.native, self.msrs = cpu_model or DEFAULT_CPU_MODEL, native, msrs
         self.extra_files, self.remove_files = extra_files or {}, remove_files
         self.second_disk, self.lock_feature_control = second_disk, lock_feature_control
-        self.emulator_options, self.on_output = emulator_options, on_output
+        self.mwait, self.emulator_options, self.on_output = mwait, emulator_options, on_output
         self.log = log and os.path.abspath(log)
         self.scratch = self.process = self.started = None
         self._connection = self._reader = self._memory = None
@@ -335,7 +337,7 @@ class Machine:
         if os.path.exists(BOCHS):
             # Without MWAIT: OVMF parks the other CPUs in MONITOR loops that keep waking each other, and each MONITOR
             # flushes all of Bochs's TLBs. With 4 CPUs that takes minutes.
-            command, cpu, lines = [BOCHS], ', exclude_features="mwait"', ["display_library: nogui"]
+            command, cpu, lines = [BOCHS], "" if self.mwait else ', exclude_features="mwait"', ["display_library: nogui"]
         else:
             if not shutil.which("bochs"):
                 raise MachineError("there is no emulator: run tools/setup")

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_bench gate kernel_log reboot
-TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks vm_device
+TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench gate kernel_log reboot
+TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
+# Modules of the stock kernel's own; KVM is for `make bench`.
+STOCK_MODULES_generic := efivarfs
+STOCK_MODULES_cloud := efivarfs irqbypass kvm kvm-intel
 TEST_CLIENT := host/monitor_device.c host/hpsctl_format.c
 
 $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
@@ -25,7 +28,7 @@ test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
 $(BUILD)/initrd-test-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) \
 		$(TEST_SCRIPTS:%=test/guestfs/%) test/guestfs/lib.sh $(BUILD)/test-modules/%/modules.order \
 		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
-	host/mkinitrd --output $@ $(call test_initrd_files,$*) test/modules/efivarfs.ko=$$(find \
-		$(CACHE)/kernels/$*/lib/modules -name efivarfs.ko)
+	host/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
+		$(CACHE)/kernels/$*/lib/modules -name $(m).ko))
 
 .SECONDARY: $(TEST_BINARIES) $(foreach f,$(FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

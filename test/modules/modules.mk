@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The test modules, built for each flavour into $(BUILD)/test-modules/<flavour>/. kbuild is defined in host/host.mk.
-ONE_FILE_MODULES := vmx_probe hostile nmi_probe ipi_storm vm_memory vm_donate vm_stress vm_bench efi_time call_probe
+ONE_FILE_MODULES := vmx_probe hostile nmi_probe ipi_storm vm_memory vm_donate vm_stress vm_churn vm_bench efi_time call_probe
 TEST_MODULES := $(ONE_FILE_MODULES) gate_probe
 TEST_MODULE_SOURCES := $(ONE_FILE_MODULES:%=test/modules/%.c) test/modules/gate_calls.c host/gate.c host/gate.h host/gate_page.S test/modules/tap.h test/modules/calls.h test/modules/Kbuild
 

@@ -2,6 +2,7 @@
 /* Ticks of the memory calls, for `make bench`: lines "bench NAME TICKS". One CPU; the memory is the module's own. */
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/sizes.h>
 #include <asm/msr.h>
 
 #include "calls.h"
@@ -9,8 +10,10 @@
 
 #define ORDER 9
 #define CHUNK_FRAMES (1UL << ORDER)
-#define CHUNKS 128 /* 256 MiB */
+#define CHUNKS 256 /* 512 MiB */
+#define CHUNKS_PER_MIB(mib) ((mib) >> 1)
 #define CALLS 1000
+#define SCALE_GPA 0x40000000ULL
 
 static struct page *chunks[CHUNKS];
 
@@ -51,18 +54,65 @@ static bool bench_256m(struct seq_file *out)
 
 	if (create(0, VIEW_PAGES, &handle))
 		return false;
-	for (i = 0; i < CHUNKS; i++) {
+	for (i = 0; i < CHUNKS_PER_MIB(256); i++) {
 		u64 before = rdtsc();
 
 		if (map(handle, (u64)i * PAGE_SIZE * CHUNK_FRAMES, page_to_pfn(chunks[i]), CHUNK_FRAMES))
 			return false;
 		mapping += rdtsc() - before;
 	}
-	report(out, "map.2m", mapping, CHUNKS);
+	report(out, "map.2m", mapping, CHUNKS_PER_MIB(256));
 	if (finish(HYPERPS_CALL_VM_SYNC, handle) || finish(HYPERPS_CALL_VM_DESTROY, handle) ||
 	    finish(HYPERPS_CALL_VM_RECLAIM, handle))
 		return false;
 	report(out, "vm.create_destroy_256m", rdtsc() - start, 1);
+	return true;
+}
+
+/*
+ * Does a page's share of the cost depend on how many there are? Maps `mib` MiB in batches of 512 frames, from an address
+ * that lets only small pages fit or lets large ones fit, in a VM that has nothing yet; ticks for each 4 KiB.
+ */
+static bool bench_scale(struct seq_file *out, const char *kind, u64 gpa, u64 mib)
+{
+	u64 handle, done, start, mapping = 0, frames = mib * (SZ_1M / PAGE_SIZE), batch = min(frames, CHUNK_FRAMES);
+	char name[32];
+	s64 error;
+
+	if (create(0, VIEW_PAGES, &handle))
+		return false;
+	for (done = 0; done < frames; done += batch) {
+		start = rdtsc();
+		error = map(handle, gpa + done * PAGE_SIZE, page_to_pfn(chunks[done / CHUNK_FRAMES]), batch);
+
+		mapping += rdtsc() - start;
+		if (error) {
+			tap_check(out, false, "mapping at %llu of %llu MiB gives %lld", done * PAGE_SIZE / SZ_1M, mib,
+				  error);
+			return false;
+		}
+	}
+	snprintf(name, sizeof(name), "%s.%llum", kind, mib);
+	report(out, name, mapping, frames);
+	error = finish(HYPERPS_CALL_VM_SYNC, handle);
+	error = error ?: finish(HYPERPS_CALL_VM_DESTROY, handle);
+	error = error ?: finish(HYPERPS_CALL_VM_RECLAIM, handle);
+	if (error)
+		tap_check(out, false, "ending a VM of %llu MiB gives %lld", mib, error);
+	return !error;
+}
+
+static bool bench_scales(struct seq_file *out)
+{
+	static const u64 sizes[] = { 1, 2, 8, 32, 128, 512 }; /* MiB */
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		if (!bench_scale(out, "map.scale", SCALE_GPA + PAGE_SIZE, sizes[i]))
+			return false;
+	for (i = 1; i < ARRAY_SIZE(sizes); i++)
+		if (!bench_scale(out, "map.scale.large", SCALE_GPA, sizes[i]))
+			return false;
 	return true;
 }
 
@@ -81,7 +131,7 @@ static int show_bench(struct seq_file *out, void *unused)
 		call(HYPERPS_CALL_IDENTIFY, 0, 0, 0, 0, NULL);
 	report(out, "gate.vmcall", rdtsc() - start, CALLS);
 	if (got < CHUNKS || !bench_map(out, "map.4k.batch1", 1) || !bench_map(out, "map.4k.batch64", 64) ||
-	    !bench_map(out, "map.4k.batch512", CHUNK_FRAMES) || !bench_256m(out))
+	    !bench_map(out, "map.4k.batch512", CHUNK_FRAMES) || !bench_256m(out) || !bench_scales(out))
 		tap_check(out, false, "measuring (%d chunks of 2 MiB)", got);
 	while (got--)
 		__free_pages(chunks[got], ORDER);

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""views.py FLAVOUR CPUS SECONDS: while all CPUs create, fill and end VMs for at least so long, the page marks agree with all views.
+
+vm_churn.ko lets all CPUs hold between two calls; then the machine is stopped, and its views and marks are read from outside
+(ownership.py). At the end every frame is the host's again."""
+
+import json
+import re
+import sys
+import time
+
+from live import BOOT_TIMEOUT, TEST_TIMEOUT, main, monitor_lines, note, ok, test_machine
+from ownership import DEAD, DYING, OF_VM, OPEN, REPORTED, SEALED, check_ownership, controls
+
+FLAVOUR, CPUS, SECONDS = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
+WALKS, WALKS_LIMIT = 4, 40  # at least; at most, if a state that is wanted does not come up
+WANTED = {"private", "to_vm", "to_host"} | {f"VM in state {state}" for state in (OPEN, SEALED, DYING, DEAD)} | {"a view in donated memory"}
+
+
+def report(machine):
+    """What the host says at a quiet point: status, frames, and VMs."""
+    machine.expect("VIEWS-BEGIN\n", TEST_TIMEOUT)
+    start = machine.taken
+    machine.expect("VIEWS-READY\n", TEST_TIMEOUT)
+    text = machine.output[start:machine.taken]
+    status, frames = (json.loads(found) for found in re.findall(r"(?s)^\{\n.*?^\}", text, re.M))
+    vms = [{key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)} for line in re.findall(r"^vm (.*)$", text, re.M)]
+    return status, frames, vms
+
+
+def walk(machine, what, tried):
+    """Looks at a quiet point; returns the states of frames that were seen. tried: positive controls so far."""
+    state = report(machine)
+    _, frames, vms = state
+    machine.pause()
+    try:
+        faults = check_ownership(machine.read_physical, *state)
+        given = {name: frames[name] for name in sorted(OF_VM) if frames[name]}
+        ok(not faults, f"{LABEL} {what}: all marks and views agree ({len(vms)} VMs, "
+           + ", ".join(f"{number} {name}" for name, number in given.items()) + ")")
+        note("\n".join(faults[:10]) or "no faults")
+        for text, read in controls(machine.read_physical, *state):
+            if text not in tried:
+                tried[text] = [fault for fault in check_ownership(read, *state) if REPORTED not in fault]
+    finally:
+        machine.resume()
+    status = state[0]
+    donated = any(not 0 <= vm["view_eptp"] - status["memory_base"] < status["memory_size"] for vm in vms)
+    return set(given) | {f"VM in state {vm['state']}" for vm in vms} | ({"a view in donated memory"} if donated else set())
+
+
+def test():
+    """See the module's text."""
+    seen, tried, walks, churned = set(), {}, 0, 0.0
+    with test_machine(FLAVOUR, "vm_views,kernel_log", cpus=CPUS) as machine:
+        machine.expect(r"HYPERPS-TEST-BEGIN vm_views\n", BOOT_TIMEOUT)
+        answer = "go"
+        while answer == "go":
+            machine.expect("VIEWS-GO\n", TEST_TIMEOUT)
+            start = time.monotonic()
+            machine.expect("CPUs hold between", TEST_TIMEOUT)
+            churned += time.monotonic() - start
+            walks += 1
+            seen |= walk(machine, f"quiet point {walks}", tried)
+            enough = walks >= WALKS and churned >= SECONDS and (WANTED <= seen or walks >= WALKS_LIMIT)
+            answer = "stop" if enough else "go"
+            machine.send(answer)
+        note(f"{walks} quiet points in {churned:.0f} s of churn")
+        ok(WANTED <= seen, f"{LABEL} the quiet points show frames and VMs in each state")
+        note(f"missing: {' '.join(sorted(WANTED - seen))}" if WANTED - seen else "none missing")
+        for text, faults in tried.items():
+            ok(faults, f"{LABEL} the check finds {text}")
+        ok(len(tried) >= 25, f"{LABEL} {len(tried)} positive controls")
+        left = walk(machine, "at the end", tried)
+        ok(not left, f"{LABEL} at the end no VM has a frame")
+        machine.send("end")
+        machine.expect(r"HYPERPS-TEST-DONE (\d+)\n", TEST_TIMEOUT)
+        lines = re.findall(r"^(ok|not ok) - (.*)$", machine.output, re.M)
+        for result, text in lines:
+            if "hold between" not in text and text != "and go on" or result != "ok":
+                ok(result == "ok", f"{LABEL} {text}")
+        ok(re.findall(r"^HYPERPS-TEST-END (\S+) 0$", machine.output, re.M) == ["vm_views", "kernel_log"], f"{LABEL} both programs passed")
+        ok("panic" not in "\n".join(monitor_lines(machine.output)), f"{LABEL} the monitor did not panic")
+
+
+main(test)
