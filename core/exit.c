@@ -19,7 +19,10 @@ void exit_dispatch(struct guest_registers *regs)
 
 	if (full_reason == (EXIT_REASON_ENTRY_FAILURE | EXIT_ENTRY_FAILED_MACHINE_CHECK)) {
 		__atomic_fetch_or(&cpu->latched, LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
-		host_deliver_latched(cpu);
+		if (cpu->gate.on && vmread(VMCS_EPTP) != monitor.host_eptp)
+			gate_wait_for_cr3(cpu);
+		else
+			host_deliver_latched(cpu);
 		return;
 	}
 	if (full_reason & EXIT_REASON_ENTRY_FAILURE)

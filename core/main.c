@@ -233,7 +233,7 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	CHECK(boot->cpu_slots <= MONITOR_WINDOWS);
 	CHECK(boot->magic == BOOT_INFO_MAGIC && boot->size == sizeof(*boot));
 	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
-	    !unmap_own_page(area->double_fault_stack_guard))
+	    !unmap_own_page(area->double_fault_stack_guard) || !unmap_own_page(area->gate.stack_guard))
 		log_line(LOG_WARNING, "the stacks have no guard pages: they lie in a large page");
 	unfit = vmx_check_this_cpu(&cpu->capabilities);
 	if (unfit)

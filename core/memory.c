@@ -122,9 +122,9 @@ static __attribute__((noinline)) struct gate_result gate_request(u64 call, const
 struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 unused, u64 argument4, u64 call)
 {
 	(void)unused;
-	switch (call) {
-	case HYPERPS_CALL_IDENTIFY:
+	if (call == HYPERPS_CALL_IDENTIFY)
 		return (struct gate_result){ HYPERPS_OK, HYPERPS_SIGNATURE };
+	switch (call) {
 	case HYPERPS_CALL_VM_CREATE:
 	case HYPERPS_CALL_VM_DECLARE:
 	case HYPERPS_CALL_VM_MAP:

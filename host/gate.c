@@ -16,18 +16,29 @@
 #define TRIES 128
 #define TOP_ENTRIES 512
 
-asmlinkage long hyperps_gate_enter(u64 number, const u64 argument[4], u64 *value, u64 gate_cr3, u64 cr3_bits);
 extern const char hyperps_gate_page[];
 
-static u64 gate_cr3, cr3_bits;
+static u64 gate_cr3;
+/* Set in the CR3 with which this kernel goes on: keep the TLB, where that can be said. */
+u64 hyperps_cr3_bits;
 static struct page *top;
 static enum cpuhp_state hotplug_state;
 
+u64 hyperps_gate_cr3(void)
+{
+	return READ_ONCE(gate_cr3);
+}
+
 long hyperps_gate_call(u64 number, const u64 argument[4], u64 *value)
 {
-	if (!READ_ONCE(gate_cr3))
+	u64 cr3 = hyperps_gate_cr3();
+	struct gate_result result;
+
+	if (!cr3)
 		return -EOPNOTSUPP;
-	return hyperps_gate_enter(number, argument, value, gate_cr3, cr3_bits);
+	result = hyperps_gate_enter(argument[0], argument[1], argument[2], cr3, argument[3], number);
+	*value = result.value;
+	return result.status;
 }
 
 static long set_gate(u64 linear, u64 *cr3)
@@ -72,6 +83,8 @@ static long find_top(u64 *cr3)
 		}
 		memcpy((u64 *)page_address(top) + TOP_ENTRIES / 2, (u64 *)__va(read_cr3_pa()) + TOP_ENTRIES / 2,
 		       TOP_ENTRIES / 2 * sizeof(u64));
+		/* With page-table isolation this entry is the process's own. */
+		((u64 *)page_address(top))[pgd_index(LDT_BASE_ADDR)] = 0;
 		error = set_gate((unsigned long)hyperps_gate_page, cr3);
 		if (error) {
 			set_page_private(top, (unsigned long)refused);
@@ -96,7 +109,7 @@ int hyperps_gate_start(void)
 
 	if (error)
 		return error;
-	cr3_bits = cpu_feature_enabled(X86_FEATURE_PCID) && (__read_cr4() & X86_CR4_PCIDE) ? BIT_ULL(63) : 0;
+	hyperps_cr3_bits = cpu_feature_enabled(X86_FEATURE_PCID) && (__read_cr4() & X86_CR4_PCIDE) ? BIT_ULL(63) : 0;
 	error = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "hyperps:gate", gate_online, gate_offline);
 	if (error < 0) {
 		gate_offline(0);

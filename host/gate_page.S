@@ -7,7 +7,7 @@
 #include <asm/asm.h>
 #include <hyperps/gate.h>
 
-#define ENTER_BYTES 40
+#define ENTER_BYTES 25
 
 	.section .text.hyperps_gate, "ax", @progbits
 	.balign 4096, 0xcc
@@ -15,26 +15,21 @@ SYM_CODE_START(hyperps_gate_page)
 	.org	hyperps_gate_page + HYPERPS_GATE_RETRY - ENTER_BYTES, 0xcc
 
 /*
- * long hyperps_gate_enter(u64 number, const u64 argument[4], u64 *value, u64 gate_cr3, u64 cr3_bits): 0 with *value, or
- * an error code; -EOPNOTSUPP also if the gate is off on this CPU. cr3_bits: for the load of this kernel's CR3.
+ * struct gate_result hyperps_gate_enter(u64 argument1, u64 argument2, u64 argument3, u64 gate_cr3, u64 argument4,
+ * u64 number): status 0 with a value, or an error code; -EOPNOTSUPP also if the gate is off on this CPU. The arguments
+ * lie where the gate wants them.
  */
 SYM_INNER_LABEL(hyperps_gate_enter, SYM_L_GLOBAL)
 	pushq	%rbx
 	pushq	%rbp
-	pushq	%rdx
 	pushfq
 	cli
 	movq	%dr7, %rax
 	pushq	%rax
 	movq	%cr3, %rax
-	orq	%r8, %rax
+	orq	hyperps_cr3_bits(%rip), %rax
 	pushq	%rax
 	movq	%rsp, %rbp
-	movq	%rdi, %r9
-	movq	(%rsi), %rdi
-	movq	24(%rsi), %r8
-	movq	16(%rsi), %rdx
-	movq	8(%rsi), %rsi
 	movq	%rcx, %cr3
 	/* Exactly these three instructions lie between RETRY and ENTRY. */
 	.org	hyperps_gate_page + HYPERPS_GATE_RETRY, 0x90
@@ -54,9 +49,8 @@ SYM_INNER_LABEL(hyperps_gate_enter, SYM_L_GLOBAL)
 	popq	%rax
 	movq	%rax, %dr7
 	popfq
-	popq	%rcx
-	movq	%rbx, (%rcx)
 	movq	%rbp, %rax
+	movq	%rbx, %rdx
 	popq	%rbp
 	popq	%rbx
 	ret

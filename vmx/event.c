@@ -99,11 +99,15 @@ void host_deliver_latched(struct cpu *cpu)
 void exit_exception_or_nmi(struct cpu *cpu)
 {
 	/* NMIs; and machine checks, which the exception bitmap has while the gate is on. */
+	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO);
 	bool is_machine_check = (vmread(VMCS_EXIT_INTERRUPTION_INFO) & EVENT_VECTOR) == VECTOR_MC;
 
 	if (!is_machine_check && flush_take_kick(cpu))
 		return;
 	__atomic_fetch_or(&cpu->latched, is_machine_check ? LATCHED_MACHINE_CHECK : LATCHED_NMI, __ATOMIC_SEQ_CST);
+	/* A machine check can break off the delivery of an interrupt, which the APIC takes for delivered. */
+	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL)
+		host_inject_again(vectoring);
 }
 
 void exit_nmi_window(struct cpu *cpu)

@@ -20,7 +20,8 @@ gate_landing_frame:
 	lidt	[rsp + GATE_FRAME_EMPTY_IDTR]
 	mov	qword [rsp + GATE_FRAME_SLOT_2], 0
 	mov	[rsp + GATE_FRAME_HOST_RSP], rbp
-	cld
+	push	2			; flags: TF might wait for a branch (BTF); DF, AC, NT
+	popfq
 	lfence				; nothing of what follows starts before slot 2 is empty
 	db	0x48, 0xb8		; mov rax, imm64
 gate_landing_serve:

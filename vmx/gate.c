@@ -21,7 +21,6 @@
 #define EFER_NEEDED (EFER_LME | EFER_LMA | EFER_NXE)
 
 #define PML4_SHIFT 39
-#define CPUID_7_EBX_RTM BIT(11)
 
 extern const u8 gate_landing[], gate_landing_end[], gate_landing_frame[], gate_landing_serve[];
 
@@ -56,7 +55,7 @@ static u64 *take_root(u8 *scratch)
 	while (!root && (page = page_pool_take(&monitor.pool))) {
 		u32 eptp = (u32)(address_of(page) | EPTP_LEVELS(4) | EPTP_WB);
 
-		gate_page_fill(scratch, safe_cr3, eptp, false);
+		gate_page_fill(scratch, safe_cr3, eptp);
 		if (gate_page_is_safe(scratch, safe_cr3, eptp)) {
 			root = page;
 		} else {
@@ -251,7 +250,8 @@ static void build_monitor_view(struct cpu *cpu, unsigned levels, u64 top)
 			continue;
 		}
 		for (u64 page = 0; page < PAGE_SIZE_2M; page += PAGE_SIZE)
-			map_ept(cpu, view, hpa + page, hpa + page, permissions_of(cpu, linear + page));
+			if (linear + page != (u64)area->stack_guard)
+				map_ept(cpu, view, hpa + page, hpa + page, permissions_of(cpu, linear + page));
 	}
 	add_donated(cpu);
 	cpu->gate.monitor_eptp = address_of(view) | EPTP_LEVELS(4) | EPTP_WB;
@@ -289,7 +289,8 @@ static bool linear_is_free(u64 linear, unsigned levels)
 
 static bool paging_is_fit(void)
 {
-	return (vmread(VMCS_GUEST_CR0) & CR0_NEEDED) == CR0_NEEDED &&
+	return !(vmread(VMCS_GUEST_IA32_DEBUGCTL) & GATE_DEBUGCTL_REFUSED) &&
+	       (vmread(VMCS_GUEST_CR0) & CR0_NEEDED) == CR0_NEEDED &&
 	       (vmread(VMCS_GUEST_CR4) & CR4_NEEDED) == CR4_NEEDED &&
 	       (vmread(VMCS_GUEST_IA32_EFER) & EFER_NEEDED) == EFER_NEEDED;
 }
@@ -334,7 +335,6 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 {
 	unsigned levels = vmread(VMCS_GUEST_CR4) & CR4_LA57 ? 5 : 4;
 	struct gate_area *area = area_of(cpu);
-	bool tsx = cpuid(7, 0).ebx & CPUID_7_EBX_RTM;
 
 	if (cpu->gate.on)
 		gate_off(cpu);
@@ -357,7 +357,7 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 	build_landing(cpu);
 	reset_list(cpu);
 	*cr3 = top | GATE_PCID;
-	gate_page_fill(area->airlock, (u32)*cr3, (u32)cpu->gate.monitor_eptp, tsx);
+	gate_page_fill(area->airlock, (u32)*cr3, (u32)cpu->gate.monitor_eptp);
 	/* The tables at these addresses may have been others before. */
 	flush_this_cpu(cpu);
 	if ((cpu->capabilities.secondary & SECONDARY_VPID) && invvpid_all() != VMX_OK)
@@ -374,6 +374,11 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
  * In the monitor view, between a call's first instruction and its last: what arrives waits until the host has its own
  * CR3 back, that is, until it next loads CR3.
  */
+void gate_wait_for_cr3(const struct cpu *cpu)
+{
+	vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | (cpu->latched ? PRIMARY_CR3_LOAD_EXITING : 0));
+}
+
 static void latch_in_monitor_view(struct cpu *cpu, u32 reason)
 {
 	u32 event = 0;
@@ -387,8 +392,7 @@ static void latch_in_monitor_view(struct cpu *cpu, u32 reason)
 	else if (reason != EXIT_EXCEPTION_OR_NMI && reason != EXIT_NMI_WINDOW)
 		panic("VM exit %u in the monitor view", reason);
 	__atomic_fetch_or(&cpu->latched, event, __ATOMIC_SEQ_CST);
-	if (cpu->latched)
-		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | PRIMARY_CR3_LOAD_EXITING);
+	gate_wait_for_cr3(cpu);
 }
 
 bool gate_exit(struct cpu *cpu, u32 reason)
@@ -405,13 +409,13 @@ bool gate_exit(struct cpu *cpu, u32 reason)
 	/* The airlock: nothing has happened yet that could not happen again. */
 	reset_list(cpu);
 	vmwrite(VMCS_EPTP, monitor.host_eptp);
-	rip = vmread(VMCS_GUEST_RIP);
+	/* Outside 64-bit mode a fetch wraps at 4 GiB, and VM entry refuses what lies above. */
+	rip = host_is_64bit() ? vmread(VMCS_GUEST_RIP) : (u32)vmread(VMCS_GUEST_RIP);
 	on_gate_page = rip - cpu->gate.linear < PAGE_SIZE;
 	if (reason == EXIT_EXCEPTION_OR_NMI || reason == EXIT_NMI_WINDOW || reason == EXIT_INIT ||
 	    reason == EXIT_CR_ACCESS) {
-		if (on_gate_page)
-			vmwrite(VMCS_GUEST_RIP, cpu->gate.linear + HYPERPS_GATE_RETRY);
-		return reason == EXIT_CR_ACCESS;
+		vmwrite(VMCS_GUEST_RIP, on_gate_page ? cpu->gate.linear + HYPERPS_GATE_RETRY : rip);
+		return false;
 	}
 	log_refusal(REFUSED_GATE, "gate entered in a wrong way: exit reason %u at %016lx", reason, rip);
 	vectoring = vmread(VMCS_IDT_VECTORING_INFO);
@@ -421,7 +425,8 @@ bool gate_exit(struct cpu *cpu, u32 reason)
 	}
 	/* At the VMFUNC, where it is known: elsewhere than on the gate page nothing was executed after it. */
 	if (!on_gate_page)
-		vmwrite(VMCS_GUEST_RIP, rip - 3);
+		rip = host_is_64bit() ? rip - 3 : (u32)(rip - 3);
+	vmwrite(VMCS_GUEST_RIP, rip);
 	host_inject_ud();
 	return true;
 }

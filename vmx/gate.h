@@ -65,6 +65,18 @@ void gate_add_memory(hpa_t hpa);
 /* Whether some CPU's gate uses an address in the 2 MiB from hpa on as its CR3: then it can't be donated. */
 bool gate_uses(hpa_t hpa);
 
+/*
+ * After something was latched in the monitor view: the host exits when it next loads CR3, which it does right after it
+ * has come back.
+ */
+void gate_wait_for_cr3(const struct cpu *cpu);
+
+/*
+ * Bits of IA32_DEBUGCTL that switch the gate off: last-branch records would go on in the monitor view, and traps on
+ * branches would wait for its first one.
+ */
+#define GATE_DEBUGCTL_REFUSED (BIT(0) | BIT(1))
+
 /* Switches VM functions off on this CPU, and gives it back the register bits that the gate pinned. Host view. */
 void gate_off(struct cpu *cpu);
 

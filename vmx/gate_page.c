@@ -13,7 +13,6 @@ enum {
 	CLI = 11,
 	LOAD_CR3_IMMEDIATE = 13,
 	LOAD_CR3 = 18,
-	PAUSE = 23,
 	CLEAR_DR7 = 25,
 	VMFUNC = 31,
 	END = 34,
@@ -30,7 +29,7 @@ static const u8 code[END] = {
 	0xf8, /* clc */
 	0x0f, 0x22, 0xd8, /* mov cr3, rax */
 	0x31, 0xc0, /* xor eax, eax */
-	0xf8, 0x90, /* clc; nop; or pause, which aborts a transaction */
+	0xf3, 0x90, /* pause: aborts a transaction, whether or not CPUID tells of TSX */
 	0x0f, 0x23, 0xf8, /* mov dr7, rax */
 	0x8d, 0x48, 0x02, /* lea ecx, [rax + 2] */
 	0x0f, 0x01, 0xd4, /* vmfunc */
@@ -53,7 +52,7 @@ u64 gate_list_linear(u64 gate)
 	return gate + HYPERPS_GATE_ENTRY + CLI + (u64)(s64)(int32_t)GATE_DISPLACEMENT - SLOT_2;
 }
 
-void gate_page_fill(u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp, bool tsx)
+void gate_page_fill(u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp)
 {
 	u8 *entry = page + HYPERPS_GATE_ENTRY;
 
@@ -63,8 +62,6 @@ void gate_page_fill(u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp, bool tsx)
 		entry[i] = code[i];
 	put32(entry + FILL_IMMEDIATE, monitor_eptp);
 	put32(entry + LOAD_CR3_IMMEDIATE, cr3);
-	if (tsx)
-		entry[PAUSE] = 0xf3;
 }
 
 /* Intel SDM, appendix "Opcode Map": one-byte opcodes in 64-bit mode, by what a hostile caller could do with them. */
@@ -173,7 +170,7 @@ bool gate_page_is_safe(const u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp)
 
 		if (offset - FILL_IMMEDIATE < 4 || offset - LOAD_CR3_IMMEDIATE < 4)
 			continue;
-		if (page[i] != expected && !(offset == PAUSE && page[i] == 0xf3))
+		if (page[i] != expected)
 			return false;
 	}
 	if (get32(entry + FILL_IMMEDIATE) != monitor_eptp || get32(entry + LOAD_CR3_IMMEDIATE) != cr3)

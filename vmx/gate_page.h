@@ -21,9 +21,9 @@
 
 /*
  * Writes the airlock's page of code. cr3: the value that it loads; monitor_eptp: what it fills slot 2 with, below
- * 2 GiB; tsx: the CPU has RTM, so that a transaction has to be aborted.
+ * 2 GiB.
  */
-void gate_page_fill(u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp, bool tsx);
+void gate_page_fill(u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp);
 
 /*
  * Whether the page, as it is in memory, holds exactly the instructions of gate_page_fill() for these values, and at no

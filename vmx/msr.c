@@ -83,12 +83,14 @@ static bool write_misc_enable(u64 value)
 	return wrmsr_checked(MSR_IA32_MISC_ENABLE, value);
 }
 
-static bool write_debugctl(u64 value)
+static bool write_debugctl(struct cpu *cpu, u64 value)
 {
 	/* VM entry would fail on a bit that this CPU lacks, so it is tried here. Root itself runs with 0. */
 	if ((value & ~DEBUGCTL_ALLOWED) || !wrmsr_checked(MSR_IA32_DEBUGCTL, value))
 		return false;
 	wrmsr(MSR_IA32_DEBUGCTL, 0);
+	if (cpu->gate.on && (value & GATE_DEBUGCTL_REFUSED))
+		gate_off(cpu);
 	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, value);
 	return true;
 }
@@ -147,7 +149,7 @@ static bool handle_write(struct cpu *cpu, u32 msr, u64 value)
 		log_refusal(REFUSED_MSR, "microcode update refused");
 		return true;
 	case MSR_IA32_DEBUGCTL:
-		return write_debugctl(value);
+		return write_debugctl(cpu, value);
 	case MSR_IA32_TSC:
 	case MSR_IA32_TSC_ADJUST:
 		return write_tsc(cpu, msr, value);

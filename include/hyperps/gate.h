@@ -5,6 +5,6 @@
 
 #define HYPERPS_GATE_RETRY 0x76d
 #define HYPERPS_GATE_ENTRY 0x775
-#define HYPERPS_GATE_RETURN 0x7f8
+#define HYPERPS_GATE_RETURN 0x7fa
 
 #endif
