@@ -22,10 +22,16 @@ static void zero_frame(u64 frame)
 	set_own_page(window, frame << PAGE_SHIFT | PTE_PRESENT_WRITABLE_NX);
 	__builtin_memset(window, 0, PAGE_SIZE);
 	/* Written back, so that whoever has it next sees the zeros by any memory type, and devices by DMA. */
+#pragma GCC unroll 8
 	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
 		asm volatile("clflush %0" : "+m"(window[line]));
 	asm volatile("mfence" ::: "memory");
 	set_own_page(window, 0);
+}
+
+static bool map_donated(u64 frame)
+{
+	return map_direct(HPA(frame << PAGE_SHIFT));
 }
 
 void memory_init(const struct cpu *cpu)
@@ -37,6 +43,7 @@ void memory_init(const struct cpu *cpu)
 	mm.mtrr = &mtrr;
 	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
 	mm.zero_frame = zero_frame;
+	mm.map_donated = map_donated;
 	mm_init(&mm);
 }
 

@@ -5,11 +5,11 @@
 #define VIEW_LIMIT BIT(MM_VIEW_BITS)
 #define HANDLE_SLOT 0xffffffffULL
 /*
- * Less than MM_POOL_RESERVE, so that these two work when nothing else does. Putting a frame back can take two tables,
- * in a host view that lost all of a GiB's frames; donating can split a large page at both ends.
+ * Less than MM_POOL_RESERVE, so that these two work when nothing else does. Putting a run of frames back can take two
+ * tables, and the directories above them; donating can split a 1 GiB page.
  */
 #define RECLAIM_RESERVE 4
-#define DONATE_RESERVE 8
+#define DONATE_RESERVE (MM_DIRECT_TABLES + 1)
 #define WALK_BUDGET 4096 /* entries of a view that one call looks at */
 #define LAST_GENERATION 0x7ffffffe /* of a slot: a handle is never negative, and never used again */
 
@@ -43,48 +43,44 @@ static u64 slot_of(const struct mm *mm, const struct vm *vm)
 	return (u64)(vm - mm->vm);
 }
 
-/*
- * How many of the next `count` frames one leaf can hold: 512 if both addresses and the count allow a 2 MiB page, else
- * 1.
- */
-static u64 leaf_frames(u64 a, u64 b, u64 count)
+/* Writes the leaves of `count` frames, all in one page table or one large leaf, or takes them out (value 0). */
+static void set_leaves(struct ept *view, u64 address, u64 count, unsigned level, u64 value)
 {
-	return !((a | b) & (PAGE_SIZE_2M - 1)) && count >= FRAMES_2M ? FRAMES_2M : 1;
-}
-
-static void set_leaf(struct ept *view, u64 address, u64 frames, u64 value)
-{
-	unsigned level = frames == 1 ? 1 : 2;
-
 	/* Every request has made sure that the pool has the pages for this. */
-	ept_set_entry(view, ept_entry(view, GPA(address), level), level,
-		      value && level == 2 ? value | EPT_LARGE : value);
+	if (level == 1)
+		ept_set_run(view, GPA(address), count, value);
+	else
+		ept_set_entry(view, ept_entry(view, GPA(address), level), level, value ? value | EPT_LARGE : 0);
 }
 
 static void leave_host_view(struct mm *mm, u64 frame, u64 count)
 {
 	for (u64 n; count; frame += n, count -= n) {
-		n = leaf_frames(frame << PAGE_SHIFT, frame << PAGE_SHIFT, count);
-		set_leaf(mm->host_view, frame << PAGE_SHIFT, n, 0);
+		n = ept_in_table(GPA(frame << PAGE_SHIFT), count);
+		set_leaves(mm->host_view, frame << PAGE_SHIFT, n, n == FRAMES_2M ? 2 : 1, 0);
 	}
 }
 
-/* A frame, or the 512 of a 2 MiB page, back to where the host had them, in the largest page that results. */
-static void enter_host_view(struct mm *mm, u64 frame, u64 count)
+/*
+ * Frames to where the host had them: back, with all permissions, in the largest pages that result; or shared ones, whose
+ * pages stay small so that each can leave without a table from the pool.
+ */
+static void enter_host_view(struct mm *mm, u64 frame, u64 count, u64 permissions)
 {
-	u64 address = frame << PAGE_SHIFT, end;
-	u64 type = memory_type_at(mm->mtrr, mm->physical_address_bits, HPA(address), &end);
+	for (u64 n, end; count; frame += n, count -= n) {
+		u64 address = frame << PAGE_SHIFT;
+		u64 type = memory_type_at(mm->mtrr, mm->physical_address_bits, HPA(address), &end);
 
-	if (count == FRAMES_2M && end >= address + PAGE_SIZE_2M) {
-		set_leaf(mm->host_view, address, count, address | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT);
-	} else {
-		for (u64 at = address; at < address + count * PAGE_SIZE; at += PAGE_SIZE) {
-			type = memory_type_at(mm->mtrr, mm->physical_address_bits, HPA(at), &end);
-			set_leaf(mm->host_view, at, 1, at | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT);
-		}
+		n = ept_in_table(GPA(address), count);
+		if (n > (end - address) / PAGE_SIZE)
+			n = (end - address) / PAGE_SIZE;
+		set_leaves(mm->host_view, address, n, n == FRAMES_2M && permissions == EPT_RWX ? 2 : 1,
+			   address | permissions | type << EPT_MEMORY_TYPE_SHIFT);
+		if (permissions != EPT_RWX)
+			continue;
 		ept_merge(mm->host_view, GPA(address), 1);
+		ept_merge(mm->host_view, GPA(address), 2);
 	}
-	ept_merge(mm->host_view, GPA(address), 2);
 }
 
 s64 mm_create(struct mm *mm)
@@ -140,108 +136,128 @@ static const struct vm_range *range_of(const struct vm *vm, u64 gpa, u64 count)
 	return NULL;
 }
 
-static bool view_is_empty(const struct ept *view, u64 gpa, u64 count)
+static bool add_run(struct gpa_runs *runs, u64 gpa, u64 count)
 {
-	bool found;
-	u64 budget = count + 1, next = ept_next(view, GPA(gpa), &budget, &found).value;
+	u32 last = runs->count - 1;
 
-	return !found || next >= gpa + count * PAGE_SIZE;
-}
-
-static bool add_pending(struct vm *vm, u64 gpa, u64 count)
-{
-	u32 last = vm->pending_count - 1;
-
-	if (vm->pending_count && vm->pending[last].gpa + vm->pending[last].frames * PAGE_SIZE == gpa) {
-		vm->pending[last].frames += count;
+	if (runs->count && runs->run[last].gpa + runs->run[last].frames * PAGE_SIZE == gpa) {
+		runs->run[last].frames += count;
 		return true;
 	}
-	if (vm->pending_count == MM_PENDING)
+	if (runs->count == MM_PENDING)
 		return false;
-	vm->pending[vm->pending_count].gpa = gpa;
-	vm->pending[vm->pending_count++].frames = count;
+	runs->run[runs->count].gpa = gpa;
+	runs->run[runs->count++].frames = count;
 	return true;
+}
+
+/* What the last run in a list, which is not empty, begins with: its gpa, and the leaves there that belong together. */
+static struct ept_run next_run(const struct vm *vm, const struct gpa_runs *runs, u64 *gpa)
+{
+	u64 frames = runs->run[runs->count - 1].frames;
+
+	*gpa = runs->run[runs->count - 1].gpa;
+	return ept_run(&vm->view, GPA(*gpa), frames < MM_BATCH ? frames : MM_BATCH);
+}
+
+/* Takes so many frames off the beginning of that run. */
+static void cut_run(struct gpa_runs *runs, u64 frames)
+{
+	u32 last = runs->count - 1;
+
+	runs->run[last].gpa += frames * PAGE_SIZE;
+	runs->run[last].frames -= frames;
+	runs->count -= !runs->run[last].frames;
+}
+
+static u64 count_runs(const struct gpa_runs *runs)
+{
+	u64 frames = 0;
+
+	for (u32 i = 0; i < runs->count; i++)
+		frames += runs->run[i].frames;
+	return frames;
+}
+
+/* At most MM_BATCH frames, all or none. */
+static s64 map_batch(struct mm *mm, struct vm *vm, u64 gpa, u64 frame, u64 count, u64 permissions)
+{
+	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !ept_is_empty(&vm->view, GPA(gpa), count))
+		return HYPERPS_ERROR_OWNER;
+	if (!refresh_pool(mm, MM_POOL_RESERVE))
+		return HYPERPS_ERROR_MEMORY;
+	if (!add_run(&vm->pending, gpa, count))
+		return HYPERPS_ERROR_AGAIN;
+
+	leave_host_view(mm, frame, count);
+	page_marks_move(mm->marks, frame, count, HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_VM, slot_of(mm, vm),
+			gpa >> PAGE_SHIFT);
+	for (u64 n; count; count -= n, frame += n, gpa += n * PAGE_SIZE) {
+		n = ept_in_table(GPA(gpa), count);
+		set_leaves(&vm->view, gpa, n, n == FRAMES_2M && frame % FRAMES_2M == 0 ? 2 : 1,
+			   frame << PAGE_SHIFT | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT |
+				   permissions << EPT_PENDING_SHIFT);
+	}
+	return HYPERPS_OK;
 }
 
 s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 {
 	struct vm *vm = find_vm(mm, handle);
 	const struct vm_range *range;
-	u64 slot;
+	u64 done = 0;
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
 	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
 		return HYPERPS_ERROR_STATE;
-	if (count > MM_BATCH || !is_in_view(gpa, count))
+	if (count > HYPERPS_MAP_FRAMES || !is_in_view(gpa, count))
 		return HYPERPS_ERROR_INVALID;
 	range = range_of(vm, gpa, count);
 	if (!range)
 		return HYPERPS_ERROR_PERMISSION;
-	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !view_is_empty(&vm->view, gpa, count))
-		return HYPERPS_ERROR_OWNER;
-	if (!refresh_pool(mm, MM_POOL_RESERVE))
-		return HYPERPS_ERROR_MEMORY;
-	if (!add_pending(vm, gpa, count))
-		return HYPERPS_ERROR_AGAIN;
+	for (u64 batch = 0, n; batch < MM_MAP_BATCHES && done < count; batch++, done += n) {
+		s64 error;
 
-	leave_host_view(mm, frame, count);
-	slot = slot_of(mm, vm);
-	for (u64 i = 0, n; i < count; i += n) {
-		u64 to = gpa + i * PAGE_SIZE, from = (frame + i) << PAGE_SHIFT;
-
-		n = leaf_frames(to, from, count - i);
-		set_leaf(&vm->view, to, n,
-			 from | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | range->permissions << EPT_PENDING_SHIFT);
-		for (u64 j = 0; j < n; j++)
-			page_mark_set(mm->marks, frame + i + j, HYPERPS_FRAME_TO_VM, slot, (to >> PAGE_SHIFT) + j);
+		/* Steps end where a 2 MiB page does, so that those after the first can be large pages. */
+		n = count <= MM_BATCH ? count : ept_in_table(GPA(gpa + done * PAGE_SIZE), count - done);
+		error = map_batch(mm, vm, gpa + done * PAGE_SIZE, frame + done, n, range->permissions);
+		if (error && !done)
+			return error;
+		if (error)
+			break;
+		vm->frames += n;
+		vm->epoch = mm->epoch;
 	}
-	vm->frames += count;
-	vm->epoch = mm->epoch;
-	return (s64)count;
-}
-
-static void promote(struct mm *mm, struct vm *vm, u64 gpa, u64 entry, unsigned level)
-{
-	u64 frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT, count = ept_level_size(level) / PAGE_SIZE;
-
-	for (u64 i = 0; i < count; i++) {
-		if (vm->state == VM_SEALED)
-			mm->zero_frame(frame + i);
-		page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_PRIVATE, slot_of(mm, vm), (gpa >> PAGE_SHIFT) + i);
-	}
-	*ept_entry(&vm->view, GPA(gpa), level) =
-		(entry & ~(EPT_RWX << EPT_PENDING_SHIFT)) | (entry >> EPT_PENDING_SHIFT & EPT_RWX);
+	return (s64)done;
 }
 
 s64 mm_sync(struct mm *mm, u64 handle)
 {
 	struct vm *vm = find_vm(mm, handle);
-	u64 done = 0, left = 0;
+	u64 done = 0, gpa;
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
 	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
 		return HYPERPS_ERROR_STATE;
-	if (vm->pending_count && mm->flushed <= vm->epoch)
+	if (vm->pending.count && mm->flushed <= vm->epoch)
 		return HYPERPS_ERROR_AGAIN;
-	/* From the end of the last run, so that what is left stays a list of runs. */
-	while (vm->pending_count && done < MM_BATCH) {
-		u32 last = vm->pending_count - 1;
-		u64 end = vm->pending[last].gpa + vm->pending[last].frames * PAGE_SIZE;
-		unsigned level;
-		u64 entry = ept_lookup(&vm->view, GPA(end - PAGE_SIZE), &level), size = ept_level_size(level);
+	while (vm->pending.count) {
+		struct ept_run run = next_run(vm, &vm->pending, &gpa);
 
-		if (done && done + size / PAGE_SIZE > MM_BATCH)
+		done += run.frames;
+		if (done > MM_BATCH)
 			break;
-		promote(mm, vm, end - size, entry, level);
-		done += size / PAGE_SIZE;
-		vm->pending[last].frames -= size / PAGE_SIZE;
-		vm->pending_count -= !vm->pending[last].frames;
+		for (u64 i = 0; vm->state == VM_SEALED && i < run.frames; i++)
+			mm->zero_frame(run.frame + i);
+		page_marks_move(mm->marks, run.frame, run.frames, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_PRIVATE,
+				slot_of(mm, vm), gpa >> PAGE_SHIFT);
+		set_leaves(&vm->view, gpa, run.frames, run.level,
+			   (run.entry & ~(EPT_RWX << EPT_PENDING_SHIFT)) | (run.entry >> EPT_PENDING_SHIFT & EPT_RWX));
+		cut_run(&vm->pending, run.frames);
 	}
-	for (u32 i = 0; i < vm->pending_count; i++)
-		left += vm->pending[i].frames;
-	return (s64)left;
+	return (s64)count_runs(&vm->pending);
 }
 
 s64 mm_seal(struct mm *mm, u64 handle)
@@ -252,7 +268,7 @@ s64 mm_seal(struct mm *mm, u64 handle)
 		return HYPERPS_ERROR_NO_VM;
 	if (vm->state != VM_OPEN)
 		return HYPERPS_ERROR_STATE;
-	if (vm->pending_count)
+	if (vm->pending.count)
 		return HYPERPS_ERROR_AGAIN;
 	vm->state = VM_SEALED;
 	return HYPERPS_OK;
@@ -270,28 +286,30 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 	if (vm->state != VM_DYING) {
 		vm->state = VM_DYING;
 		vm->cursor = 0;
-		vm->pending_count = 0;
+		vm->pending.count = 0;
+		vm->released.count = 0; /* their entries lead mm_reclaim to them */
 	}
 	while (vm->cursor < VIEW_LIMIT) {
+		struct ept_run run;
 		bool found;
-		unsigned level;
-		u64 entry, frame, count;
+		u64 state;
 
 		vm->cursor = ept_next(&vm->view, GPA(vm->cursor), &budget, &found).value;
-		if (!found && vm->cursor < VIEW_LIMIT)
+		if (!found && !budget)
 			return 1;
 		if (!found)
-			break;
-		entry = ept_lookup(&vm->view, GPA(vm->cursor), &level);
-		frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT;
-		count = ept_level_size(level) / PAGE_SIZE;
-		if (done && done + count > MM_BATCH)
+			continue;
+		run = ept_run(&vm->view, GPA(vm->cursor), MM_BATCH);
+		run.frames = page_marks_same(mm->marks, run.frame, run.frames);
+		state = page_mark_state(mm->marks, run.frame);
+		done += run.frames;
+		if (done > MM_BATCH)
 			return 1;
-		for (u64 i = 0; i < count; i++)
-			page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
-				      (vm->cursor >> PAGE_SHIFT) + i);
-		done += count;
-		vm->cursor += ept_level_size(level);
+		if (state == HYPERPS_FRAME_SHARED)
+			leave_host_view(mm, run.frame, run.frames);
+		page_marks_move(mm->marks, run.frame, run.frames, state, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
+				vm->cursor >> PAGE_SHIFT);
+		vm->cursor += run.frames * PAGE_SIZE;
 	}
 	vm->state = VM_DEAD;
 	vm->cursor = 0;
@@ -311,6 +329,33 @@ static void drop_tables(struct vm *vm, u64 from, u64 to)
 			ept_drop_table(&vm->view, GPA(from), level);
 }
 
+/* The TO_HOST frames of a run at gpa, which no CPU can reach any more, are the host's again. */
+static void give_back(struct mm *mm, struct vm *vm, u64 gpa, const struct ept_run *run)
+{
+	for (u64 i = 0; i < run->frames; i++)
+		mm->zero_frame(run->frame + i);
+	page_marks_set(mm->marks, run->frame, run->frames, HYPERPS_FRAME_HOST);
+	enter_host_view(mm, run->frame, run->frames, EPT_RWX);
+	set_leaves(&vm->view, gpa, run->frames, run->level, 0);
+	vm->frames -= run->frames;
+}
+
+static s64 reclaim_released(struct mm *mm, struct vm *vm)
+{
+	u64 done = 0, gpa;
+
+	while (vm->released.count) {
+		struct ept_run run = next_run(vm, &vm->released, &gpa);
+
+		done += run.frames;
+		if (done > MM_BATCH || !refresh_pool(mm, RECLAIM_RESERVE))
+			return 1;
+		give_back(mm, vm, gpa, &run);
+		cut_run(&vm->released, run.frames);
+	}
+	return HYPERPS_OK;
+}
+
 s64 mm_reclaim(struct mm *mm, u64 handle)
 {
 	struct vm *vm = find_vm(mm, handle);
@@ -318,43 +363,37 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_DEAD)
+	if (vm->state != VM_DEAD && !vm->released.count)
 		return HYPERPS_ERROR_STATE;
 	if (mm->flushed <= vm->epoch)
 		return HYPERPS_ERROR_AGAIN;
 	if (!refresh_pool(mm, RECLAIM_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
+	if (vm->state != VM_DEAD)
+		return reclaim_released(mm, vm);
 	while (vm->cursor < VIEW_LIMIT) {
-		u64 from = vm->cursor, to, entry, frame, count;
+		u64 from = vm->cursor, to;
+		struct ept_run run;
 		bool found;
-		unsigned level;
 
 		to = ept_next(&vm->view, GPA(from), &budget, &found).value;
 		if (to != from) {
 			drop_tables(vm, from, to);
 			vm->cursor = to;
 		}
-		if (!found && to < VIEW_LIMIT)
+		if (!found && !budget)
 			return 1;
 		if (to != from)
 			continue;
-		entry = ept_lookup(&vm->view, GPA(from), &level);
-		frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT;
-		count = ept_level_size(level) / PAGE_SIZE;
-		if (done && done + count > MM_BATCH)
+		run = ept_run(&vm->view, GPA(from), MM_BATCH);
+		done += run.frames;
+		if (done > MM_BATCH)
 			return 1;
 		/* What is done so far is done: the next call says so if the pool has become too small. */
 		if (!refresh_pool(mm, RECLAIM_RESERVE))
 			return 1;
-		for (u64 i = 0; i < count; i++) {
-			mm->zero_frame(frame + i);
-			page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_HOST, 0, 0);
-		}
-		enter_host_view(mm, frame, count);
-		ept_set_entry(&vm->view, ept_entry(&vm->view, GPA(from), level), level, 0);
-		vm->frames -= count;
-		done += count;
-		vm->cursor = from + ept_level_size(level);
+		give_back(mm, vm, from, &run);
+		vm->cursor = from + run.frames * PAGE_SIZE;
 		drop_tables(vm, from, vm->cursor);
 	}
 	page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->view.root).value >> PAGE_SHIFT);
@@ -363,22 +402,94 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 	return HYPERPS_OK;
 }
 
-s64 mm_donate(struct mm *mm, u64 frame, u64 count)
+s64 mm_donate(struct mm *mm, u64 frame)
 {
-	if (!count || count > MM_BATCH)
+	if (frame % FRAMES_2M || frame >= PAGE_MARK_LIMIT >> PAGE_SHIFT)
 		return HYPERPS_ERROR_INVALID;
-	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST))
+	if (!page_marks_are(mm->marks, frame, FRAMES_2M, HYPERPS_FRAME_HOST))
 		return HYPERPS_ERROR_OWNER;
-	/*
-	 * The pool may be below its reserve, that is what this call is for; but splitting a large page takes two
-	 * tables.
-	 */
-	if (!refresh_pool(mm, DONATE_RESERVE))
+	/* The pool may be below its reserve: that is what this call is for. */
+	if (!refresh_pool(mm, DONATE_RESERVE) || !mm->map_donated(frame))
 		return HYPERPS_ERROR_MEMORY;
-	leave_host_view(mm, frame, count);
-	for (u64 i = 0; i < count; i++)
+	leave_host_view(mm, frame, FRAMES_2M);
+	for (u64 i = 0; i < FRAMES_2M; i++)
 		page_pool_put(mm->pool, frame + i);
-	return (s64)count;
+	return (s64)FRAMES_2M;
+}
+
+/* What the guest's requests begin with: whether all of the range is a sealed VM's RAM, in that state. */
+static s64 check_guest_range(struct mm *mm, const struct vm *vm, u64 gpa, u64 count, u64 state)
+{
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_SEALED)
+		return HYPERPS_ERROR_STATE;
+	if (count > MM_BATCH || !is_in_view(gpa, count))
+		return HYPERPS_ERROR_INVALID;
+	for (struct ept_run run; count; count -= run.frames, gpa += run.frames * PAGE_SIZE) {
+		run = ept_run(&vm->view, GPA(gpa), count);
+		if (!run.frames || !page_marks_are(mm->marks, run.frame, run.frames, state))
+			return HYPERPS_ERROR_OWNER;
+	}
+	return refresh_pool(mm, MM_POOL_RESERVE) ? HYPERPS_OK : HYPERPS_ERROR_MEMORY;
+}
+
+/* Takes a range that check_guest_range() has found good from state to state. */
+static void change_guest_range(struct mm *mm, struct vm *vm, u64 gpa, u64 count, u64 from, u64 to)
+{
+	for (struct ept_run run; count; count -= run.frames, gpa += run.frames * PAGE_SIZE) {
+		u64 entry, pending = 0;
+
+		run = ept_run(&vm->view, GPA(gpa), count);
+		/* Part of a large page is split, by ept_set_run(). */
+		entry = (run.entry & ~(EPT_ADDRESS | EPT_LARGE | EPT_RWX)) | run.frame << PAGE_SHIFT;
+		if (to == HYPERPS_FRAME_TO_VM)
+			pending = (run.entry & EPT_RWX) << EPT_PENDING_SHIFT;
+		if (to == HYPERPS_FRAME_SHARED)
+			enter_host_view(mm, run.frame, run.frames, EPT_READ | EPT_WRITE);
+		else
+			set_leaves(&vm->view, gpa, run.frames, run.frames == FRAMES_2M ? run.level : 1,
+				   entry | pending);
+		if (from == HYPERPS_FRAME_SHARED)
+			leave_host_view(mm, run.frame, run.frames);
+		page_marks_move(mm->marks, run.frame, run.frames, from, to, slot_of(mm, vm), gpa >> PAGE_SHIFT);
+	}
+	if (to != HYPERPS_FRAME_SHARED)
+		vm->epoch = mm->epoch;
+}
+
+s64 mm_guest_share(struct mm *mm, u64 handle, u64 gpa, u64 count)
+{
+	struct vm *vm = find_vm(mm, handle);
+	s64 error = check_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE);
+
+	if (!error)
+		change_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_SHARED);
+	return error;
+}
+
+s64 mm_guest_unshare(struct mm *mm, u64 handle, u64 gpa, u64 count)
+{
+	struct vm *vm = find_vm(mm, handle);
+	s64 error = check_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_SHARED);
+
+	if (!error && !add_run(&vm->pending, gpa, count))
+		error = HYPERPS_ERROR_AGAIN;
+	if (!error)
+		change_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM);
+	return error;
+}
+
+s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count)
+{
+	struct vm *vm = find_vm(mm, handle);
+	s64 error = check_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE);
+
+	if (!error && !add_run(&vm->released, gpa, count))
+		error = HYPERPS_ERROR_AGAIN;
+	if (!error)
+		change_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST);
+	return error;
 }
 
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
@@ -404,8 +515,7 @@ void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)
 		return;
 	out->handle = (u64)vm->generation << 32 | slot;
 	out->frames = vm->frames;
-	for (u32 i = 0; i < vm->pending_count; i++)
-		out->pending += vm->pending[i].frames;
+	out->pending = count_runs(&vm->pending);
 	out->view_eptp = ept_pointer(&vm->view);
 	out->view_4k = vm->view.leaves[1];
 	out->view_2m = vm->view.leaves[2];

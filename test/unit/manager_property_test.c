@@ -31,7 +31,7 @@
 
 #define SEQUENCES 300
 #define STEPS 400
-#define PROFILES 7
+#define PROFILES 8
 
 enum mutation {
 	FAITHFUL = 0,
@@ -41,10 +41,10 @@ enum mutation {
 	KEEP_CONTENT, /* zero_frame() does nothing */
 };
 
-enum kind { CREATE, MAP, SYNC, SEAL, DESTROY, RECLAIM, DONATE, QUERY, DECLARE, KINDS };
+enum kind { CREATE, MAP, SYNC, SEAL, DESTROY, RECLAIM, DONATE, QUERY, DECLARE, SHARE, UNSHARE, RELEASE, KINDS };
 
-static const char *const kind_name[KINDS] = { "create",  "map",    "sync",  "seal",   "destroy",
-					      "reclaim", "donate", "query", "declare" };
+static const char *const kind_name[KINDS] = { "create", "map",   "sync",    "seal",  "destroy", "reclaim",
+					      "donate", "query", "declare", "share", "unshare", "release" };
 
 static const char *const state_name[HYPERPS_FRAME_STATES] = { "DEVICE", "HOST",  "MONITOR", "PRIVATE",
 							      "SHARED", "TO_VM", "TO_HOST", "TO_MONITOR" };
@@ -64,6 +64,8 @@ static struct frame {
 	u8 permissions; /* PRIVATE and TO_VM */
 	u8 type; /* memory type */
 	bool in_pool; /* a page of the pool's, or on its way into the pool */
+	bool unshared; /* TO_VM: the VM had it before, as SHARED */
+	bool own_table; /* of the monitor's own page tables */
 	u16 vm; /* PRIVATE, TO_VM and TO_HOST */
 	u64 gpa;
 	u64 epoch; /* in which it entered its quarantine */
@@ -76,7 +78,8 @@ static struct spec_vm {
 	u64 handle, root, epoch, base; /* base: gpa of frame 0 in the mappings that may become large */
 	u64 count[HYPERPS_FRAME_STATES];
 	unsigned idle; /* calls in a row that said "again" and did nothing */
-	unsigned maps; /* since nothing was pending */
+	unsigned maps; /* runs added since nothing was pending */
+	unsigned releases; /* since nothing was released */
 	struct {
 		u64 first, last, permissions; /* first and last page */
 	} ranges[8];
@@ -85,12 +88,13 @@ static struct spec_vm {
 
 static u64 count[HYPERPS_FRAME_STATES];
 static u64 forbidden[CHUNKS]; /* frames that no host access may reach: PRIVATE, MONITOR */
+static u64 shared[CHUNKS];
 static u64 hidden[CHUNKS]; /* frames that are not in the host view */
 static u8 chunk_type[CHUNKS]; /* memory type of all of it, or 0xff */
 static bool dirty[CHUNKS]; /* a frame changed its state in the last request */
 static u64 last_mark[FRAMES];
 static u64 history[HISTORY];
-static unsigned histories;
+static unsigned histories, donated; /* donated: 2 MiB pages */
 static u64 spec_epoch, spec_flushed, free_pages;
 
 /* Tables in use, as the last look at their view found them; valid if `pass` is that look's. */
@@ -126,7 +130,7 @@ static struct {
 	bool busy;
 	enum kind kind;
 	int vm; /* slot, or -1 */
-	u64 handle, gpa, frame, count, permissions;
+	u64 handle, gpa, frame, count, permissions, tables;
 } now;
 
 static enum mutation mutation;
@@ -134,7 +138,7 @@ static char verdict[512], finding[600]; /* finding: the verdict and where it was
 static char trace[48][128];
 static unsigned traces;
 static u64 calls[KINDS][2]; /* refused, done */
-static u64 merged, stale_accesses, promotions, stale_tables;
+static u64 merged, stale_accesses, promotions, stale_tables, multiple, returned;
 
 static u64 random_state;
 
@@ -289,7 +293,9 @@ static bool guest_may_hold(u64 tag, u64 gpa, u64 frame)
 {
 	const struct frame *f = &frames[frame];
 
-	return frame < FRAMES && (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_HOST) &&
+	return frame < FRAMES &&
+	       (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_SHARED ||
+		f->state == HYPERPS_FRAME_TO_HOST || (f->state == HYPERPS_FRAME_TO_VM && f->unshared)) &&
 	       vms[f->vm].root == tag && f->gpa == gpa;
 }
 
@@ -442,12 +448,15 @@ static void touch_host(unsigned c, u64 address)
 		stale_accesses++;
 	if (state == HYPERPS_FRAME_TO_HOST && now.busy && !cached && !is_zero(frame))
 		violation("I4: frame %#llx is back in the host view before it is zero", ll(frame));
-	if (!now.busy && !cached && state != HYPERPS_FRAME_HOST && state != HYPERPS_FRAME_DEVICE)
+	if (!now.busy && !cached && state != HYPERPS_FRAME_HOST && state != HYPERPS_FRAME_DEVICE &&
+	    state != HYPERPS_FRAME_SHARED)
 		violation("host view maps frame %#llx (%s)", ll(frame), state_name[state]);
 	/* In the middle of a request a write would be the host's right, but it would hide what the request does. */
 	if (!now.busy && leaf.writable && state != HYPERPS_FRAME_DEVICE && !*verdict)
 		write_stamp(frame, next_random() | 1);
 }
+
+static u64 guest_stale; /* accesses of a guest to what it has just given away */
 
 static void touch_guest(unsigned c, unsigned slot, u64 gpa)
 {
@@ -470,7 +479,11 @@ static void touch_guest(unsigned c, unsigned slot, u64 gpa)
 			violation("I5: VM %u, sealed, sees frame %#llx before it is zero", slot, ll(frame));
 		return;
 	}
-	if (f->state != HYPERPS_FRAME_PRIVATE || f->vm != slot || f->gpa != gpa) {
+	if (cached && guest_may_hold(vms[slot].root, gpa, frame) && f->state != HYPERPS_FRAME_PRIVATE &&
+	    f->state != HYPERPS_FRAME_SHARED)
+		guest_stale++;
+	else if ((f->state != HYPERPS_FRAME_PRIVATE && f->state != HYPERPS_FRAME_SHARED) || f->vm != slot ||
+		 f->gpa != gpa) {
 		violation("I1: VM %u gets frame %#llx (%s) at %#llx", slot, ll(frame), state_name[f->state], ll(gpa));
 		return;
 	}
@@ -483,12 +496,15 @@ static s64 frame_of(unsigned slot)
 {
 	u64 start = below(FRAMES);
 
-	if (!vms[slot].count[HYPERPS_FRAME_PRIVATE] && !vms[slot].count[HYPERPS_FRAME_TO_VM])
+	if (!vms[slot].count[HYPERPS_FRAME_PRIVATE] && !vms[slot].count[HYPERPS_FRAME_TO_VM] &&
+	    !vms[slot].count[HYPERPS_FRAME_SHARED])
 		return -1;
 	for (u64 i = 0; i < FRAMES; i++) {
 		const struct frame *f = &frames[(start + i) % FRAMES];
 
-		if ((f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_VM) && f->vm == slot)
+		if ((f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_VM ||
+		     f->state == HYPERPS_FRAME_SHARED) &&
+		    f->vm == slot)
 			return (s64)((start + i) % FRAMES);
 	}
 	return -1;
@@ -638,10 +654,12 @@ static void set_state(u64 frame, u8 state)
 		count[f->state] += one;
 		if (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_MONITOR)
 			forbidden[chunk] += one;
-		if (f->state != HYPERPS_FRAME_HOST && f->state != HYPERPS_FRAME_DEVICE)
+		if (f->state == HYPERPS_FRAME_SHARED)
+			shared[chunk] += one;
+		else if (f->state != HYPERPS_FRAME_HOST && f->state != HYPERPS_FRAME_DEVICE)
 			hidden[chunk] += one;
-		if (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_VM ||
-		    f->state == HYPERPS_FRAME_TO_HOST)
+		if (f->state == HYPERPS_FRAME_SHARED || f->state == HYPERPS_FRAME_PRIVATE ||
+		    f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_TO_HOST)
 			vms[f->vm].count[f->state] += one;
 	}
 	dirty[chunk] = true;
@@ -653,6 +671,7 @@ static bool take_over(u64 frame, u8 state, s64 result)
 	struct frame *f = &frames[frame];
 	bool in_range = frame >= now.frame && frame - now.frame < now.count, done = result >= 0;
 	bool own = now.vm >= 0 && f->vm == (u16)now.vm;
+	bool by_guest = own && f->gpa >= now.gpa && (f->gpa - now.gpa) / PAGE_SIZE < now.count;
 
 	if (f->state == HYPERPS_FRAME_TO_MONITOR && state == HYPERPS_FRAME_MONITOR) {
 		if (f->epoch >= spec_flushed)
@@ -668,6 +687,7 @@ static bool take_over(u64 frame, u8 state, s64 result)
 		f->vm = (u16)now.vm;
 		f->gpa = now.gpa + (frame - now.frame) * PAGE_SIZE;
 		f->permissions = (u8)now.permissions;
+		f->unshared = false;
 	} else if (f->state == HYPERPS_FRAME_HOST && state == HYPERPS_FRAME_TO_MONITOR) {
 		if (!done || now.kind != DONATE || !in_range)
 			return false;
@@ -680,7 +700,18 @@ static bool take_over(u64 frame, u8 state, s64 result)
 				  ll(frame), ll(f->epoch), ll(spec_flushed));
 		if (vms[f->vm].state == VM_SEALED && !is_zero(frame))
 			violation("I4: frame %#llx came into sealed VM %u with content", ll(frame), f->vm);
-	} else if ((f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_PRIVATE) &&
+	} else if (f->state == HYPERPS_FRAME_PRIVATE && state == HYPERPS_FRAME_SHARED) {
+		if (!done || now.kind != SHARE || !by_guest)
+			return false;
+	} else if (f->state == HYPERPS_FRAME_SHARED && state == HYPERPS_FRAME_TO_VM) {
+		if (!done || now.kind != UNSHARE || !by_guest)
+			return false;
+		f->unshared = true;
+	} else if (f->state == HYPERPS_FRAME_PRIVATE && state == HYPERPS_FRAME_TO_HOST && now.kind == RELEASE) {
+		if (!done || !by_guest)
+			return false;
+	} else if ((f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_PRIVATE ||
+		    f->state == HYPERPS_FRAME_SHARED) &&
 		   state == HYPERPS_FRAME_TO_HOST) {
 		if (!done || now.kind != DESTROY || !own)
 			return false;
@@ -727,11 +758,12 @@ static u64 observe_marks(s64 result)
 			}
 			changed += state != old && old != HYPERPS_FRAME_MONITOR && state != HYPERPS_FRAME_MONITOR;
 			if ((state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_TO_VM ||
-			     state == HYPERPS_FRAME_TO_HOST) &&
+			     state == HYPERPS_FRAME_SHARED || state == HYPERPS_FRAME_TO_HOST) &&
 			    slot != f->vm)
 				violation("mark of frame %#llx (%s): VM %llu, not %u", ll(frame), state_name[state],
 					  ll(slot), f->vm);
-			if ((state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_TO_VM) &&
+			if ((state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_TO_VM ||
+			     state == HYPERPS_FRAME_SHARED) &&
 			    (mark >> MARK_PAGE_SHIFT & MARK_PAGE) != f->gpa / PAGE_SIZE)
 				violation("mark of frame %#llx (%s): page %#llx, not %#llx", ll(frame),
 					  state_name[state], ll(mark >> MARK_PAGE_SHIFT & MARK_PAGE),
@@ -745,15 +777,18 @@ static u64 leaves[4], mapped; /* of the view that is being looked at */
 
 static void check_host_leaf(unsigned level, u64 gpa, u64 entry)
 {
-	u64 type = MEMORY_TYPE_WB, frame = gpa / PAGE_SIZE, hides = 0;
+	u64 type = MEMORY_TYPE_WB, frame = gpa / PAGE_SIZE, hides = 0, permissions = EPT_RWX;
 
 	if (gpa < MEMORY_SIZE) {
 		type = level == 1 ? frames[frame].type : chunk_type[frame / CHUNK];
 		if (level == 1)
 			hides = frames[frame].state != HYPERPS_FRAME_HOST &&
-				frames[frame].state != HYPERPS_FRAME_DEVICE;
+				frames[frame].state != HYPERPS_FRAME_DEVICE &&
+				frames[frame].state != HYPERPS_FRAME_SHARED;
 		else
-			hides = level == 2 ? hidden[frame / CHUNK] : 1;
+			hides = level == 2 ? hidden[frame / CHUNK] + shared[frame / CHUNK] : 1;
+		if (frames[frame].state == HYPERPS_FRAME_SHARED)
+			permissions = EPT_READ | EPT_WRITE;
 	}
 	if (hides && level == 1)
 		violation("%s: host view maps frame %#llx (%s)",
@@ -762,7 +797,7 @@ static void check_host_leaf(unsigned level, u64 gpa, u64 entry)
 	else if (hides)
 		violation("I1/I2: host view maps %#llx by a level-%u page with %llu frames that are not the host's",
 			  ll(gpa), level, ll(hides));
-	if (entry != (gpa | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT | (level > 1 ? EPT_LARGE : 0)))
+	if (entry != (gpa | permissions | type << EPT_MEMORY_TYPE_SHIFT | (level > 1 ? EPT_LARGE : 0)))
 		violation("host view: level-%u entry of %#llx is %#llx", level, ll(gpa), ll(entry));
 }
 
@@ -777,7 +812,8 @@ static void check_guest_leaf(unsigned slot, unsigned level, u64 gpa, u64 entry)
 	for (u64 i = 0; i < n && !*verdict; i++) {
 		const struct frame *f = &frames[first + i];
 
-		if (f->state != HYPERPS_FRAME_PRIVATE || f->vm != slot || f->gpa != gpa + i * PAGE_SIZE)
+		if ((f->state != HYPERPS_FRAME_PRIVATE && f->state != HYPERPS_FRAME_SHARED) || f->vm != slot ||
+		    f->gpa != gpa + i * PAGE_SIZE)
 			violation("%s: VM %u maps frame %#llx (%s) at %#llx",
 				  f->state == HYPERPS_FRAME_PRIVATE ? "I1" : "I3", slot, ll(first + i),
 				  state_name[f->state], ll(gpa + i * PAGE_SIZE));
@@ -787,13 +823,14 @@ static void check_guest_leaf(unsigned slot, unsigned level, u64 gpa, u64 entry)
 	}
 }
 
-/* An entry that the CPU ignores is 0, or that of a frame on its way to the VM. */
+/* An entry that the CPU ignores is 0, or that of a frame on its way to the VM, or from it. */
 static void check_absent_entry(unsigned view, u64 gpa, u64 entry)
 {
 	u64 frame = (entry & EPT_ADDRESS) / PAGE_SIZE;
 	const struct frame *f = &frames[frame];
 
-	if (view == HOST_VIEW || frame >= FRAMES || f->state != HYPERPS_FRAME_TO_VM || f->vm != view || f->gpa != gpa)
+	if (view == HOST_VIEW || frame >= FRAMES ||
+	    (f->state != HYPERPS_FRAME_TO_VM && f->state != HYPERPS_FRAME_TO_HOST) || f->vm != view || f->gpa != gpa)
 		violation("view %u: absent entry of %#llx is %#llx", view, ll(gpa), ll(entry));
 }
 
@@ -878,7 +915,7 @@ static void check_views(void)
 		if ((int)slot != now.vm && pass[slot] && !chance(10))
 			continue;
 		check_view(slot, &mm.vm[slot].view, dead);
-		if (!dead && mapped != vms[slot].count[HYPERPS_FRAME_PRIVATE])
+		if (!dead && mapped != vms[slot].count[HYPERPS_FRAME_PRIVATE] + vms[slot].count[HYPERPS_FRAME_SHARED])
 			violation("VM %u: %llu frames mapped, %llu are PRIVATE", slot, ll(mapped),
 				  ll(vms[slot].count[HYPERPS_FRAME_PRIVATE]));
 	}
@@ -888,7 +925,7 @@ static void check_views(void)
 
 		if (!forbidden[frame / CHUNK])
 			frame = frame / CHUNK * CHUNK + CHUNK - 1;
-		if (f->state != HYPERPS_FRAME_MONITOR || !f->in_pool || is_table(frame))
+		if (f->state != HYPERPS_FRAME_MONITOR || !f->in_pool || f->own_table || is_table(frame))
 			continue;
 		free_pages++;
 	}
@@ -908,20 +945,26 @@ static void check_counters(void)
 	for (unsigned slot = 0; slot < MM_VMS; slot++) {
 		const struct vm *vm = &mm.vm[slot];
 		const u64 *n = vms[slot].count;
-		u64 pending = 0;
+		u64 pending = 0, released = 0;
 
 		if (vm->state != vms[slot].state)
 			violation("VM %u is in state %d, not %d", slot, vm->state, vms[slot].state);
 		if (vms[slot].state == VM_FREE)
 			continue;
-		if (vm->frames != n[HYPERPS_FRAME_PRIVATE] + n[HYPERPS_FRAME_TO_VM] + n[HYPERPS_FRAME_TO_HOST])
+		if (vm->frames != n[HYPERPS_FRAME_PRIVATE] + n[HYPERPS_FRAME_SHARED] + n[HYPERPS_FRAME_TO_VM] +
+					  n[HYPERPS_FRAME_TO_HOST])
 			violation("VM %u counts %llu frames", slot, ll(vm->frames));
 		if (vms[slot].state != VM_OPEN && vms[slot].state != VM_SEALED)
 			continue;
-		if (vm->pending_count > MM_PENDING)
-			violation("VM %u has %u runs pending", slot, vm->pending_count);
-		for (u32 i = 0; i < vm->pending_count && i < MM_PENDING; i++)
-			pending += vm->pending[i].frames;
+		if (vm->pending.count > MM_PENDING || vm->released.count > MM_PENDING)
+			violation("VM %u has %u and %u runs", slot, vm->pending.count, vm->released.count);
+		for (u32 i = 0; i < vm->pending.count && i < MM_PENDING; i++)
+			pending += vm->pending.run[i].frames;
+		for (u32 i = 0; i < vm->released.count && i < MM_PENDING; i++)
+			released += vm->released.run[i].frames;
+		if (released != n[HYPERPS_FRAME_TO_HOST])
+			violation("VM %u has %llu frames released, not %llu", slot, ll(released),
+				  ll(n[HYPERPS_FRAME_TO_HOST]));
 		if (pending != n[HYPERPS_FRAME_TO_VM])
 			violation("VM %u has %llu frames pending, not %llu", slot, ll(pending),
 				  ll(n[HYPERPS_FRAME_TO_VM]));
@@ -1044,13 +1087,13 @@ static u64 handle_errors(bool state_fits)
 	return state_fits ? 0 : ERROR(STATE);
 }
 
-/* Errors of a run of frames that must all be HOST. */
-static u64 run_errors(u64 frame, u64 n)
+/* Errors of a run of frames that must all be HOST, and at most `most`. */
+static u64 run_errors(u64 frame, u64 n, u64 most)
 {
 	const u64 limit = 1ULL << (mm.physical_address_bits - 12);
 	u64 errors = 0;
 
-	if (!n || n > MM_BATCH || frame >= limit || n > limit - frame)
+	if (!n || n > most || frame >= limit || n > limit - frame)
 		errors |= ERROR(INVALID);
 	if (n > FRAMES || frame >= FRAMES || n > FRAMES - frame) {
 		/* Past the table all is DEVICE; the header leaves open whether that is an end. */
@@ -1101,17 +1144,33 @@ static void do_declare(u64 handle, u64 gpa, u64 n, u64 permissions)
 /* Permissions of the range that holds all of [gpa, gpa + n pages), or 0. */
 static u64 declared(int slot, u64 gpa, u64 n)
 {
-	for (unsigned i = 0; i < vms[slot].range_count && n && n <= MM_BATCH; i++)
+	for (unsigned i = 0; i < vms[slot].range_count && n && n <= 1 << 18; i++)
 		if (gpa / PAGE_SIZE >= vms[slot].ranges[i].first &&
 		    gpa / PAGE_SIZE + (n - 1) <= vms[slot].ranges[i].last)
 			return vms[slot].ranges[i].permissions;
 	return 0;
 }
 
+static bool is_of_vm(u64 frame)
+{
+	u8 state = frames[frame].state;
+
+	return state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_SHARED || state == HYPERPS_FRAME_TO_VM ||
+	       state == HYPERPS_FRAME_TO_HOST;
+}
+
+static bool is_gpa_taken(int slot, u64 gpa)
+{
+	for (u64 i = 0; i < FRAMES; i++)
+		if (is_of_vm(i) && frames[i].vm == (u16)slot && frames[i].gpa == gpa)
+			return true;
+	return false;
+}
+
 static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 {
 	const u64 limit = 1ULL << MM_VIEW_BITS;
-	u64 must, may = 0, changed;
+	u64 must, may = 0, changed, first = n;
 	bool full = false;
 	s64 result;
 
@@ -1120,18 +1179,20 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 	now.frame = frame;
 	now.count = n;
 	must = handle_errors(now.vm >= 0 && (vms[now.vm].state == VM_OPEN || vms[now.vm].state == VM_SEALED));
-	must |= run_errors(frame, n);
+	/* Of more than 512 only what lies in the first 2 MiB of gpa must be right for a success. */
+	if (n > MM_BATCH)
+		first = CHUNK - gpa / PAGE_SIZE % CHUNK;
+	must |= n > 1 << 18 ? ERROR(INVALID) | ERROR(OWNER) : run_errors(frame, first, MM_BATCH);
 	if (gpa % PAGE_SIZE || gpa >= limit || !n || n > (limit - gpa) / PAGE_SIZE)
 		must |= ERROR(INVALID);
 	if (now.vm >= 0) {
 		now.permissions = declared(now.vm, gpa, n);
 		if (!now.permissions)
 			must |= ERROR(PERMISSION);
-		full = mm.vm[now.vm].pending_count == MM_PENDING && vms[now.vm].maps >= MM_PENDING;
+		full = mm.vm[now.vm].pending.count == MM_PENDING && vms[now.vm].maps >= MM_PENDING;
 		for (u64 i = 0; i < FRAMES; i++)
-			if ((frames[i].state == HYPERPS_FRAME_PRIVATE || frames[i].state == HYPERPS_FRAME_TO_VM) &&
-			    frames[i].vm == (u16)now.vm && frames[i].gpa >= ALIGN_DOWN(gpa, PAGE_SIZE) &&
-			    (frames[i].gpa - ALIGN_DOWN(gpa, PAGE_SIZE)) / PAGE_SIZE < n)
+			if (is_of_vm(i) && frames[i].vm == (u16)now.vm && frames[i].gpa >= ALIGN_DOWN(gpa, PAGE_SIZE) &&
+			    (frames[i].gpa - ALIGN_DOWN(gpa, PAGE_SIZE)) / PAGE_SIZE < first)
 				must |= ERROR(OWNER);
 	}
 	if (full)
@@ -1139,9 +1200,20 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 	result = mm_map(&mm, handle, gpa, frame, n);
 	changed = end(result);
 	if (result >= 0 && !must) {
-		if ((u64)result != n || changed != n)
-			violation("map: result %lld, %llu frames changed, not %llu", (long long)result, ll(changed),
+		if ((u64)result != changed || changed < first || changed > n || changed > MM_MAP_BATCHES * MM_BATCH)
+			violation("map: result %lld, %llu frames changed, of %llu", (long long)result, ll(changed),
 				  ll(n));
+		/* It stops early only where it has done much, or where the next step would fail. */
+		for (u64 i = changed; i < n && i < changed + CHUNK && *verdict == 0; i++)
+			full = full || frame + i >= FRAMES || frames[frame + i].state != HYPERPS_FRAME_HOST ||
+			       is_gpa_taken(now.vm, gpa + i * PAGE_SIZE);
+		if (changed < n && changed <= (MM_MAP_BATCHES - 1) * MM_BATCH && !full &&
+		    free_pages > 4 * MM_POOL_RESERVE)
+			violation("map: stops after %llu of %llu frames without need", ll(changed), ll(n));
+		for (u64 i = 0; i < changed; i++)
+			if (frames[frame + i].state != HYPERPS_FRAME_TO_VM)
+				violation("map: not the first %llu frames", ll(changed));
+		multiple += n > MM_BATCH && changed > CHUNK;
 		vms[now.vm].epoch = spec_epoch;
 		vms[now.vm].maps++;
 	}
@@ -1222,7 +1294,8 @@ static void do_destroy(u64 handle)
 	changed = end(result);
 	if (result >= 0 && !must) {
 		struct spec_vm *vm = &vms[now.vm];
-		bool left = vm->count[HYPERPS_FRAME_PRIVATE] || vm->count[HYPERPS_FRAME_TO_VM];
+		bool left = vm->count[HYPERPS_FRAME_PRIVATE] || vm->count[HYPERPS_FRAME_SHARED] ||
+			    vm->count[HYPERPS_FRAME_TO_VM];
 
 		if (vm->state != VM_DEAD)
 			vm->epoch = spec_epoch;
@@ -1238,11 +1311,14 @@ static void do_destroy(u64 handle)
 static void do_reclaim(u64 handle)
 {
 	u64 must, changed;
+	bool lives;
 	s64 result;
 
 	begin(RECLAIM, handle);
-	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_DEAD);
-	if (now.vm >= 0 && vms[now.vm].state == VM_DEAD && vms[now.vm].epoch >= spec_flushed)
+	lives = now.vm >= 0 && vms[now.vm].state != VM_DEAD;
+	must = handle_errors(now.vm >= 0 &&
+			     (!lives || (vms[now.vm].state == VM_SEALED && vms[now.vm].count[HYPERPS_FRAME_TO_HOST])));
+	if (now.vm >= 0 && !must && vms[now.vm].epoch >= spec_flushed)
 		must |= ERROR(AGAIN);
 	result = mm_reclaim(&mm, handle);
 	changed = end(result);
@@ -1250,30 +1326,98 @@ static void do_reclaim(u64 handle)
 		struct spec_vm *vm = &vms[now.vm];
 
 		check_progress(changed, result);
-		vm->reclaiming = result;
+		vm->reclaiming = result && !lives;
 		if (!result) {
+			vm->releases = 0;
 			if (vm->count[HYPERPS_FRAME_TO_HOST])
 				violation("reclaim: ended, but frames are left");
-			*vm = (struct spec_vm){ .state = VM_FREE };
+			if (!lives)
+				*vm = (struct spec_vm){ .state = VM_FREE };
+			returned += lives;
 		}
 	}
 	check_all();
 	judge(result, must, memory_error());
 }
 
-static void do_donate(u64 frame, u64 n)
+/* The guest's requests: kind, from which state, to which. */
+static const struct guest_request {
+	s64 (*request)(struct mm *mm, u64 handle, u64 gpa, u64 count);
+	u8 from;
+} guest_requests[KINDS] = { [SHARE] = { mm_guest_share, HYPERPS_FRAME_PRIVATE },
+			    [UNSHARE] = { mm_guest_unshare, HYPERPS_FRAME_SHARED },
+			    [RELEASE] = { mm_guest_release, HYPERPS_FRAME_PRIVATE } };
+
+static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
 {
-	u64 must = 0, changed;
+	const u64 pages = 1ULL << (MM_VIEW_BITS - 12);
+	u64 must, may = 0, changed, have = 0;
+	struct spec_vm *vm;
+	s64 result;
+
+	begin(kind, handle);
+	now.gpa = gpa;
+	now.count = n;
+	vm = now.vm >= 0 ? &vms[now.vm] : NULL;
+	must = handle_errors(vm && vm->state == VM_SEALED);
+	if (gpa % PAGE_SIZE || !n || n > MM_BATCH || gpa / PAGE_SIZE >= pages || gpa / PAGE_SIZE + n > pages)
+		must |= ERROR(INVALID);
+	for (u64 i = 0; vm && i < FRAMES; i++)
+		have += frames[i].state == guest_requests[kind].from && frames[i].vm == (u16)now.vm &&
+			frames[i].gpa >= gpa && (frames[i].gpa - gpa) / PAGE_SIZE < n;
+	if (have != n)
+		must |= ERROR(OWNER);
+	if (vm && ((kind == UNSHARE && vm->maps >= MM_PENDING) || (kind == RELEASE && vm->releases >= MM_PENDING)))
+		may |= ERROR(AGAIN);
+	result = guest_requests[kind].request(&mm, handle, gpa, n);
+	changed = end(result);
+	if (result >= 0 && !must) {
+		if (result || changed != n)
+			violation("%s: result %lld, %llu frames changed, not %llu", kind_name[kind], (long long)result,
+				  ll(changed), ll(n));
+		if (kind != SHARE)
+			vm->epoch = spec_epoch;
+		vm->maps += kind == UNSHARE;
+		vm->releases += kind == RELEASE;
+	}
+	check_all();
+	judge(result, must, may | memory_error());
+}
+
+/* The monitor's own tables take up to two pages, in the middle of the request. */
+static bool map_donated(u64 frame)
+{
+	if (!now.busy || now.kind != DONATE || frame != now.frame || now.tables)
+		violation("map_donated(%#llx)", ll(frame));
+	now.tables = 1;
+	for (u64 i = chance(50) ? below(MM_DIRECT_TABLES + 1) : 0; i; i--) {
+		u8 *page = page_pool_take(&pool);
+
+		if (!page) {
+			violation("map_donated: no page left");
+			return false;
+		}
+		frames[(u64)(page - memory) / PAGE_SIZE].own_table = true;
+	}
+	return true;
+}
+
+static void do_donate(u64 frame)
+{
+	u64 must, changed, n = CHUNK;
 	s64 result;
 
 	begin(DONATE, 0);
 	now.vm = -1;
 	now.frame = frame;
 	now.count = n;
-	must = run_errors(frame, n);
-	result = mm_donate(&mm, frame, n);
+	must = run_errors(frame, n, n);
+	if (frame % CHUNK || frame >= 1ULL << 30)
+		must |= ERROR(INVALID);
+	result = mm_donate(&mm, frame);
 	changed = end(result);
-	if (result >= 0 && !must && ((u64)result != n || changed != n))
+	donated += result >= 0;
+	if (result >= 0 && !must && ((u64)result != n || changed != n || !now.tables))
 		violation("donate: result %lld, %llu frames changed, not %llu", (long long)result, ll(changed), ll(n));
 	check_all();
 	judge(result, must, memory_error());
@@ -1355,6 +1499,7 @@ static void set_up(unsigned profile)
 	mm.host_view = &host_view;
 	mm.mtrr = &mtrr;
 	mm.zero_frame = zero_frame;
+	mm.map_donated = map_donated;
 	mm_init(&mm);
 
 	memset(frames, 0, sizeof(frames));
@@ -1391,6 +1536,7 @@ static void reset(void)
 	memset(vms, 0, sizeof(vms));
 	memset(count, 0, sizeof(count));
 	memset(forbidden, 0, sizeof(forbidden));
+	memset(shared, 0, sizeof(shared));
 	memset(hidden, 0, sizeof(hidden));
 	memset(cpus, 0, sizeof(cpus));
 	memset(rounds, 0, sizeof(rounds));
@@ -1398,7 +1544,7 @@ static void reset(void)
 	memset(tables, 0, sizeof(tables));
 	for (unsigned c = 0; c < CPUS; c++)
 		cpus[c].runs = -1;
-	histories = traces = 0;
+	histories = traces = donated = 0;
 	quiet = false;
 	memset(pass, 0, sizeof(pass));
 	*verdict = 0;
@@ -1504,6 +1650,8 @@ static void random_map(unsigned profile)
 	if (style < 3) { /* a whole 2 MiB page */
 		frame = below(CHUNKS) * CHUNK;
 		n = CHUNK;
+	} else if (style == 15) { /* many */
+		pick_run(MM_BATCH + below(12 * MM_BATCH), &frame, &n);
 	} else if (style < 5) { /* what is left of one */
 		pick_run(CHUNK, &frame, &n);
 		if (n > CHUNK - frame % CHUNK)
@@ -1582,6 +1730,14 @@ static void random_declare(void)
 
 	if (slot >= 0 && chance(70))
 		gpa += vms[slot].base;
+	if (slot >= 0 && vms[slot].range_count && chance(50)) { /* at an edge of another one, or a page over it */
+		unsigned i = (unsigned)below(vms[slot].range_count);
+
+		if (chance(50))
+			gpa = (vms[slot].ranges[i].last + below(2)) * PAGE_SIZE;
+		else
+			gpa = (vms[slot].ranges[i].first - n + below(2)) * PAGE_SIZE;
+	}
 	if (chance(20))
 		gpa = hostile();
 	if (chance(20))
@@ -1591,23 +1747,72 @@ static void random_declare(void)
 	do_declare(handle, gpa, n, permissions);
 }
 
+/* A 2 MiB page that is the host's, preferably. */
+static u64 pick_chunk(void)
+{
+	u64 chunk = below(CHUNKS);
+
+	for (u64 i = 0, frame; i < CHUNKS; i++, chunk = (chunk + 1) % CHUNKS) {
+		for (frame = 0; frame < CHUNK && frames[chunk * CHUNK + frame].state == HYPERPS_FRAME_HOST; frame++)
+			;
+		if (frame == CHUNK)
+			break;
+	}
+	return chunk * CHUNK;
+}
+
+static void random_guest(enum kind kind)
+{
+	u64 handle = pick_handle(1 << VM_SEALED), n = chance(60) ? 1 + below(8) : 1 + below(MM_BATCH + 4),
+	    start = below(FRAMES);
+	u64 gpa = below(FRAMES) * PAGE_SIZE, length = 0;
+	int slot = slot_of(handle);
+
+	for (unsigned i = 0; i < 8 && slot >= 0 && !vms[slot].count[guest_requests[kind].from]; i++) {
+		handle = pick_handle(1 << VM_SEALED);
+		slot = slot_of(handle);
+	}
+	/* A run of frames that fits, in the order of frames. */
+	for (u64 i = 0; slot >= 0 && i < FRAMES; i++) {
+		const struct frame *f = &frames[(start + i) % FRAMES];
+
+		if (f->state != guest_requests[kind].from || f->vm != (u16)slot)
+			continue;
+		gpa = f->gpa;
+		while (length < n && start + i + length < FRAMES && f[length].state == f->state &&
+		       f[length].vm == f->vm && f[length].gpa == gpa + length * PAGE_SIZE)
+			length++;
+		break;
+	}
+	if (length && chance(90))
+		n = length;
+	if (chance(15)) { /* perhaps all of a large page */
+		gpa = ALIGN_DOWN(gpa, PAGE_SIZE_2M);
+		n = CHUNK;
+	}
+	if (chance(4))
+		gpa = hostile();
+	if (chance(4))
+		n = hostile();
+	if (slot >= 0 && vms[slot].state == VM_SEALED)
+		for (u64 i = below(4); i; i--)
+			touch_guest((unsigned)below(CPUS), (unsigned)slot,
+				    (ALIGN_DOWN(gpa, PAGE_SIZE) + below(n ? n : 1) * PAGE_SIZE) % BIT(MM_VIEW_BITS));
+	do_guest(kind, handle, gpa, n);
+}
+
 static void random_donate(unsigned profile)
 {
-	u64 frame, n;
+	u64 frame = below(CHUNKS) * CHUNK;
 
-	if (profile == 4 && chance(50)) {
-		frame = below(CHUNKS) * CHUNK;
-		n = CHUNK;
-	} else {
-		pick_run(1 + below(chance(20) ? MM_BATCH + 4 : 24), &frame, &n);
-	}
-	if (chance(5))
-		frame = hostile();
-	if (chance(5))
-		n = hostile();
-	if (frame < FRAMES && n <= MM_BATCH && chance(60))
-		touch_host((unsigned)below(CPUS), (frame + below(n + 1)) % FRAMES * PAGE_SIZE);
-	do_donate(frame, n);
+	/* Some must be left for the VMs. */
+	if (donated < (profile == 4 ? 8 : 3) && chance(50))
+		frame = pick_chunk();
+	else if (donated >= CHUNKS / 2 || chance(60))
+		frame = chance(50) ? below(FRAMES) | 1 : hostile();
+	if (frame < FRAMES && chance(60))
+		touch_host((unsigned)below(CPUS), (frame + below(CHUNK + 1)) % FRAMES * PAGE_SIZE);
+	do_donate(frame);
 }
 
 static void random_query(void)
@@ -1632,15 +1837,16 @@ enum operation { OP_FLUSH = KINDS, OP_FLUSH_ALL, OP_EPOCH, OP_RUN, OPERATIONS };
 
 static void step(unsigned profile)
 {
-	/* create map sync seal destroy reclaim donate query declare flush flush-all epoch run */
+	/* create map sync seal destroy reclaim donate query declare share unshare release flush flush-all epoch run */
 	static const u8 weights[PROFILES][OPERATIONS] = {
-		{ 5, 22, 12, 4, 4, 8, 2, 6, 3, 20, 4, 8, 5 }, /* a bit of everything */
-		{ 40, 16, 8, 2, 3, 8, 4, 4, 3, 10, 3, 4, 4 }, /* many VMs */
-		{ 3, 30, 18, 3, 5, 14, 1, 2, 3, 14, 10, 6, 5 }, /* large pages */
-		{ 2, 50, 6, 2, 1, 3, 1, 2, 3, 6, 1, 3, 4 }, /* many small runs */
-		{ 4, 18, 10, 3, 4, 8, 14, 4, 3, 20, 5, 8, 4 }, /* donations */
-		{ 4, 26, 14, 2, 9, 14, 1, 2, 3, 14, 10, 6, 5 }, /* a pool just above its reserve */
-		{ 3, 30, 40, 2, 3, 6, 2, 1, 3, 20, 0, 20, 4 }, /* flushes that overlap */
+		{ 5, 22, 12, 10, 4, 8, 2, 6, 3, 8, 6, 5, 20, 4, 8, 5 }, /* a bit of everything */
+		{ 40, 16, 8, 3, 3, 8, 4, 4, 3, 2, 2, 2, 10, 3, 4, 4 }, /* many VMs */
+		{ 3, 30, 18, 8, 5, 14, 1, 2, 3, 8, 5, 6, 14, 10, 6, 5 }, /* large pages */
+		{ 2, 50, 6, 3, 1, 3, 1, 2, 3, 6, 6, 10, 6, 1, 3, 4 }, /* many small runs */
+		{ 4, 18, 10, 8, 4, 8, 14, 4, 3, 4, 3, 3, 20, 5, 8, 4 }, /* donations */
+		{ 4, 26, 14, 6, 9, 14, 1, 2, 3, 5, 4, 5, 14, 10, 6, 5 }, /* a pool just above its reserve */
+		{ 3, 30, 40, 8, 3, 6, 2, 1, 3, 8, 8, 8, 20, 0, 20, 4 }, /* flushes that overlap */
+		{ 2, 22, 20, 8, 1, 12, 1, 1, 1, 24, 16, 12, 10, 8, 4, 8 }, /* guests that share and release */
 	};
 	u64 total = 0, dice;
 	unsigned operation = 0;
@@ -1667,6 +1873,8 @@ static void step(unsigned profile)
 		break;
 	case SYNC:
 		do_sync(pick_handle(1 << VM_OPEN | 1 << VM_SEALED));
+		if (profile == 7 && now.vm >= 0 && vms[now.vm].count[HYPERPS_FRAME_PRIVATE] && chance(30))
+			do_seal(now.handle);
 		break;
 	case SEAL:
 		do_seal(pick_handle(1 << VM_OPEN));
@@ -1675,7 +1883,7 @@ static void step(unsigned profile)
 		do_destroy(pick_handle(chance(50) ? 1 << VM_DYING : 1 << VM_OPEN | 1 << VM_SEALED));
 		break;
 	case RECLAIM:
-		do_reclaim(pick_handle(1 << VM_DEAD));
+		do_reclaim(pick_handle(chance(70) ? 1 << VM_DEAD : 1 << VM_SEALED));
 		break;
 	case DONATE:
 		random_donate(profile);
@@ -1685,6 +1893,11 @@ static void step(unsigned profile)
 		break;
 	case DECLARE:
 		random_declare();
+		break;
+	case SHARE:
+	case UNSHARE:
+	case RELEASE:
+		random_guest((enum kind)operation);
 		break;
 	case OP_FLUSH:
 		flush((unsigned)below(CPUS));
@@ -1703,7 +1916,7 @@ static void step(unsigned profile)
 /* All VMs go; then all RAM but the monitor's is the host's, and what was ever a VM's was zero when it came back. */
 static void wind_down(void)
 {
-	u64 donated = 0, hosts = 0, frame, n;
+	u64 monitors = 0, hosts = 0, frame;
 
 	for (unsigned try = 0; try < 1000 && !*verdict; try++) {
 		int slot = pick_vm(1 << VM_OPEN | 1 << VM_SEALED | 1 << VM_DYING);
@@ -1716,9 +1929,9 @@ static void wind_down(void)
 			flush_all();
 			do_reclaim(vms[slot].handle);
 			/* The pool may be too small by now. */
-			pick_run(8, &frame, &n);
+			frame = pick_chunk();
 			if (free_pages < MM_POOL_RESERVE && frames[frame].state == HYPERPS_FRAME_HOST)
-				do_donate(frame, n);
+				do_donate(frame);
 		}
 	}
 	if (!*verdict && pick_vm(0) >= 0)
@@ -1735,12 +1948,12 @@ static void wind_down(void)
 	if (!*verdict && count[HYPERPS_FRAME_TO_MONITOR])
 		violation("%llu frames stay TO_MONITOR", ll(count[HYPERPS_FRAME_TO_MONITOR]));
 	for (frame = 0; frame < FRAMES; frame++) {
-		donated += frames[frame].state == HYPERPS_FRAME_MONITOR;
+		monitors += frames[frame].state == HYPERPS_FRAME_MONITOR;
 		hosts += frames[frame].state == HYPERPS_FRAME_HOST;
 		check_content(frame);
 	}
-	if (!*verdict && donated + hosts + count[HYPERPS_FRAME_DEVICE] != FRAMES)
-		violation("%llu frames are nobody's", ll(FRAMES - donated - hosts - count[HYPERPS_FRAME_DEVICE]));
+	if (!*verdict && monitors + hosts + count[HYPERPS_FRAME_DEVICE] != FRAMES)
+		violation("%llu frames are nobody's", ll(FRAMES - monitors - hosts - count[HYPERPS_FRAME_DEVICE]));
 }
 
 /* One sequence; NULL, or what went wrong. */
@@ -1800,8 +2013,11 @@ static void random_sequences(void **state)
 	print_message(
 		"%llu table pages given back, %llu pages came into the pool, %llu stale accesses, %llu stale tables\n",
 		ll(merged), ll(promotions), ll(stale_accesses), ll(stale_tables));
+	print_message("%llu reclaims of living VMs, %llu stale accesses of guests\n", ll(returned), ll(guest_stale));
+	print_message("%llu maps of more than one batch\n", ll(multiple));
 	if (last - first >= SEQUENCES)
-		assert_true(merged && promotions && stale_accesses && stale_tables);
+		assert_true(multiple && returned && guest_stale && merged && promotions && stale_accesses &&
+			    stale_tables);
 }
 
 /* The test must be able to fail: each lie of the model's must be found, and for the right reason. */
