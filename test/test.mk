@@ -17,6 +17,21 @@ $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h inclu
 endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(subst +, ,$(lastword $(subst :, ,$(t)))))))
 
+# The fuzzer: only mm/ counts for its coverage, and is built with all checks. Its loops over page tables would spend most of
+# the time in the tracing of comparisons.
+FUZZ_CFLAGS := -std=gnu11 -g -O2 $(WARNINGS) -Wno-missing-prototypes -fno-omit-frame-pointer -Iinclude -Imm
+FUZZ_CHECKS := -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_PROGRAM := $(BUILD)/test/fuzz/dispatch
+FUZZ_SECONDS ?= 600
+
+$(BUILD)/test/fuzz/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h)
+	@mkdir -p $(@D)
+	clang $(FUZZ_CFLAGS) $(FUZZ_CHECKS) -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp -c -o $@ $<
+
+$(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c $(patsubst mm/%.c,$(BUILD)/test/fuzz/%.o,$(wildcard mm/*.c))
+	clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $<
+	clang $(FUZZ_CHECKS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter %.o,$^)
+
 LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
 
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
@@ -28,12 +43,15 @@ TEST_JOBS ?= 2
 
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
 test: setup
-	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(LIVE_PARTS)
+	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh $(LIVE_TESTS)
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/fuzz/run.py $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS)
 	test/run.pl $^
+
+fuzz: $(FUZZ_PROGRAM)
+	test/run.pl 'test/fuzz/run.py $(FUZZ_SECONDS)'
 
 test-live: $(LIVE_PARTS)
 	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
@@ -43,7 +61,7 @@ tcb-lines:
 	@echo "trusted lines (core/, mm/, vmx/, guest/ and the headers): $$(cat $(TRUSTED_SOURCES) | wc -l) in all," \
 		"$$(cat $(TRUSTED_SOURCES) | sed 's://.*::; s:^;.*::' | grep -vcE '^\s*(/?\*.*)?$$') of code"
 
-.PHONY: test test-unit test-live tcb-lines
+.PHONY: test test-unit test-live fuzz tcb-lines
 
 bench: setup
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
