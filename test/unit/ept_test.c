@@ -8,23 +8,24 @@
 #include "ept.h"
 
 #define POOL_PAGES 512
-#define POOL_BASE 0x7f0000000ULL
+#define POOL_BASE 0x7f0000ULL
+#define POOL_FRAME (POOL_BASE / PAGE_SIZE)
 
 static struct page_pool pool;
+static u64 mark[POOL_FRAME + POOL_PAGES];
+static struct page_marks marks;
 
 static int setup(void **state)
 {
 	(void)state;
-	pool = (struct page_pool){ aligned_alloc(PAGE_SIZE, POOL_PAGES * PAGE_SIZE),
-				   HPA(POOL_BASE),
-				   POOL_PAGES * PAGE_SIZE,
-				   0,
-				   NULL,
-				   NULL,
-				   { 0 },
-				   { 0 },
-				   { 0 },
-				   0 };
+	marks = (struct page_marks){ .mark = mark, .frames = ARRAY_SIZE(mark) };
+	memset(mark, 0, sizeof(mark));
+	marks.count[HYPERPS_FRAME_DEVICE] = marks.frames;
+	page_marks_set(&marks, POOL_FRAME, POOL_PAGES, HYPERPS_FRAME_MONITOR);
+	pool = (struct page_pool){ .linear = aligned_alloc(PAGE_SIZE, POOL_PAGES * PAGE_SIZE),
+				   .base = HPA(POOL_BASE),
+				   .size = POOL_PAGES * PAGE_SIZE,
+				   .marks = &marks };
 	memset(pool.linear, 0xa5, pool.size);
 	return 0;
 }
@@ -125,6 +126,9 @@ static void refuses(void **state)
 	assert_false(ept_map(&ept, GPA(BIT(48)), HPA(0), PAGE_SIZE, EPT_RWX, 6));
 	assert_false(ept_map(&ept, GPA(BIT(48) - PAGE_SIZE), HPA(0), 2 * PAGE_SIZE, EPT_RWX, 6));
 	assert_false(ept_map(&ept, GPA(PAGE_SIZE), HPA(0), ~0xfffULL, EPT_RWX, 6));
+	/* Where a table is, though nothing is mapped at the first address. */
+	assert_true(ept_map(&ept, GPA(4 * PAGE_SIZE_1G + PAGE_SIZE), HPA(0), PAGE_SIZE, EPT_RWX, 6));
+	assert_false(ept_map(&ept, GPA(4 * PAGE_SIZE_1G), HPA(0), PAGE_SIZE_2M, EPT_RWX, 6));
 	assert_absent(&ept, BIT(48));
 	assert_absent(&ept, ~0ULL);
 }
@@ -139,6 +143,105 @@ static void dry_pool(void **state)
 	assert_false(ept_map(&ept, GPA(0), HPA(0), PAGE_SIZE, EPT_RWX, 6)); /* wants three tables below the root */
 	assert_null(page_pool_take(&pool));
 	assert_int_equal(page_pool_available(&pool), 0);
+}
+
+/* Splitting changes no translation; merging takes the same table out again, into quarantine. */
+static void split_and_merge(void **state)
+{
+	const u64 gpa = PAGE_SIZE_1G + 3 * PAGE_SIZE_2M, page = gpa + 7 * PAGE_SIZE;
+	struct ept ept;
+	u64 *entry, old;
+
+	(void)state;
+	assert_true(ept_init(&ept, &pool, 4, 3));
+	assert_true(ept_map(&ept, GPA(PAGE_SIZE_1G), HPA(PAGE_SIZE_1G), PAGE_SIZE_1G, EPT_RWX, 6));
+	entry = ept_entry(&ept, GPA(page), 1);
+	assert_non_null(entry);
+	assert_maps(&ept, page, page, EPT_RWX, 6, 1);
+	assert_maps(&ept, gpa + PAGE_SIZE_2M, gpa + PAGE_SIZE_2M, EPT_RWX, 6, 2);
+	assert_int_equal(ept.leaves[1], 512);
+	assert_int_equal(ept.leaves[2], 511);
+	assert_int_equal(ept.leaves[3], 0);
+
+	/* A hole; another address; another right: no merge. */
+	old = *entry;
+	ept_set_entry(&ept, entry, 1, 0);
+	assert_absent(&ept, page);
+	assert_int_equal(ept.leaves[1], 511);
+	assert_false(ept_merge(&ept, GPA(page), 1));
+	ept_set_entry(&ept, entry, 1, old + PAGE_SIZE);
+	assert_false(ept_merge(&ept, GPA(page), 1));
+	ept_set_entry(&ept, entry, 1, old & ~EPT_WRITE);
+	assert_false(ept_merge(&ept, GPA(page), 1));
+	ept_set_entry(&ept, entry, 1, old);
+	entry = ept_entry(&ept, GPA(gpa), 1);
+	ept_set_entry(&ept, entry, 1, 0);
+	assert_false(ept_merge(&ept, GPA(page), 1));
+	ept_set_entry(&ept, entry, 1, gpa | (old & ~EPT_ADDRESS));
+	/* A table among them, or first of all: no merge of the level above. */
+	assert_false(ept_merge(&ept, GPA(page), 2));
+	assert_non_null(ept_entry(&ept, GPA(PAGE_SIZE_1G), 1));
+	assert_false(ept_merge(&ept, GPA(page), 2));
+	assert_true(ept_merge(&ept, GPA(PAGE_SIZE_1G), 1));
+
+	assert_int_equal(marks.count[HYPERPS_FRAME_TO_MONITOR], 1);
+	assert_true(ept_merge(&ept, GPA(page), 1));
+	assert_maps(&ept, page, page, EPT_RWX, 6, 2);
+	assert_true(ept_merge(&ept, GPA(page), 2));
+	assert_maps(&ept, page, page, EPT_RWX, 6, 3);
+	assert_int_equal(ept.leaves[1] + ept.leaves[2], 0);
+	assert_int_equal(ept.leaves[3], 1);
+	assert_int_equal(marks.count[HYPERPS_FRAME_TO_MONITOR], 3);
+	/* No leaf is larger, and the root is never replaced. */
+	assert_false(ept_merge(&ept, GPA(page), 3));
+	assert_false(ept_merge(&ept, GPA(page), 4));
+	assert_false(ept_merge(&ept, GPA(0), 1));
+}
+
+static void no_merge_when_unaligned(void **state)
+{
+	struct ept ept;
+
+	(void)state;
+	assert_true(ept_init(&ept, &pool, 4, 2));
+	assert_true(ept_map(&ept, GPA(PAGE_SIZE_2M), HPA(PAGE_SIZE), PAGE_SIZE_2M, EPT_RWX, 6));
+	assert_false(ept_merge(&ept, GPA(PAGE_SIZE_2M), 1));
+	/* 512 large pages, but the CPU has no larger ones. */
+	assert_true(ept_map(&ept, GPA(PAGE_SIZE_1G), HPA(PAGE_SIZE_1G), PAGE_SIZE_1G, EPT_RWX, 6));
+	assert_false(ept_merge(&ept, GPA(PAGE_SIZE_1G), 2));
+}
+
+/* A large page in the place of a table, an empty table that goes, and the search for what is there. */
+static void tables_that_go(void **state)
+{
+	struct ept ept;
+	bool found;
+	u64 budget = 1000;
+
+	(void)state;
+	assert_true(ept_init(&ept, &pool, 4, 3));
+	assert_int_equal(ept_next(&ept, GPA(0), &budget, &found).value, BIT(48));
+	assert_false(found);
+	assert_true(ept_map(&ept, GPA(PAGE_SIZE_2M + PAGE_SIZE), HPA(0), 2 * PAGE_SIZE, EPT_RWX, 6));
+	budget = 1000;
+	assert_int_equal(ept_next(&ept, GPA(0), &budget, &found).value, PAGE_SIZE_2M + PAGE_SIZE);
+	assert_true(found);
+	budget = 1; /* used up where the search has left the first 2 MiB behind */
+	assert_int_equal(ept_next(&ept, GPA(0), &budget, &found).value, PAGE_SIZE_2M);
+	assert_false(found);
+	assert_int_equal(budget, 0);
+
+	ept_set_entry(&ept, ept_entry(&ept, GPA(PAGE_SIZE_2M), 2), 2, PAGE_SIZE_2M | EPT_LARGE | EPT_RWX | 6 << 3);
+	assert_maps(&ept, PAGE_SIZE_2M, PAGE_SIZE_2M, EPT_RWX, 6, 2);
+	assert_int_equal(ept.leaves[1], 0);
+	assert_int_equal(ept.leaves[2], 1);
+	assert_int_equal(marks.count[HYPERPS_FRAME_TO_MONITOR], 1);
+	ept_drop_table(&ept, GPA(PAGE_SIZE_2M), 1); /* there is none */
+	assert_int_equal(marks.count[HYPERPS_FRAME_TO_MONITOR], 1);
+	ept_set_entry(&ept, ept_entry(&ept, GPA(PAGE_SIZE_2M), 2), 2, 0);
+	ept_drop_table(&ept, GPA(PAGE_SIZE_2M), 2);
+	assert_int_equal(marks.count[HYPERPS_FRAME_TO_MONITOR], 2);
+	assert_absent(&ept, PAGE_SIZE_2M);
 }
 
 /* The loader reserves what ept_tables_needed() says: an identity map, cut up as badly as allowed for, must fit. */
@@ -175,6 +278,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(five_levels, setup, teardown),
 		cmocka_unit_test_setup_teardown(refuses, setup, teardown),
 		cmocka_unit_test_setup_teardown(dry_pool, setup, teardown),
+		cmocka_unit_test_setup_teardown(split_and_merge, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_merge_when_unaligned, setup, teardown),
+		cmocka_unit_test_setup_teardown(tables_that_go, setup, teardown),
 		cmocka_unit_test_setup_teardown(estimate_holds, setup, teardown),
 	};
 
