@@ -176,6 +176,70 @@ gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found)
 	return from;
 }
 
+u64 ept_in_table(gpa_t gpa, u64 count)
+{
+	u64 left = ENTRIES - gpa.value / PAGE_SIZE % ENTRIES;
+
+	return count < left ? count : left;
+}
+
+bool ept_is_empty(const struct ept *ept, gpa_t gpa, u64 count)
+{
+	for (u64 n; count; count -= n, gpa.value += n * PAGE_SIZE) {
+		const u64 *parent = parent_entry(ept, gpa, 1), *entry;
+		unsigned level;
+		u64 any = 0;
+
+		n = ept_in_table(gpa, count);
+		if (!parent) {
+			any = ept_lookup(ept, gpa, &level);
+		} else {
+			entry = slot(table_of(ept, *parent), gpa, 1);
+#pragma GCC unroll 8
+			for (u64 i = 0; i < n; i++)
+				any |= entry[i];
+		}
+		if (any)
+			return false;
+	}
+	return true;
+}
+
+void ept_set_run(struct ept *ept, gpa_t gpa, u64 count, u64 value)
+{
+	u64 *entry = ept_entry(ept, gpa, 1), step = value ? PAGE_SIZE : 0;
+
+	ept->leaves[1] -= *entry ? count : 0;
+	ept->leaves[1] += value ? count : 0;
+#pragma GCC unroll 8
+	for (u64 i = 0; i < count; i++, value += step)
+		entry[i] = value;
+}
+
+struct ept_run ept_run(const struct ept *ept, gpa_t gpa, u64 limit)
+{
+	struct ept_run run = { 0 };
+	u64 first, count;
+
+	run.entry = ept_lookup(ept, gpa, &run.level);
+	if (!run.entry)
+		return run;
+	first = gpa.value % level_size(run.level) / PAGE_SIZE;
+	run.frame = (run.entry & EPT_ADDRESS) / PAGE_SIZE + first;
+	if (run.level == 1) {
+		const u64 *entry = slot(table_of(ept, *parent_entry(ept, gpa, 1)), gpa, 1);
+
+		count = ept_in_table(gpa, limit);
+		for (run.frames = 1; run.frames < count; run.frames++)
+			if (entry[run.frames] != run.entry + run.frames * PAGE_SIZE)
+				break;
+	} else {
+		count = level_size(run.level) / PAGE_SIZE - first;
+		run.frames = count < limit ? count : limit;
+	}
+	return run;
+}
+
 u64 ept_level_size(unsigned level)
 {
 	return level_size(level);

@@ -72,6 +72,28 @@ void ept_drop_table(struct ept *ept, gpa_t gpa, unsigned level);
  */
 gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found);
 
+/* Whether nothing is mapped, nor on its way, in [gpa, gpa + count pages). */
+bool ept_is_empty(const struct ept *ept, gpa_t gpa, u64 count);
+
+/* How many of the `count` pages from gpa on lie in the same page table. */
+u64 ept_in_table(gpa_t gpa, u64 count);
+
+/*
+ * Writes `count` entries of the page table for gpa, which ept_entry() would find or could make: value, and each next one
+ * a page further; or all 0. None of them is mapped, or all are. All lie in one table.
+ */
+void ept_set_run(struct ept *ept, gpa_t gpa, u64 count, u64 value);
+
+/* A leaf, or consecutive leaves of one page table, that map consecutive frames with equal attributes. */
+struct ept_run {
+	u64 entry; /* the first one's */
+	u64 frame, frames; /* frames: 0 if nothing is mapped or on its way there */
+	unsigned level;
+};
+
+/* The run that begins at gpa, with at most `limit` frames. If the leaf is a large one, gpa may lie within it. */
+struct ept_run ept_run(const struct ept *ept, gpa_t gpa, u64 limit);
+
 /* Bytes that an entry in a table of `level` maps. */
 u64 ept_level_size(unsigned level);
 

@@ -5,8 +5,8 @@
 #define VIEW_LIMIT BIT(MM_VIEW_BITS)
 #define HANDLE_SLOT 0xffffffffULL
 /*
- * Less than MM_POOL_RESERVE, so that these two work when nothing else does. Putting a frame back can take two tables,
- * in a host view that lost all of a GiB's frames; donating can split a large page at both ends.
+ * Less than MM_POOL_RESERVE, so that these two work when nothing else does. Putting a run of frames back can take two
+ * tables, and the directories above them; donating can split a large page at both ends.
  */
 #define RECLAIM_RESERVE 4
 #define DONATE_RESERVE 8
@@ -43,48 +43,39 @@ static u64 slot_of(const struct mm *mm, const struct vm *vm)
 	return (u64)(vm - mm->vm);
 }
 
-/*
- * How many of the next `count` frames one leaf can hold: 512 if both addresses and the count allow a 2 MiB page, else
- * 1.
- */
-static u64 leaf_frames(u64 a, u64 b, u64 count)
+/* Writes the leaves of `count` frames, all in one page table or one large leaf, or takes them out (value 0). */
+static void set_leaves(struct ept *view, u64 address, u64 count, unsigned level, u64 value)
 {
-	return !((a | b) & (PAGE_SIZE_2M - 1)) && count >= FRAMES_2M ? FRAMES_2M : 1;
-}
-
-static void set_leaf(struct ept *view, u64 address, u64 frames, u64 value)
-{
-	unsigned level = frames == 1 ? 1 : 2;
-
 	/* Every request has made sure that the pool has the pages for this. */
-	ept_set_entry(view, ept_entry(view, GPA(address), level), level,
-		      value && level == 2 ? value | EPT_LARGE : value);
+	if (level == 1)
+		ept_set_run(view, GPA(address), count, value);
+	else
+		ept_set_entry(view, ept_entry(view, GPA(address), level), level, value ? value | EPT_LARGE : 0);
 }
 
 static void leave_host_view(struct mm *mm, u64 frame, u64 count)
 {
 	for (u64 n; count; frame += n, count -= n) {
-		n = leaf_frames(frame << PAGE_SHIFT, frame << PAGE_SHIFT, count);
-		set_leaf(mm->host_view, frame << PAGE_SHIFT, n, 0);
+		n = ept_in_table(GPA(frame << PAGE_SHIFT), count);
+		set_leaves(mm->host_view, frame << PAGE_SHIFT, n, n == FRAMES_2M ? 2 : 1, 0);
 	}
 }
 
-/* A frame, or the 512 of a 2 MiB page, back to where the host had them, in the largest page that results. */
+/* Frames back to where the host had them, in the largest pages that result. */
 static void enter_host_view(struct mm *mm, u64 frame, u64 count)
 {
-	u64 address = frame << PAGE_SHIFT, end;
-	u64 type = memory_type_at(mm->mtrr, mm->physical_address_bits, HPA(address), &end);
+	for (u64 n, end; count; frame += n, count -= n) {
+		u64 address = frame << PAGE_SHIFT;
+		u64 type = memory_type_at(mm->mtrr, mm->physical_address_bits, HPA(address), &end);
 
-	if (count == FRAMES_2M && end >= address + PAGE_SIZE_2M) {
-		set_leaf(mm->host_view, address, count, address | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT);
-	} else {
-		for (u64 at = address; at < address + count * PAGE_SIZE; at += PAGE_SIZE) {
-			type = memory_type_at(mm->mtrr, mm->physical_address_bits, HPA(at), &end);
-			set_leaf(mm->host_view, at, 1, at | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT);
-		}
+		n = ept_in_table(GPA(address), count);
+		if (n > (end - address) / PAGE_SIZE)
+			n = (end - address) / PAGE_SIZE;
+		set_leaves(mm->host_view, address, n, n == FRAMES_2M ? 2 : 1,
+			   address | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT);
 		ept_merge(mm->host_view, GPA(address), 1);
+		ept_merge(mm->host_view, GPA(address), 2);
 	}
-	ept_merge(mm->host_view, GPA(address), 2);
 }
 
 s64 mm_create(struct mm *mm)
@@ -140,14 +131,6 @@ static const struct vm_range *range_of(const struct vm *vm, u64 gpa, u64 count)
 	return NULL;
 }
 
-static bool view_is_empty(const struct ept *view, u64 gpa, u64 count)
-{
-	bool found;
-	u64 budget = count + 1, next = ept_next(view, GPA(gpa), &budget, &found).value;
-
-	return !found || next >= gpa + count * PAGE_SIZE;
-}
-
 static bool add_pending(struct vm *vm, u64 gpa, u64 count)
 {
 	u32 last = vm->pending_count - 1;
@@ -167,7 +150,6 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 {
 	struct vm *vm = find_vm(mm, handle);
 	const struct vm_range *range;
-	u64 slot;
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
@@ -178,7 +160,7 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 	range = range_of(vm, gpa, count);
 	if (!range)
 		return HYPERPS_ERROR_PERMISSION;
-	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !view_is_empty(&vm->view, gpa, count))
+	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !ept_is_empty(&vm->view, GPA(gpa), count))
 		return HYPERPS_ERROR_OWNER;
 	if (!refresh_pool(mm, MM_POOL_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
@@ -186,32 +168,33 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 		return HYPERPS_ERROR_AGAIN;
 
 	leave_host_view(mm, frame, count);
-	slot = slot_of(mm, vm);
+	page_marks_move(mm->marks, frame, count, HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_VM, slot_of(mm, vm),
+			gpa >> PAGE_SHIFT);
 	for (u64 i = 0, n; i < count; i += n) {
-		u64 to = gpa + i * PAGE_SIZE, from = (frame + i) << PAGE_SHIFT;
+		u64 to = gpa + i * PAGE_SIZE;
 
-		n = leaf_frames(to, from, count - i);
-		set_leaf(&vm->view, to, n,
-			 from | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | range->permissions << EPT_PENDING_SHIFT);
-		for (u64 j = 0; j < n; j++)
-			page_mark_set(mm->marks, frame + i + j, HYPERPS_FRAME_TO_VM, slot, (to >> PAGE_SHIFT) + j);
+		n = ept_in_table(GPA(to), count - i);
+		set_leaves(&vm->view, to, n, n == FRAMES_2M && (frame + i) % FRAMES_2M == 0 ? 2 : 1,
+			   (frame + i) << PAGE_SHIFT | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT |
+				   range->permissions << EPT_PENDING_SHIFT);
 	}
 	vm->frames += count;
 	vm->epoch = mm->epoch;
 	return (s64)count;
 }
 
-static void promote(struct mm *mm, struct vm *vm, u64 gpa, u64 entry, unsigned level)
+/* Makes the pending leaves in [gpa, end) present. */
+static void promote(struct mm *mm, struct vm *vm, u64 gpa, u64 end)
 {
-	u64 frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT, count = ept_level_size(level) / PAGE_SIZE;
-
-	for (u64 i = 0; i < count; i++) {
-		if (vm->state == VM_SEALED)
-			mm->zero_frame(frame + i);
-		page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_PRIVATE, slot_of(mm, vm), (gpa >> PAGE_SHIFT) + i);
+	for (struct ept_run run; gpa < end; gpa += run.frames * PAGE_SIZE) {
+		run = ept_run(&vm->view, GPA(gpa), (end - gpa) / PAGE_SIZE);
+		for (u64 i = 0; vm->state == VM_SEALED && i < run.frames; i++)
+			mm->zero_frame(run.frame + i);
+		page_marks_move(mm->marks, run.frame, run.frames, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_PRIVATE,
+				slot_of(mm, vm), gpa >> PAGE_SHIFT);
+		set_leaves(&vm->view, gpa, run.frames, run.level,
+			   (run.entry & ~(EPT_RWX << EPT_PENDING_SHIFT)) | (run.entry >> EPT_PENDING_SHIFT & EPT_RWX));
 	}
-	*ept_entry(&vm->view, GPA(gpa), level) =
-		(entry & ~(EPT_RWX << EPT_PENDING_SHIFT)) | (entry >> EPT_PENDING_SHIFT & EPT_RWX);
 }
 
 s64 mm_sync(struct mm *mm, u64 handle)
@@ -225,18 +208,19 @@ s64 mm_sync(struct mm *mm, u64 handle)
 		return HYPERPS_ERROR_STATE;
 	if (vm->pending_count && mm->flushed <= vm->epoch)
 		return HYPERPS_ERROR_AGAIN;
-	/* From the end of the last run, so that what is left stays a list of runs. */
-	while (vm->pending_count && done < MM_BATCH) {
+	/* From the end of the last run, table by table, so that what is left stays a list of runs. */
+	while (vm->pending_count) {
 		u32 last = vm->pending_count - 1;
 		u64 end = vm->pending[last].gpa + vm->pending[last].frames * PAGE_SIZE;
-		unsigned level;
-		u64 entry = ept_lookup(&vm->view, GPA(end - PAGE_SIZE), &level), size = ept_level_size(level);
+		u64 start = ALIGN_DOWN(end - 1, PAGE_SIZE_2M);
 
-		if (done && done + size / PAGE_SIZE > MM_BATCH)
+		if (start < vm->pending[last].gpa)
+			start = vm->pending[last].gpa;
+		done += (end - start) / PAGE_SIZE;
+		if (done > MM_BATCH)
 			break;
-		promote(mm, vm, end - size, entry, level);
-		done += size / PAGE_SIZE;
-		vm->pending[last].frames -= size / PAGE_SIZE;
+		promote(mm, vm, start, end);
+		vm->pending[last].frames -= (end - start) / PAGE_SIZE;
 		vm->pending_count -= !vm->pending[last].frames;
 	}
 	for (u32 i = 0; i < vm->pending_count; i++)
@@ -273,25 +257,21 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 		vm->pending_count = 0;
 	}
 	while (vm->cursor < VIEW_LIMIT) {
+		struct ept_run run;
 		bool found;
-		unsigned level;
-		u64 entry, frame, count;
 
 		vm->cursor = ept_next(&vm->view, GPA(vm->cursor), &budget, &found).value;
 		if (!found && vm->cursor < VIEW_LIMIT)
 			return 1;
 		if (!found)
 			break;
-		entry = ept_lookup(&vm->view, GPA(vm->cursor), &level);
-		frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT;
-		count = ept_level_size(level) / PAGE_SIZE;
-		if (done && done + count > MM_BATCH)
+		run = ept_run(&vm->view, GPA(vm->cursor), MM_BATCH);
+		done += run.frames;
+		if (done > MM_BATCH)
 			return 1;
-		for (u64 i = 0; i < count; i++)
-			page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
-				      (vm->cursor >> PAGE_SHIFT) + i);
-		done += count;
-		vm->cursor += ept_level_size(level);
+		page_marks_move(mm->marks, run.frame, run.frames, page_mark_state(mm->marks, run.frame),
+				HYPERPS_FRAME_TO_HOST, slot_of(mm, vm), vm->cursor >> PAGE_SHIFT);
+		vm->cursor += run.frames * PAGE_SIZE;
 	}
 	vm->state = VM_DEAD;
 	vm->cursor = 0;
@@ -325,9 +305,9 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 	if (!refresh_pool(mm, RECLAIM_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
 	while (vm->cursor < VIEW_LIMIT) {
-		u64 from = vm->cursor, to, entry, frame, count;
+		u64 from = vm->cursor, to;
+		struct ept_run run;
 		bool found;
-		unsigned level;
 
 		to = ept_next(&vm->view, GPA(from), &budget, &found).value;
 		if (to != from) {
@@ -338,23 +318,20 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 			return 1;
 		if (to != from)
 			continue;
-		entry = ept_lookup(&vm->view, GPA(from), &level);
-		frame = (entry & EPT_ADDRESS) >> PAGE_SHIFT;
-		count = ept_level_size(level) / PAGE_SIZE;
-		if (done && done + count > MM_BATCH)
+		run = ept_run(&vm->view, GPA(from), MM_BATCH);
+		done += run.frames;
+		if (done > MM_BATCH)
 			return 1;
 		/* What is done so far is done: the next call says so if the pool has become too small. */
 		if (!refresh_pool(mm, RECLAIM_RESERVE))
 			return 1;
-		for (u64 i = 0; i < count; i++) {
-			mm->zero_frame(frame + i);
-			page_mark_set(mm->marks, frame + i, HYPERPS_FRAME_HOST, 0, 0);
-		}
-		enter_host_view(mm, frame, count);
-		ept_set_entry(&vm->view, ept_entry(&vm->view, GPA(from), level), level, 0);
-		vm->frames -= count;
-		done += count;
-		vm->cursor = from + ept_level_size(level);
+		for (u64 i = 0; i < run.frames; i++)
+			mm->zero_frame(run.frame + i);
+		page_marks_set(mm->marks, run.frame, run.frames, HYPERPS_FRAME_HOST);
+		enter_host_view(mm, run.frame, run.frames);
+		set_leaves(&vm->view, from, run.frames, run.level, 0);
+		vm->frames -= run.frames;
+		vm->cursor = from + run.frames * PAGE_SIZE;
 		drop_tables(vm, from, vm->cursor);
 	}
 	page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->view.root).value >> PAGE_SHIFT);

@@ -47,6 +47,17 @@ void page_mark_set(struct page_marks *marks, u64 frame, u64 state, u64 vm, u64 p
 	marks->count[state]++;
 }
 
+void page_marks_move(struct page_marks *marks, u64 frame, u64 count, u64 from, u64 to, u64 vm, u64 page)
+{
+	u64 value = to | vm << MARK_VM_SHIFT | page << MARK_PAGE_SHIFT;
+
+#pragma GCC unroll 8
+	for (u64 i = frame; i < frame + count; i++, value += BIT(MARK_PAGE_SHIFT))
+		marks->mark[i] = value;
+	marks->count[from] -= count;
+	marks->count[to] += count;
+}
+
 u64 page_mark_page(const struct page_marks *marks, u64 frame)
 {
 	return marks->mark[frame] >> MARK_PAGE_SHIFT & MARK_PAGE;
@@ -54,12 +65,16 @@ u64 page_mark_page(const struct page_marks *marks, u64 frame)
 
 bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 state)
 {
+	u64 all = MARK_STATE, any = 0;
+
 	if (frame >= marks->frames || count > marks->frames - frame)
 		return false;
-	for (u64 i = frame; i < frame + count; i++)
-		if ((marks->mark[i] & MARK_STATE) != state)
-			return false;
-	return true;
+#pragma GCC unroll 8
+	for (u64 i = frame; i < frame + count; i++) {
+		all &= marks->mark[i];
+		any |= marks->mark[i];
+	}
+	return !count || (all == state && (any & MARK_STATE) == state);
 }
 
 void page_marks_set(struct page_marks *marks, u64 frame, u64 count, u64 state)
