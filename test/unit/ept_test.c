@@ -244,6 +244,51 @@ static void tables_that_go(void **state)
 	assert_absent(&ept, PAGE_SIZE_2M);
 }
 
+/* Many entries of one page table at once, and what is found there afterwards. */
+static void runs(void **state)
+{
+	const u64 gpa = 3 * PAGE_SIZE_2M - 4 * PAGE_SIZE, value = 0x100000 | EPT_RWX | 6 << EPT_MEMORY_TYPE_SHIFT;
+	struct ept_run run;
+	struct ept ept;
+
+	(void)state;
+	assert_true(ept_init(&ept, &pool, 4, 3));
+	assert_int_equal(ept_in_table(GPA(gpa), 3), 3);
+	assert_int_equal(ept_in_table(GPA(gpa), 5), 4);
+	assert_true(ept_is_empty(&ept, GPA(gpa), 8));
+	assert_non_null(ept_entry(&ept, GPA(gpa), 1)); /* an empty table is empty, too */
+	assert_true(ept_is_empty(&ept, GPA(gpa), 8));
+	ept_set_run(&ept, GPA(gpa), 4, value);
+	ept_set_run(&ept, GPA(gpa + 4 * PAGE_SIZE), 4, value + 4 * PAGE_SIZE);
+	assert_int_equal(ept.leaves[1], 8);
+	for (u64 i = 0; i < 8; i++)
+		assert_maps(&ept, gpa + i * PAGE_SIZE, 0x100000 + i * PAGE_SIZE, EPT_RWX, 6, 1);
+	assert_false(ept_is_empty(&ept, GPA(gpa - 3 * PAGE_SIZE), 4));
+	assert_true(ept_is_empty(&ept, GPA(gpa - 3 * PAGE_SIZE), 3));
+	assert_false(ept_is_empty(&ept, GPA(gpa + 7 * PAGE_SIZE), 2));
+	assert_true(ept_is_empty(&ept, GPA(gpa + 8 * PAGE_SIZE), 1000));
+
+	/* A run ends with the table, with the limit, and where a frame does not follow. */
+	run = ept_run(&ept, GPA(gpa), 100);
+	assert_int_equal(run.frames, 4);
+	assert_int_equal(run.frame, 0x100);
+	assert_int_equal(run.level, 1);
+	assert_int_equal(ept_run(&ept, GPA(gpa), 3).frames, 3);
+	assert_int_equal(ept_run(&ept, GPA(gpa - PAGE_SIZE), 3).frames, 0);
+	ept_set_run(&ept, GPA(gpa + 2 * PAGE_SIZE), 1, 0);
+	assert_int_equal(ept.leaves[1], 7);
+	assert_int_equal(ept_run(&ept, GPA(gpa), 100).frames, 2);
+
+	/* In the middle of a large page. */
+	assert_true(ept_map(&ept, GPA(PAGE_SIZE_1G), HPA(PAGE_SIZE_1G), PAGE_SIZE_2M, EPT_RWX, 6));
+	assert_false(ept_is_empty(&ept, GPA(PAGE_SIZE_1G + PAGE_SIZE), 1));
+	run = ept_run(&ept, GPA(PAGE_SIZE_1G + 500 * PAGE_SIZE), 100);
+	assert_int_equal(run.frames, 12);
+	assert_int_equal(run.frame, PAGE_SIZE_1G / PAGE_SIZE + 500);
+	assert_int_equal(run.level, 2);
+	assert_int_equal(ept_run(&ept, GPA(PAGE_SIZE_1G), 100).frames, 100);
+}
+
 /* The loader reserves what ept_tables_needed() says: an identity map, cut up as badly as allowed for, must fit. */
 static void estimate_holds(void **state)
 {
@@ -281,6 +326,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(split_and_merge, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_merge_when_unaligned, setup, teardown),
 		cmocka_unit_test_setup_teardown(tables_that_go, setup, teardown),
+		cmocka_unit_test_setup_teardown(runs, setup, teardown),
 		cmocka_unit_test_setup_teardown(estimate_holds, setup, teardown),
 	};
 

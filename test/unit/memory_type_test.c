@@ -190,14 +190,10 @@ static void random_registers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(disabled_is_uncacheable),
-		cmocka_unit_test(default_type_alone),
-		cmocka_unit_test(variable_ranges),
-		cmocka_unit_test(overlaps),
-		cmocka_unit_test(ignored_registers),
-		cmocka_unit_test(fixed_ranges),
-		cmocka_unit_test(mask_with_holes),
-		cmocka_unit_test(short_mask),
+		cmocka_unit_test(disabled_is_uncacheable), cmocka_unit_test(default_type_alone),
+		cmocka_unit_test(variable_ranges),         cmocka_unit_test(overlaps),
+		cmocka_unit_test(ignored_registers),       cmocka_unit_test(fixed_ranges),
+		cmocka_unit_test(mask_with_holes),         cmocka_unit_test(short_mask),
 		cmocka_unit_test(random_registers),
 	};
 
