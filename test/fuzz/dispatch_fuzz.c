@@ -168,6 +168,11 @@ static void check_table(const struct ept *view, u64 slot, u64 hpa, unsigned leve
 			check_table(view, slot, entry & EPT_ADDRESS, level - 1, gpa, pages);
 			continue;
 		}
+		/* Of a view that is being taken down what is left must still be its own. */
+		for (u64 frame = first; !in_use && frame < first + n && frame < FRAMES; frame++)
+			if (vm_of(machine.mark[frame]) != slot || is_hosts(state_of(machine.mark[frame])))
+				finding("a dying VM's view has a frame that is not its: frame, mark", frame,
+					machine.mark[frame]);
 		if (!in_use)
 			continue;
 		*pages += n;

@@ -1519,6 +1519,8 @@ static void random_map(unsigned profile)
 	gpa = (slot >= 0 ? vms[slot].base : 0) + frame * PAGE_SIZE;
 	if (chance(profile == 5 ? 50 : 20))
 		gpa = below(FRAMES) * PAGE_SIZE;
+	if (n >= CHUNK && chance(40)) /* aligned, as the frame may not be */
+		gpa = ALIGN_DOWN(gpa, PAGE_SIZE_2M);
 	if (chance(5))
 		gpa = BIT(MM_VIEW_BITS) - below(n + 2) * PAGE_SIZE;
 	if (slot >= 0 && chance(5)) {
