@@ -146,20 +146,9 @@ static bool add_pending(struct vm *vm, u64 gpa, u64 count)
 	return true;
 }
 
-s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
+/* At most MM_BATCH frames, all or none. */
+static s64 map_batch(struct mm *mm, struct vm *vm, u64 gpa, u64 frame, u64 count, u64 permissions)
 {
-	struct vm *vm = find_vm(mm, handle);
-	const struct vm_range *range;
-
-	if (!vm)
-		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
-		return HYPERPS_ERROR_STATE;
-	if (count > MM_BATCH || !is_in_view(gpa, count))
-		return HYPERPS_ERROR_INVALID;
-	range = range_of(vm, gpa, count);
-	if (!range)
-		return HYPERPS_ERROR_PERMISSION;
 	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !ept_is_empty(&vm->view, GPA(gpa), count))
 		return HYPERPS_ERROR_OWNER;
 	if (!refresh_pool(mm, MM_POOL_RESERVE))
@@ -170,17 +159,44 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 	leave_host_view(mm, frame, count);
 	page_marks_move(mm->marks, frame, count, HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_VM, slot_of(mm, vm),
 			gpa >> PAGE_SHIFT);
-	for (u64 i = 0, n; i < count; i += n) {
-		u64 to = gpa + i * PAGE_SIZE;
-
-		n = ept_in_table(GPA(to), count - i);
-		set_leaves(&vm->view, to, n, n == FRAMES_2M && (frame + i) % FRAMES_2M == 0 ? 2 : 1,
-			   (frame + i) << PAGE_SHIFT | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT |
-				   range->permissions << EPT_PENDING_SHIFT);
+	for (u64 n; count; count -= n, frame += n, gpa += n * PAGE_SIZE) {
+		n = ept_in_table(GPA(gpa), count);
+		set_leaves(&vm->view, gpa, n, n == FRAMES_2M && frame % FRAMES_2M == 0 ? 2 : 1,
+			   frame << PAGE_SHIFT | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT |
+				   permissions << EPT_PENDING_SHIFT);
 	}
-	vm->frames += count;
-	vm->epoch = mm->epoch;
-	return (s64)count;
+	return HYPERPS_OK;
+}
+
+s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
+{
+	struct vm *vm = find_vm(mm, handle);
+	const struct vm_range *range;
+	u64 done = 0;
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+		return HYPERPS_ERROR_STATE;
+	if (count > HYPERPS_MAP_FRAMES || !is_in_view(gpa, count))
+		return HYPERPS_ERROR_INVALID;
+	range = range_of(vm, gpa, count);
+	if (!range)
+		return HYPERPS_ERROR_PERMISSION;
+	for (u64 batch = 0, n; batch < MM_MAP_BATCHES && done < count; batch++, done += n) {
+		s64 error;
+
+		/* Steps end where a 2 MiB page does, so that those after the first can be large pages. */
+		n = count <= MM_BATCH ? count : ept_in_table(GPA(gpa + done * PAGE_SIZE), count - done);
+		error = map_batch(mm, vm, gpa + done * PAGE_SIZE, frame + done, n, range->permissions);
+		if (error && !done)
+			return error;
+		if (error)
+			break;
+		vm->frames += n;
+		vm->epoch = mm->epoch;
+	}
+	return (s64)done;
 }
 
 /* Makes the pending leaves in [gpa, end) present. */

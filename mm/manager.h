@@ -24,7 +24,7 @@
  * mm->flushed > e; mm_new_epoch() begins one.
  *
  * Lock: all functions need the lock of the struct mm (core/ takes it), and do a bounded amount of work: at most
- * MM_BATCH frames.
+ * MM_BATCH frames, mm_map at most MM_MAP_BATCHES times as many.
  */
 #ifndef MANAGER_H
 #define MANAGER_H
@@ -35,7 +35,8 @@
 #include "page_mark.h"
 
 #define MM_VMS HYPERPS_VMS
-#define MM_BATCH 512 /* frames that one call handles at most */
+#define MM_BATCH 512 /* frames that are handled at once */
+#define MM_MAP_BATCHES 8 /* batches that one mm_map handles at most */
 #define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced */
 #define MM_RANGES HYPERPS_VM_RANGES
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
@@ -115,7 +116,9 @@ s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions);
 
 /*
  * Gives frames [frame, frame + count) to the VM at gpa (bytes, page-aligned), with the permissions of the declared range
- * that holds all of them. count <= MM_BATCH. All of them must be HOST and all gpas free. Returns count.
+ * that holds all of them. count <= HYPERPS_MAP_FRAMES. All of them must be HOST and all gpas free. Returns how many it
+ * gave: for count > MM_BATCH it goes on in steps, each up to the next 2 MiB of gpa, and may stop after any of them; an
+ * error is returned only if the first step fails, and that step has changed nothing.
  */
 s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count);
 

@@ -69,9 +69,10 @@
  *                               1 read (always), 2 write, 4 execute. At most 8 ranges, below 2^46, that don't
  *                               overlap (HYPERPS_ERROR_OWNER), and only before VM_SEAL. Result: the number of ranges
  *   VM_MAP      handle, gpa, first frame number, count
- *                               gives `count` (at most 512) consecutive frames of the host's to the VM, at gpa; all of
+ *                               gives `count` (at most 2^18) consecutive frames of the host's to the VM, at gpa; all of
  *                               it in one declared range, else HYPERPS_ERROR_PERMISSION. The host loses them at once.
- *                               Result: count
+ *                               Result: how many it gave, from the first on, at least 1: call again for the others. Up
+ *                               to 512 it gives all or none. An error is about the first of them
  *   VM_SYNC     handle          makes the frames given so far usable by the VM, when every CPU has flushed.
  *                               Result: how many are left: call again until 0
  *   VM_SEAL     handle          frames given from now on are zeroed, and the ranges are final
@@ -91,7 +92,7 @@
 #define HYPERPS_CALL_VM_RECLAIM 0x48505315
 #define HYPERPS_CALL_FRAME_QUERY 0x48505316
 #define HYPERPS_CALL_VM_DECLARE 0x48505317
-#define HYPERPS_MAP_FRAMES 512
+#define HYPERPS_MAP_FRAMES (1 << 18)
 #define HYPERPS_VM_RANGES 8
 
 /* Reasons why a feature is not in use, in hyperps_status.features[]. */

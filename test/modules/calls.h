@@ -32,9 +32,19 @@ static inline s64 create(u64 gpa, u64 count, u64 *handle)
 	return error ? error : call(HYPERPS_CALL_VM_DECLARE, *handle, gpa | READ_WRITE_EXECUTE, count, 0, NULL);
 }
 
+/* VM_MAP until all are in, or an error. */
 static inline s64 map(u64 handle, u64 gpa, u64 frame, u64 count)
 {
-	return call(HYPERPS_CALL_VM_MAP, handle, gpa, frame, count, NULL);
+	u64 done = 0;
+	s64 error;
+
+	do {
+		error = call(HYPERPS_CALL_VM_MAP, handle, gpa, frame, count, &done);
+		gpa += done * PAGE_SIZE;
+		frame += done;
+		count -= done;
+	} while (!error && count);
+	return error;
 }
 
 /* A call that is repeated until it says 0. */

@@ -13,7 +13,7 @@
 #include "tap.h"
 
 #define PATTERN 0x5ec2e75ec2e75ec2ULL
-#define ORDER 9 /* 2 MiB */
+#define ORDER 10 /* 4 MiB: more than VM_MAP gives in one step */
 #define FRAMES (1UL << ORDER)
 #define SINGLES 40
 
@@ -65,6 +65,7 @@ static void check_hostile_arguments(struct seq_file *out, u64 handle, u64 other,
 	expect(out, map(other, 0, ~0ULL - 1, 4), HYPERPS_ERROR_OWNER, "frames that wrap");
 	expect(out, map(other, 0, own, 0), HYPERPS_ERROR_INVALID, "no frames");
 	expect(out, map(other, 0, own, ~0ULL), HYPERPS_ERROR_INVALID, "2^64-1 frames");
+	expect(out, map(other, 0, own, HYPERPS_MAP_FRAMES + 1), HYPERPS_ERROR_INVALID, "2^18 + 1 frames");
 	expect(out, map(other, ~0xfffULL, own, 1), HYPERPS_ERROR_INVALID, "the last gpa of 64 bits");
 	expect(out, map(other, 7, own, 1), HYPERPS_ERROR_INVALID, "permissions in VM_MAP");
 	expect(out, map(~0ULL, 0, own, 1), HYPERPS_ERROR_NO_VM, "VM 2^64-1");
@@ -149,7 +150,7 @@ static int show_memory(struct seq_file *out, void *unused)
 	int i, count, cpus = num_online_cpus();
 
 	if (!chunk || !own) {
-		tap_check(out, false, "allocating 2 MiB");
+		tap_check(out, false, "allocating 4 MiB");
 		return 0;
 	}
 	for (i = 0; i < FRAMES * PAGE_SIZE / sizeof(u64); i++)
@@ -159,7 +160,7 @@ static int show_memory(struct seq_file *out, void *unused)
 	expect(out, create(0, VIEW_PAGES, &other), 0, "a second VM_CREATE and VM_DECLARE");
 	/* Fills the TLB of every CPU, too. */
 	tap_check(out, cpus_with_access(address) == cpus, "positive control: %d CPUs have access before", cpus);
-	expect(out, map(handle, 0, frame, FRAMES), 0, "VM_MAP of 2 MiB");
+	expect(out, map(handle, 0, frame, FRAMES), 0, "VM_MAP of 4 MiB");
 	call(HYPERPS_CALL_FRAME_QUERY, handle, frame, 0, 0, &state);
 	expect(out, state, HYPERPS_FRAME_TO_VM, "FRAME_QUERY before the sync");
 	expect(out, finish(HYPERPS_CALL_VM_SYNC, handle), 0, "VM_SYNC");
@@ -181,7 +182,7 @@ static int show_memory(struct seq_file *out, void *unused)
 	expect(out, call(HYPERPS_CALL_VM_DESTROY, handle, 0, 0, 0, NULL), HYPERPS_ERROR_NO_VM, "a second VM_DESTROY");
 	expect(out, finish(HYPERPS_CALL_VM_DESTROY, other), 0, "VM_DESTROY of the empty VM");
 	expect(out, finish(HYPERPS_CALL_VM_RECLAIM, other), 0, "VM_RECLAIM of the empty VM");
-	tap_check(out, is_zero(address, FRAMES * PAGE_SIZE), "the 2 MiB are the host's again, all zero");
+	tap_check(out, is_zero(address, FRAMES * PAGE_SIZE), "the 4 MiB are the host's again, all zero");
 	for (i = 0; i < count; i++)
 		dirty += !is_zero(page_address(singles[i]), PAGE_SIZE);
 	tap_check(out, !dirty, "the single frames are the host's again, all zero");
