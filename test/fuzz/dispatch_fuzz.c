@@ -40,6 +40,7 @@ static u64 last_mark[FRAMES];
 static u64 left_at[FRAMES]; /* epoch in which the frame entered its quarantine */
 static bool has_content[FRAMES]; /* written by a host or guest since it was zeroed */
 static u64 flushed; /* as mm->flushed, if nobody lies */
+static u64 taken; /* frames that the last call took from the host */
 static u64 rounds[ROUNDS];
 static u64 handles[HANDLES];
 static unsigned handle_count;
@@ -287,6 +288,7 @@ static void check_transition(u64 frame, u64 was, u64 is)
 			finding("a frame came back to the host with content: frame, mark", frame, is);
 		has_content[frame] = true;
 	}
+	taken += from == HYPERPS_FRAME_HOST;
 	left_at[frame] = machine.mm.epoch;
 }
 
@@ -324,8 +326,11 @@ static void check_result(void)
 		if (handle_count < HANDLES)
 			handles[handle_count++] = (u64)now->result;
 	}
-	if (now->number == HYPERPS_CALL_VM_MAP && (u64)now->result != now->argument[3])
-		finding("VM_MAP returned another count", (u64)now->result, now->argument[3]);
+	if ((now->number == HYPERPS_CALL_VM_MAP || now->number == HYPERPS_CALL_POOL_DONATE) &&
+	    (!now->result || (u64)now->result != taken))
+		finding("a call took other frames than it says", (u64)now->result, taken);
+	if (now->number == HYPERPS_CALL_VM_MAP && taken > now->argument[3])
+		finding("VM_MAP took more than it was given", taken, now->argument[3]);
 	if (now->number == HYPERPS_CALL_FRAME_QUERY &&
 	    (now->argument[1] >= FRAMES || (u64)now->result != state_of(machine.mark[now->argument[1]])))
 		finding("FRAME_QUERY returned another state", (u64)now->result, now->argument[1]);
@@ -339,7 +344,7 @@ static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 							 : mm_dispatch(&machine.mm, number, now->argument);
 	if (trace)
 		print_call(now);
-	check_result();
+	taken = 0;
 	for (u64 chunk = 0; chunk < FRAMES; chunk += CHUNK) {
 		if (!memcmp(&last_mark[chunk], &machine.mark[chunk], CHUNK * sizeof(u64)))
 			continue;
@@ -353,6 +358,7 @@ static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 			last_mark[frame] = is;
 		}
 	}
+	check_result();
 	if (call_count % FULL_CHECK == 0)
 		check_everything();
 	return now->result;
@@ -451,6 +457,8 @@ static u64 a_count(void)
 
 	if (b >= 0xf0)
 		return hostile(b & 0xf);
+	if (b >= 0xe0)
+		return (u64)(b & 0xf) << 7 | byte();
 	return b & 0x80 ? CHUNK - b % 4 : b;
 }
 

@@ -346,7 +346,7 @@ static void map_refuses_arguments(void **state)
 	assert_refused(mm_map(&mm, handle, 11 * PAGE_SIZE, FRAME, 2), HYPERPS_ERROR_PERMISSION);
 	assert_refused(mm_map(&mm, handle, 4 * PAGE_SIZE + 1, FRAME, 1), HYPERPS_ERROR_INVALID);
 	assert_refused(mm_map(&mm, handle, 4 * PAGE_SIZE, FRAME, 0), HYPERPS_ERROR_INVALID);
-	assert_refused(mm_map(&mm, handle, 4 * PAGE_SIZE, FRAME, MM_BATCH + 1), HYPERPS_ERROR_INVALID);
+	assert_refused(mm_map(&mm, handle, 4 * PAGE_SIZE, FRAME, HYPERPS_MAP_FRAMES + 1), HYPERPS_ERROR_INVALID);
 	assert_refused(mm_map(&mm, handle, 4 * PAGE_SIZE, FRAME, ~0ULL), HYPERPS_ERROR_INVALID);
 	assert_refused(mm_map(&mm, handle, end, FRAME, 1), HYPERPS_ERROR_INVALID);
 	assert_refused(mm_map(&mm, handle, end - PAGE_SIZE, FRAME, 2), HYPERPS_ERROR_INVALID);
