@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Tests. `make test` runs all; `make test-unit`, and `make test-live` are its parts.
+# Tests. `make test` runs all; its parts are `make test-unit`, `coverage`, `mutation`, `fuzz` and `test-live`.
 UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined \
 	-fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore
 
@@ -34,6 +34,9 @@ coverage-programs: $(COVERAGE_PROGRAMS)
 coverage: $(COVERAGE_PROGRAMS)
 	test/run.pl test/coverage.py
 
+mutation:
+	test/run.pl test/mutation.py
+
 # The fuzzer: only mm/ counts for its coverage, and is built with all checks. Its loops over page tables would spend most of
 # the time in the tracing of comparisons.
 FUZZ_CFLAGS := -std=gnu11 -g -O2 $(WARNINGS) -Wno-missing-prototypes -fno-omit-frame-pointer -Iinclude -Imm
@@ -62,7 +65,7 @@ TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) $(wildcard core/*.h mm/*.h vmx/*.
 test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/coverage.py test/fuzz/run.py $(LIVE_TESTS)
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS)
 	test/run.pl $^
