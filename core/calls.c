@@ -44,7 +44,7 @@ static void fill_status(struct hyperps_status *status)
 		.cpu_slots = boot->cpu_slots,
 		.memory_base = boot->region_base,
 		.memory_size = boot->region_size,
-		.memory_free = monitor.pool.size - monitor.pool.used,
+		.memory_free = page_pool_available(&monitor.pool) * PAGE_SIZE,
 		.physical_address_bits = monitor.capabilities.physical_address_bits,
 		.view_4k = monitor.host_view.leaves[1],
 		.view_2m = monitor.host_view.leaves[2],
@@ -149,7 +149,7 @@ void serve_call(struct guest_registers *regs)
 	case HYPERPS_CALL_TAKE_CPUS:
 		result = take_other_cpus();
 		break;
-	case HYPERPS_CALL_VM_CREATE ... HYPERPS_CALL_VM_DECLARE:
+	case HYPERPS_CALL_VM_CREATE ... HYPERPS_CALL_POOL_DONATE:
 		result = serve_memory_call(regs->value[REGISTER_RAX],
 					   (const u64[]){ regs->value[REGISTER_RDI], regs->value[REGISTER_RSI],
 							  regs->value[REGISTER_RDX], regs->value[REGISTER_R8] },

@@ -54,6 +54,12 @@ u64 monitor_time(void);
  */
 void set_own_page(const void *page, u64 entry);
 
+/*
+ * Maps the 2 MiB from hpa on in the direct map (MONITOR_DIRECT_VA) of the monitor's own page tables. Table pages, two at
+ * most, come from the pool; false if it is dry. Nothing was mapped there, so it needs no flush. Needs mm_lock.
+ */
+bool map_direct(hpa_t hpa);
+
 /* Waits at least that many microseconds, by the TSC. */
 void delay_us(u64 microseconds);
 
@@ -117,7 +123,7 @@ void wait_for_permission_to_enter(void);
 void memory_init(const struct cpu *cpu);
 
 /*
- * Serves one of the memory calls (HYPERPS_CALL_VM_CREATE to HYPERPS_CALL_VM_DECLARE): argument[0..3], the result in
+ * Serves one of the memory calls (HYPERPS_CALL_VM_CREATE to HYPERPS_CALL_POOL_DONATE): argument[0..3], the result in
  * *value. Takes mm_lock, and may flush all CPUs. Returns 0 or a HYPERPS_ERROR_* code.
  */
 s64 serve_memory_call(u64 call, const u64 *argument, u64 *value);

@@ -32,25 +32,49 @@ void delay_us(u64 microseconds)
 		pause();
 }
 
-/* Entry of the monitor's own page tables for a 4 KiB page, which may be 0; NULL if there is no page table for it. */
-static u64 *page_table_entry(u64 linear)
+/* Bits of the monitor's own page tables. As in those that the loader builds, accessed and dirty are set from the start. */
+#define PTE_TABLE (BIT(0) | BIT(1) | BIT(5)) /* present, writable, accessed */
+#define PTE_LARGE BIT(7)
+#define PTE_RW_2M (PTE_TABLE | BIT(6) | PTE_LARGE | BIT(63))
+#define PTE_2M_SHIFT 21
+
+/*
+ * Entry of the monitor's own page tables for a page of 2^last bytes, which may be 0; NULL if there is no table for it.
+ * make: tables that lack are made, if the pool has pages.
+ */
+static u64 *page_table_entry(u64 linear, unsigned last, bool make)
 {
-	u64 table = monitor.boot->final_cr3;
+	const struct boot_info *boot = monitor.boot;
+	u64 table = boot->final_cr3, *page;
 
 	for (unsigned shift = 39;; shift -= 9) {
-		u64 *entry = (u64 *)(MONITOR_VA + (table - monitor.boot->region_base)) + (linear >> shift) % 512;
+		bool in_region = table - boot->region_base < boot->region_size;
+		u64 *entry = (u64 *)(in_region ? MONITOR_VA + (table - boot->region_base) : MONITOR_DIRECT_VA + table);
 
-		if (shift == PAGE_SHIFT)
+		entry += (linear >> shift) % 512;
+		if (shift == last)
 			return entry;
-		if (!(*entry & 1) || (*entry & BIT(7)))
+		page = !*entry && make ? page_pool_take(&monitor.pool) : NULL;
+		if (page)
+			*(volatile u64 *)entry = page_pool_hpa(&monitor.pool, page).value | PTE_TABLE;
+		if (!(*entry & 1) || (*entry & PTE_LARGE))
 			return NULL;
 		table = *entry & EPT_ADDRESS;
 	}
 }
 
+bool map_direct(hpa_t hpa)
+{
+	u64 *entry = page_table_entry(MONITOR_DIRECT_VA + hpa.value, PTE_2M_SHIFT, true);
+
+	if (entry)
+		*(volatile u64 *)entry = hpa.value | PTE_RW_2M;
+	return entry;
+}
+
 bool unmap_own_page(const void *page)
 {
-	u64 *entry = page_table_entry((u64)page);
+	u64 *entry = page_table_entry((u64)page, PAGE_SHIFT, false);
 
 	if (!entry)
 		return false;
@@ -61,7 +85,7 @@ bool unmap_own_page(const void *page)
 
 void set_own_page(const void *page, u64 value)
 {
-	u64 *entry = page_table_entry((u64)page);
+	u64 *entry = page_table_entry((u64)page, PAGE_SHIFT, false);
 
 	CHECK(entry);
 	*entry = value;
@@ -129,6 +153,7 @@ static void mark_pages(const struct boot_info *boot)
 	monitor.pool = (struct page_pool){ .linear = (u8 *)(MONITOR_VA + table + size),
 					   .base = HPA(boot->region_base + table + size),
 					   .size = boot->region_size - table - size,
+					   .direct = (u8 *)MONITOR_DIRECT_VA,
 					   .marks = &monitor.marks };
 	log_line(LOG_INFO, "page marks: %lu frames, %lu of the host's, %lu KiB, made in %lu ticks",
 		 monitor.marks.frames, monitor.marks.count[HYPERPS_FRAME_HOST], size >> 10, rdtsc() - start);

@@ -29,6 +29,11 @@ static void zero_frame(u64 frame)
 	set_own_page(window, 0);
 }
 
+static bool map_donated(u64 frame)
+{
+	return map_direct(HPA(frame << PAGE_SHIFT));
+}
+
 void memory_init(const struct cpu *cpu)
 {
 	mtrr = cpu->mtrr;
@@ -38,6 +43,7 @@ void memory_init(const struct cpu *cpu)
 	mm.mtrr = &mtrr;
 	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
 	mm.zero_frame = zero_frame;
+	mm.map_donated = map_donated;
 	mm_init(&mm);
 }
 

@@ -8,11 +8,12 @@
  *   MONITOR_VA                   the image: text R+X, read-only data R, data and bss R+W, as struct image_header says
  *   MONITOR_VA + x               the rest of the monitor's memory region, R+W:
  *                                linear = MONITOR_VA + (hpa - region.base)
+ *   MONITOR_DIRECT_VA + hpa      2 MiB that the host has donated to the pool, R+W; the monitor adds these itself
  *   MONITOR_APIC_VA              the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC mode)
  *   MONITOR_TRAMPOLINE_DATA_VA   the trampoline's data page (struct trampoline_data), R+W, until all CPUs are up
  *   MONITOR_WINDOW_VA            a page for each CPU slot, mapped R+W only while the CPU zeroes a frame through it
  *
- * All of it lies in PML4 slot 480. The boot page tables also map the trampoline's code page (R+X) and data page (R+W)
+ * All of it lies in PML4 slot 480, donated memory in slots 472 to 479. The boot page tables also map the trampoline's code page (R+X) and data page (R+W)
  * below 1 MiB at their own physical addresses; each CPU leaves them for the final ones before it does anything else.
  */
 #ifndef BOOT_INFO_H
@@ -21,6 +22,7 @@
 #include "types.h"
 
 #define MONITOR_VA 0xfffff00000000000ULL /* PML4 slot 480 */
+#define MONITOR_DIRECT_VA 0xffffec0000000000ULL /* PML4 slots 472 to 479: 4 TiB */
 #define MONITOR_APIC_VA 0xfffff07fffe00000ULL /* last 2 MiB of that slot */
 #define MONITOR_TRAMPOLINE_DATA_VA (MONITOR_APIC_VA + PAGE_SIZE)
 #define MONITOR_WINDOW_VA (MONITOR_APIC_VA + 2 * PAGE_SIZE)

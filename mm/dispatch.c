@@ -20,6 +20,8 @@ s64 mm_dispatch(struct mm *mm, u64 call, const u64 argument[4])
 		return mm_destroy(mm, argument[0]);
 	case HYPERPS_CALL_VM_RECLAIM:
 		return mm_reclaim(mm, argument[0]);
+	case HYPERPS_CALL_POOL_DONATE:
+		return mm_donate(mm, argument[0]);
 	case HYPERPS_CALL_FRAME_QUERY:
 		return mm_query(mm, argument[0], argument[1]);
 	default:

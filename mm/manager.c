@@ -6,10 +6,10 @@
 #define HANDLE_SLOT 0xffffffffULL
 /*
  * Less than MM_POOL_RESERVE, so that these two work when nothing else does. Putting a run of frames back can take two
- * tables, and the directories above them; donating can split a large page at both ends.
+ * tables, and the directories above them; donating can split a 1 GiB page.
  */
 #define RECLAIM_RESERVE 4
-#define DONATE_RESERVE 8
+#define DONATE_RESERVE (MM_DIRECT_TABLES + 1)
 #define WALK_BUDGET 4096 /* entries of a view that one call looks at */
 #define LAST_GENERATION 0x7ffffffe /* of a slot: a handle is never negative, and never used again */
 
@@ -356,22 +356,19 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 	return HYPERPS_OK;
 }
 
-s64 mm_donate(struct mm *mm, u64 frame, u64 count)
+s64 mm_donate(struct mm *mm, u64 frame)
 {
-	if (!count || count > MM_BATCH)
+	if (frame % FRAMES_2M || frame >= PAGE_MARK_LIMIT >> PAGE_SHIFT)
 		return HYPERPS_ERROR_INVALID;
-	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST))
+	if (!page_marks_are(mm->marks, frame, FRAMES_2M, HYPERPS_FRAME_HOST))
 		return HYPERPS_ERROR_OWNER;
-	/*
-	 * The pool may be below its reserve, that is what this call is for; but splitting a large page takes two
-	 * tables.
-	 */
-	if (!refresh_pool(mm, DONATE_RESERVE))
+	/* The pool may be below its reserve: that is what this call is for. */
+	if (!refresh_pool(mm, DONATE_RESERVE) || !mm->map_donated(frame))
 		return HYPERPS_ERROR_MEMORY;
-	leave_host_view(mm, frame, count);
-	for (u64 i = 0; i < count; i++)
+	leave_host_view(mm, frame, FRAMES_2M);
+	for (u64 i = 0; i < FRAMES_2M; i++)
 		page_pool_put(mm->pool, frame + i);
-	return (s64)count;
+	return (s64)FRAMES_2M;
 }
 
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame)

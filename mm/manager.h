@@ -39,6 +39,7 @@
 #define MM_MAP_BATCHES 8 /* batches that one mm_map handles at most */
 #define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced */
 #define MM_RANGES HYPERPS_VM_RANGES
+#define MM_DIRECT_TABLES 2
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
 
 /*
@@ -84,6 +85,11 @@ struct mm {
 	struct vm vm[MM_VMS];
 	/* Overwrites a frame with zeros and writes it back from the caches. Given by the caller. */
 	void (*zero_frame)(u64 frame);
+	/*
+	 * Maps the 512 frames from `frame` on, which the host donates, where page_pool.direct says. May take
+	 * MM_DIRECT_TABLES pages of the pool; false if there are fewer. Given by the caller.
+	 */
+	bool (*map_donated)(u64 frame);
 };
 
 /*
@@ -143,8 +149,11 @@ s64 mm_destroy(struct mm *mm, u64 handle);
  */
 s64 mm_reclaim(struct mm *mm, u64 handle);
 
-/* Takes frames [frame, frame + count) of the host's into the pool; count <= MM_BATCH. Returns count. */
-s64 mm_donate(struct mm *mm, u64 frame, u64 count);
+/*
+ * Takes the 512 frames of an aligned 2 MiB, below PAGE_MARK_LIMIT and all HOST, into the pool, for ever. Returns 512.
+ * Works with a pool that is too small for anything else, as long as it has the tables to map and to hide them.
+ */
+s64 mm_donate(struct mm *mm, u64 frame);
 
 /* State of a frame (HYPERPS_FRAME_*) if it is the host's own or the VM `handle` has it; else _OWNER. */
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame);

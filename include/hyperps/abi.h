@@ -79,6 +79,11 @@
  *   VM_DESTROY  handle          ends the VM. Result: 1: call again, 0: done
  *   VM_RECLAIM  handle          zeroes a destroyed VM's frames and gives them back.
  *                               Result: 1: call again, 0: done, and the handle is gone
+ *   POOL_DONATE first frame number
+ *                               gives the 512 frames of an aligned 2 MiB, below 4 TiB and all of them the host's, to the
+ *                               monitor's pool, for ever. Of use to VMs after the next VM_SYNC or VM_RECLAIM that
+ *                               flushes. Result: 512. Memory that is donated must not be used by a kernel that kexec
+ *                               starts
  *   FRAME_QUERY handle, frame   state (HYPERPS_FRAME_*) of a frame that is the host's, or that VM's
  *
  * An error leaves all as it was. HYPERPS_ERROR_AGAIN: a CPU did not flush in time, or 32 runs of frames wait for
@@ -92,6 +97,7 @@
 #define HYPERPS_CALL_VM_RECLAIM 0x48505315
 #define HYPERPS_CALL_FRAME_QUERY 0x48505316
 #define HYPERPS_CALL_VM_DECLARE 0x48505317
+#define HYPERPS_CALL_POOL_DONATE 0x48505318
 #define HYPERPS_MAP_FRAMES (1 << 18)
 #define HYPERPS_VM_RANGES 8
 
@@ -135,7 +141,7 @@ struct hyperps_status {
 	uint64_t cpus_taken; /* in VMX non-root */
 	uint64_t memory_base; /* monitor memory: host-physical byte address and bytes; the host can't reach it */
 	uint64_t memory_size;
-	uint64_t memory_free; /* bytes of it in no use */
+	uint64_t memory_free; /* bytes of it, and of what the host donated, in no use */
 	uint64_t physical_address_bits; /* width of the host view */
 	uint64_t view_4k, view_2m, view_1g; /* pages by size in the host view */
 	uint64_t monitor_cr3; /* host-physical addresses, so that a checker outside can walk them */

@@ -22,7 +22,7 @@ def check_tables(machine, status, frames):
     try:
         read = machine.read_physical
         faults, count, spans = check_monitor_tables(read, status["monitor_cr3"])
-        ok(not faults, f"{LABEL} the monitor's {count} mappings: none writable and executable, none outside its slot")
+        ok(not faults, f"{LABEL} the monitor's {count} mappings: none writable and executable, none outside its slots")
         note("\n".join(faults[:10]) or "no faults")
         region = (status["memory_base"], status["memory_size"])
         low = LOW_PAGES.search("\n".join(monitor_lines(machine.output)))
@@ -47,6 +47,25 @@ def check_tables(machine, status, frames):
         machine.resume()
 
 
+def check_donated(machine, status):
+    """What the host has donated meanwhile is mapped for the monitor, and hidden from the host."""
+    machine.pause()
+    try:
+        read = machine.read_physical
+        faults, _, spans = check_monitor_tables(read, status["monitor_cr3"])
+        region = (status["memory_base"], status["memory_size"])
+        low = LOW_PAGES.search("\n".join(monitor_lines(machine.output)))
+        known = [region, (int(low.group(1), 16), int(low.group(2)) << 10), (0xFEE00000, 4096)]
+        donated = [(base, size) for base, size in spans if not any(b <= base and base + size <= b + s for b, s in known)]
+        ok(not faults and len(donated) == 1, f"{LABEL} the monitor maps one donated range, writable and not executable")
+        note("\n".join(faults[:10]) or f"{len(donated)} ranges")
+        faults = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], known[:2] + donated)
+        ok(not faults, f"{LABEL} the host view lacks the donated range and nothing else")
+        note("\n".join(faults[:10]) or "no faults")
+    finally:
+        machine.resume()
+
+
 def test():
     """See the module's text."""
     with test_machine(FLAVOUR, ",".join(["status_json", "frames_json", *TESTS]), cpus=CPUS) as machine:
@@ -62,6 +81,8 @@ def test():
         for name in TESTS:
             # The kernel that kexec_same starts reports in its place.
             relay(machine, "after_kexec" if name == "kexec_same" else name, LABEL)
+            if name == "vm_donate":
+                check_donated(machine, status)
         if "kexec_same" not in TESTS:
             ok(machine.expect(r"HYPERPS-TEST-DONE (\d+)\n").group(1) == "0", f"{LABEL} all test programs passed")
             ok(machine.wait(120) and machine.powered_off(), f"{LABEL} poweroff switches the machine off")

@@ -2,6 +2,7 @@
 """Walks the monitor's page tables and the host view from outside the machine, independently of the monitor's code."""
 
 ADDRESS = 0x000FFFFFFFFFF000
+DIRECT = 472 << 39  # where memory that the host donates is mapped
 LARGE = 1 << 7
 
 
@@ -34,8 +35,13 @@ def check_monitor_tables(read, cr3):
         writable = bool(above & 2)
         text += executable
         spans.append((entry & ADDRESS & ~(size - 1), size))
-        if address >> 39 != 480:
-            faults.append(f"{address:#x} is mapped outside slot 480")
+        slot = address >> 39 & 511
+        if 472 <= slot < 480:
+            # Donated memory, 2 MiB at a time, at its own place in 4 TiB.
+            if not writable or executable or size != 1 << 21 or entry & ADDRESS & ~(size - 1) != address - DIRECT:
+                faults.append(f"{address:#x} is no part of the direct map: {entry:#x}, {size:#x} bytes")
+        elif slot != 480:
+            faults.append(f"{address:#x} is mapped outside slots 472 to 480")
         if writable and executable:
             faults.append(f"{address:#x} is writable and executable")
         if entry & 4 and above & 4:

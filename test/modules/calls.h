@@ -3,10 +3,14 @@
 #ifndef CALLS_H
 #define CALLS_H
 
+#include <linux/cpu.h>
 #include <linux/sched.h>
+#include <linux/smp.h>
 #include <hyperps/abi.h>
+#include "tap.h"
 
 #define READ_WRITE_EXECUTE 7
+#define PATTERN 0x5ec2e75ec2e75ec2ULL
 
 static inline s64 call(u64 number, u64 a, u64 b, u64 c, u64 d, u64 *result)
 {
@@ -58,6 +62,55 @@ static inline s64 finish(u64 number, u64 handle)
 		cond_resched();
 	} while (!error && left);
 	return error;
+}
+
+/* 64 bytes from the start of an object of HYPERPS_CALL_READ. */
+static inline s64 read_words(u64 object_and_index, u64 words[8])
+{
+	register u64 r8 asm("r8"), r9 asm("r9"), r10 asm("r10"), r11 asm("r11");
+	u64 rax = HYPERPS_CALL_READ, rdi = object_and_index, rsi = 0;
+
+	asm volatile("vmcall"
+		     : "+a"(rax), "=b"(words[0]), "=d"(words[1]), "+S"(rsi), "+D"(rdi), "=r"(r8), "=r"(r9), "=r"(r10),
+		       "=r"(r11)
+		     :
+		     : "memory");
+	words[2] = rsi;
+	words[3] = rdi;
+	words[4] = r8;
+	words[5] = r9;
+	words[6] = r10;
+	words[7] = r11;
+	return (s64)rax;
+}
+
+struct access {
+	u64 *address;
+	bool read, written;
+};
+
+/* On whichever CPU it runs: tries both, through the kernel's own mapping. */
+static inline void try_access(void *argument)
+{
+	struct access *access = argument;
+
+	access->read = fault_of("cmpq $0, (%1)", 0, "r"(access->address)) == VECTOR_NONE;
+	access->written = fault_of("mov %2, (%1)", 0, "r"(access->address), "r"(PATTERN)) == VECTOR_NONE;
+}
+
+/* How many of the CPUs could read or write the page. */
+static inline int cpus_with_access(void *address)
+{
+	int cpu, count = 0;
+
+	for_each_online_cpu(cpu)
+	{
+		struct access access = { .address = address };
+
+		smp_call_function_single(cpu, try_access, &access, 1);
+		count += access.read || access.written;
+	}
+	return count;
 }
 
 #endif

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The test modules, built for each flavour into $(BUILD)/test-modules/<flavour>/. kbuild is defined in host/host.mk.
-TEST_MODULES := vmx_probe hostile nmi_probe ipi_storm vm_memory vm_stress vm_bench efi_time
+TEST_MODULES := vmx_probe hostile nmi_probe ipi_storm vm_memory vm_donate vm_stress vm_bench efi_time
 TEST_MODULE_SOURCES := $(TEST_MODULES:%=test/modules/%.c) test/modules/tap.h test/modules/calls.h test/modules/Kbuild
 
 $(BUILD)/test-modules/%/modules.order: $(TEST_MODULE_SOURCES) include/hyperps/abi.h $(CACHE)/kernels/%/release

@@ -3,51 +3,19 @@
  * A hostile host against the memory calls: what it gave to a VM it cannot read, write, map elsewhere or give twice, on
  * any CPU, and it comes back zeroed. The same accesses work before the memory is given away.
  */
-#include <linux/cpu.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
 #include <linux/mm.h>
-#include <linux/smp.h>
 
 #include "calls.h"
 #include "tap.h"
 
-#define PATTERN 0x5ec2e75ec2e75ec2ULL
 #define ORDER 10 /* 4 MiB: more than VM_MAP gives in one step */
 #define FRAMES (1UL << ORDER)
 #define SINGLES 40
 
 static unsigned long monitor_base;
 module_param(monitor_base, ulong, 0);
-
-struct access {
-	u64 *address;
-	bool read, written;
-};
-
-/* On whichever CPU it runs: tries both, through the kernel's own mapping. */
-static void try_access(void *argument)
-{
-	struct access *access = argument;
-
-	access->read = fault_of("cmpq $0, (%1)", 0, "r"(access->address)) == VECTOR_NONE;
-	access->written = fault_of("mov %2, (%1)", 0, "r"(access->address), "r"(PATTERN)) == VECTOR_NONE;
-}
-
-/* How many of the CPUs could read or write the page. */
-static int cpus_with_access(void *address)
-{
-	int cpu, count = 0;
-
-	for_each_online_cpu(cpu)
-	{
-		struct access access = { .address = address };
-
-		smp_call_function_single(cpu, try_access, &access, 1);
-		count += access.read || access.written;
-	}
-	return count;
-}
 
 static void expect(struct seq_file *out, s64 got, s64 wanted, const char *what)
 {

@@ -64,6 +64,7 @@ static struct frame {
 	u8 permissions; /* PRIVATE and TO_VM */
 	u8 type; /* memory type */
 	bool in_pool; /* a page of the pool's, or on its way into the pool */
+	bool own_table; /* of the monitor's own page tables */
 	u16 vm; /* PRIVATE, TO_VM and TO_HOST */
 	u64 gpa;
 	u64 epoch; /* in which it entered its quarantine */
@@ -90,7 +91,7 @@ static u8 chunk_type[CHUNKS]; /* memory type of all of it, or 0xff */
 static bool dirty[CHUNKS]; /* a frame changed its state in the last request */
 static u64 last_mark[FRAMES];
 static u64 history[HISTORY];
-static unsigned histories;
+static unsigned histories, donated; /* donated: 2 MiB pages */
 static u64 spec_epoch, spec_flushed, free_pages;
 
 /* Tables in use, as the last look at their view found them; valid if `pass` is that look's. */
@@ -126,7 +127,7 @@ static struct {
 	bool busy;
 	enum kind kind;
 	int vm; /* slot, or -1 */
-	u64 handle, gpa, frame, count, permissions;
+	u64 handle, gpa, frame, count, permissions, tables;
 } now;
 
 static enum mutation mutation;
@@ -888,7 +889,7 @@ static void check_views(void)
 
 		if (!forbidden[frame / CHUNK])
 			frame = frame / CHUNK * CHUNK + CHUNK - 1;
-		if (f->state != HYPERPS_FRAME_MONITOR || !f->in_pool || is_table(frame))
+		if (f->state != HYPERPS_FRAME_MONITOR || !f->in_pool || f->own_table || is_table(frame))
 			continue;
 		free_pages++;
 	}
@@ -1284,19 +1285,40 @@ static void do_reclaim(u64 handle)
 	judge(result, must, memory_error());
 }
 
-static void do_donate(u64 frame, u64 n)
+/* The monitor's own tables take up to two pages, in the middle of the request. */
+static bool map_donated(u64 frame)
 {
-	u64 must = 0, changed;
+	if (!now.busy || now.kind != DONATE || frame != now.frame || now.tables)
+		violation("map_donated(%#llx)", ll(frame));
+	now.tables = 1;
+	for (u64 i = chance(50) ? below(MM_DIRECT_TABLES + 1) : 0; i; i--) {
+		u8 *page = page_pool_take(&pool);
+
+		if (!page) {
+			violation("map_donated: no page left");
+			return false;
+		}
+		frames[(u64)(page - memory) / PAGE_SIZE].own_table = true;
+	}
+	return true;
+}
+
+static void do_donate(u64 frame)
+{
+	u64 must, changed, n = CHUNK;
 	s64 result;
 
 	begin(DONATE, 0);
 	now.vm = -1;
 	now.frame = frame;
 	now.count = n;
-	must = run_errors(frame, n, MM_BATCH);
-	result = mm_donate(&mm, frame, n);
+	must = run_errors(frame, n, n);
+	if (frame % CHUNK || frame >= 1ULL << 30)
+		must |= ERROR(INVALID);
+	result = mm_donate(&mm, frame);
 	changed = end(result);
-	if (result >= 0 && !must && ((u64)result != n || changed != n))
+	donated += result >= 0;
+	if (result >= 0 && !must && ((u64)result != n || changed != n || !now.tables))
 		violation("donate: result %lld, %llu frames changed, not %llu", (long long)result, ll(changed), ll(n));
 	check_all();
 	judge(result, must, memory_error());
@@ -1378,6 +1400,7 @@ static void set_up(unsigned profile)
 	mm.host_view = &host_view;
 	mm.mtrr = &mtrr;
 	mm.zero_frame = zero_frame;
+	mm.map_donated = map_donated;
 	mm_init(&mm);
 
 	memset(frames, 0, sizeof(frames));
@@ -1421,7 +1444,7 @@ static void reset(void)
 	memset(tables, 0, sizeof(tables));
 	for (unsigned c = 0; c < CPUS; c++)
 		cpus[c].runs = -1;
-	histories = traces = 0;
+	histories = traces = donated = 0;
 	quiet = false;
 	memset(pass, 0, sizeof(pass));
 	*verdict = 0;
@@ -1618,23 +1641,32 @@ static void random_declare(void)
 	do_declare(handle, gpa, n, permissions);
 }
 
+/* A 2 MiB page that is the host's, preferably. */
+static u64 pick_chunk(void)
+{
+	u64 chunk = below(CHUNKS);
+
+	for (u64 i = 0, frame; i < CHUNKS; i++, chunk = (chunk + 1) % CHUNKS) {
+		for (frame = 0; frame < CHUNK && frames[chunk * CHUNK + frame].state == HYPERPS_FRAME_HOST; frame++)
+			;
+		if (frame == CHUNK)
+			break;
+	}
+	return chunk * CHUNK;
+}
+
 static void random_donate(unsigned profile)
 {
-	u64 frame, n;
+	u64 frame = below(CHUNKS) * CHUNK;
 
-	if (profile == 4 && chance(50)) {
-		frame = below(CHUNKS) * CHUNK;
-		n = CHUNK;
-	} else {
-		pick_run(1 + below(chance(20) ? MM_BATCH + 4 : 24), &frame, &n);
-	}
-	if (chance(5))
-		frame = hostile();
-	if (chance(5))
-		n = hostile();
-	if (frame < FRAMES && n <= MM_BATCH && chance(60))
-		touch_host((unsigned)below(CPUS), (frame + below(n + 1)) % FRAMES * PAGE_SIZE);
-	do_donate(frame, n);
+	/* Some must be left for the VMs. */
+	if (donated < (profile == 4 ? 8 : 3) && chance(50))
+		frame = pick_chunk();
+	else if (donated >= CHUNKS / 2 || chance(60))
+		frame = chance(50) ? below(FRAMES) | 1 : hostile();
+	if (frame < FRAMES && chance(60))
+		touch_host((unsigned)below(CPUS), (frame + below(CHUNK + 1)) % FRAMES * PAGE_SIZE);
+	do_donate(frame);
 }
 
 static void random_query(void)
@@ -1730,7 +1762,7 @@ static void step(unsigned profile)
 /* All VMs go; then all RAM but the monitor's is the host's, and what was ever a VM's was zero when it came back. */
 static void wind_down(void)
 {
-	u64 donated = 0, hosts = 0, frame, n;
+	u64 monitors = 0, hosts = 0, frame;
 
 	for (unsigned try = 0; try < 1000 && !*verdict; try++) {
 		int slot = pick_vm(1 << VM_OPEN | 1 << VM_SEALED | 1 << VM_DYING);
@@ -1743,9 +1775,9 @@ static void wind_down(void)
 			flush_all();
 			do_reclaim(vms[slot].handle);
 			/* The pool may be too small by now. */
-			pick_run(8, &frame, &n);
+			frame = pick_chunk();
 			if (free_pages < MM_POOL_RESERVE && frames[frame].state == HYPERPS_FRAME_HOST)
-				do_donate(frame, n);
+				do_donate(frame);
 		}
 	}
 	if (!*verdict && pick_vm(0) >= 0)
@@ -1762,12 +1794,12 @@ static void wind_down(void)
 	if (!*verdict && count[HYPERPS_FRAME_TO_MONITOR])
 		violation("%llu frames stay TO_MONITOR", ll(count[HYPERPS_FRAME_TO_MONITOR]));
 	for (frame = 0; frame < FRAMES; frame++) {
-		donated += frames[frame].state == HYPERPS_FRAME_MONITOR;
+		monitors += frames[frame].state == HYPERPS_FRAME_MONITOR;
 		hosts += frames[frame].state == HYPERPS_FRAME_HOST;
 		check_content(frame);
 	}
-	if (!*verdict && donated + hosts + count[HYPERPS_FRAME_DEVICE] != FRAMES)
-		violation("%llu frames are nobody's", ll(FRAMES - donated - hosts - count[HYPERPS_FRAME_DEVICE]));
+	if (!*verdict && monitors + hosts + count[HYPERPS_FRAME_DEVICE] != FRAMES)
+		violation("%llu frames are nobody's", ll(FRAMES - monitors - hosts - count[HYPERPS_FRAME_DEVICE]));
 }
 
 /* One sequence; NULL, or what went wrong. */
