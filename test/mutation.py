@@ -41,10 +41,11 @@ MUTANTS = [
      "n == FRAMES_2M && frame % FRAMES_2M == 0 ? 2 : 1", "n == FRAMES_2M ? 2 : 1"),
     # I2: what is the monitor's
     ("mm_donate leaves the frames in the host view", "manager.c",
-     "\tleave_host_view(mm, frame, count);\n\tfor (u64 i", "\tfor (u64 i"),
+     "\tleave_host_view(mm, frame, FRAMES_2M);\n", ""),
     ("mm_donate looks at the first frame only", "manager.c",
-     "if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST))",
+     "if (!page_marks_are(mm->marks, frame, FRAMES_2M, HYPERPS_FRAME_HOST))",
      "if (!page_marks_are(mm->marks, frame, 1, HYPERPS_FRAME_HOST))"),
+    ("mm_donate does not map what it takes", "manager.c", " || !mm->map_donated(frame))", ")"),
     ("the pool frees its pages without waiting for the flush", "page_pool.c",
      "flushed > pool->waiting_epoch", "flushed"),
     ("the pool's flush is off by one", "page_pool.c",

@@ -12,13 +12,13 @@
 #include <string.h>
 #include "manager.h"
 
-#define HYPERPS_CALL_POOL_DONATE 0x48505320
 #define FRAMES 4096ULL
 #define CHUNK 512ULL /* frames of a 2 MiB page */
 #define POOL_FRAME 0x210ULL /* in the monitor's 2 MiB, frames 0x200 to 0x3ff */
 #define POOL_LARGEST 300ULL
 #define ADDRESS_BITS 32
 #define CALLS 300 /* of an input; the rest of it is ignored */
+#define SHOWN 30 /* calls before a finding */
 #define HANDLES 128
 #define ROUNDS 3 /* flushes that may overlap */
 #define FULL_CHECK 32 /* calls between looks at everything */
@@ -50,7 +50,7 @@ static bool lie_flush, lie_zero, trace;
 static struct call {
 	u64 number, argument[4];
 	s64 result;
-} calls[CALLS + 2000], *now;
+} calls[SHOWN], *now;
 static unsigned call_count;
 
 static void print_call(const struct call *call)
@@ -63,8 +63,8 @@ static void print_call(const struct call *call)
 static _Noreturn void finding(const char *what, u64 a, u64 b)
 {
 	fprintf(stderr, "the last calls (the result of the very last may be missing):\n");
-	for (unsigned i = call_count > 30 ? call_count - 30 : 0; i < call_count; i++)
-		print_call(&calls[i]);
+	for (unsigned i = call_count > SHOWN ? call_count - SHOWN : 0; i < call_count; i++)
+		print_call(&calls[i % SHOWN]);
 	fprintf(stderr, "FINDING: %s (%#llx, %#llx)\n", what, (unsigned long long)a, (unsigned long long)b);
 	abort();
 }
@@ -307,6 +307,17 @@ static void zero_frame(u64 frame)
 		has_content[frame] = false;
 }
 
+/* The monitor's own tables for what is donated take pages of the pool: at most 2. */
+static bool map_donated(u64 frame)
+{
+	if (state_of(machine.mark[frame]) != HYPERPS_FRAME_HOST || now->number != HYPERPS_CALL_POOL_DONATE)
+		finding("map_donated: frame, mark", frame, machine.mark[frame]);
+	for (u64 i = frame / CHUNK % 3; i; i--)
+		if (!page_pool_take(&machine.pool))
+			finding("map_donated: no page", frame, 0);
+	return true;
+}
+
 static void check_result(void)
 {
 	static const s64 errors[] = { HYPERPS_ERROR_NO_VM,   HYPERPS_ERROR_AGAIN,     HYPERPS_ERROR_MEMORY,
@@ -338,10 +349,9 @@ static void check_result(void)
 
 static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 {
-	now = &calls[call_count++];
+	now = &calls[call_count++ % SHOWN];
 	*now = (struct call){ number, { a, b, c, d }, 0 };
-	now->result = number == HYPERPS_CALL_POOL_DONATE ? mm_donate(&machine.mm, a, b)
-							 : mm_dispatch(&machine.mm, number, now->argument);
+	now->result = mm_dispatch(&machine.mm, number, now->argument);
 	if (trace)
 		print_call(now);
 	taken = 0;
@@ -524,8 +534,7 @@ static void step(void)
 		call(HYPERPS_CALL_FRAME_QUERY, handle, a_frame(), 0, 0);
 		break;
 	case 12:
-		frame = a_frame();
-		call(HYPERPS_CALL_POOL_DONATE, frame, a_count(), 0, 0);
+		call(HYPERPS_CALL_POOL_DONATE, a_frame(), 0, 0, 0);
 		break;
 	case 13:
 		begin_flush(operation >> 4 & 1);
@@ -541,25 +550,47 @@ static void step(void)
 	}
 }
 
-/* Ends a VM. The pool may be too small for it, but then frames can be donated to it. */
-static void wind_down(u64 handle)
+/* A larger pool, if there is still a 2 MiB page for it. */
+static void donate_any(void)
 {
-	for (unsigned i = 0; i < 200; i++) {
+	for (u64 frame = 0; frame < FRAMES; frame += CHUNK)
+		if (call(HYPERPS_CALL_POOL_DONATE, frame, 0, 0, 0) > 0)
+			return;
+}
+
+/* Ends a VM; false if it can't be done for lack of pages. */
+static bool wind_down(u64 handle)
+{
+	for (unsigned i = 0; i < 100; i++) {
 		s64 result = call(HYPERPS_CALL_VM_DESTROY, handle, 0, 0, 0);
 
 		if (result == HYPERPS_ERROR_NO_VM)
-			return;
+			return true;
 		if (result == 1)
 			continue;
 		flush();
 		result = call(HYPERPS_CALL_VM_RECLAIM, handle, 0, 0, 0);
-		for (u64 frame = 0; result == HYPERPS_ERROR_MEMORY && frame < FRAMES; frame++)
-			if (state_of(machine.mark[frame]) == HYPERPS_FRAME_HOST) {
-				call(HYPERPS_CALL_POOL_DONATE, frame, 1, 0, 0);
-				break;
-			}
+		if (result == HYPERPS_ERROR_MEMORY && i > 10)
+			return false;
+		if (result == HYPERPS_ERROR_MEMORY)
+			donate_any();
 	}
-	finding("a VM can't be ended: handle", handle, 0);
+	finding("a VM does not end: handle", handle, 0);
+}
+
+/* What one VM gives back may be what another needs. */
+static void wind_all_down(void)
+{
+	unsigned left = handle_count;
+
+	for (unsigned before = left + 1; left && left < before;) {
+		before = left;
+		left = 0;
+		for (unsigned i = 0; i < handle_count; i++)
+			left += !wind_down(handles[i]);
+	}
+	if (left)
+		finding("VMs can't be ended for lack of pages", left, page_pool_available(&machine.pool));
 }
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
@@ -567,8 +598,6 @@ int LLVMFuzzerInitialize(int *count, char ***arguments);
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
-	unsigned live;
-
 	machine = fresh;
 	memcpy(memory + POOL_FRAME * PAGE_SIZE, fresh_tables, sizeof(fresh_tables));
 	memcpy(last_mark, machine.mark, sizeof(last_mark));
@@ -584,8 +613,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	while (input_left && call_count < CALLS)
 		step();
 	check_everything();
-	for (live = handle_count; live && call_count < CALLS + 1500; live--)
-		wind_down(handles[live - 1]);
+	wind_all_down();
 	check_everything();
 	return 0;
 }
@@ -634,7 +662,8 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 				  .host_view = &machine.host_view,
 				  .mtrr = &mtrr,
 				  .physical_address_bits = ADDRESS_BITS,
-				  .zero_frame = zero_frame };
+				  .zero_frame = zero_frame,
+				  .map_donated = map_donated };
 	mm_init(&machine.mm);
 	if (machine.pool.used > sizeof(fresh_tables))
 		abort();

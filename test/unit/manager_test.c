@@ -30,7 +30,8 @@ static struct page_pool pool;
 static struct ept host_view;
 static struct mtrr_state mtrr;
 static struct mm mm, mm_before;
-static u64 zeroed, zeroed_last;
+static u64 zeroed, zeroed_last, donated_last;
+static bool direct_map_fails;
 
 static bool host_has(u64 frame)
 {
@@ -56,6 +57,18 @@ static void zero_frame(u64 frame)
 	assert_true(state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST);
 	zeroed++;
 	zeroed_last = frame;
+}
+
+static void assert_state(u64 frame, u64 count, u64 state)
+{
+	assert_true(page_marks_are(&marks, frame, count, state));
+}
+
+static bool map_donated(u64 frame)
+{
+	assert_state(frame, FRAMES_2M, HYPERPS_FRAME_HOST);
+	donated_last = frame;
+	return !direct_map_fails;
 }
 
 static int setup(void **state)
@@ -97,7 +110,8 @@ static int setup(void **state)
 			  .host_view = &host_view,
 			  .mtrr = &mtrr,
 			  .physical_address_bits = ADDRESS_BITS,
-			  .zero_frame = zero_frame };
+			  .zero_frame = zero_frame,
+			  .map_donated = map_donated };
 	mm_init(&mm);
 	assert_int_equal(host_level(FRAME), 3);
 	return 0;
@@ -140,11 +154,6 @@ static void assert_unchanged(void)
 		assert_int_equal((request), error);                                                                    \
 		assert_unchanged();                                                                                    \
 	} while (0)
-
-static void assert_state(u64 frame, u64 count, u64 state)
-{
-	assert_true(page_marks_are(&marks, frame, count, state));
-}
 
 static void assert_mark(u64 frame, u64 state, u64 handle, u64 gpa)
 {
@@ -364,7 +373,7 @@ static void map_refuses_owners(void **state)
 	destroy(dead);
 	map_and_sync(other, 0, FRAME + 1, 1);
 	assert_int_equal(mm_map(&mm, other, PAGE_SIZE, FRAME + 2, 1), 1);
-	assert_int_equal(mm_donate(&mm, LOW_FRAME, 1), 1);
+	assert_int_equal(mm_donate(&mm, LOW_FRAME), FRAMES_2M);
 	assert_state(FRAME, 1, HYPERPS_FRAME_TO_HOST);
 	assert_state(FRAME + 1, 1, HYPERPS_FRAME_PRIVATE);
 	assert_state(FRAME + 2, 1, HYPERPS_FRAME_TO_VM);
@@ -633,28 +642,36 @@ static void donate(void **state)
 	u64 before;
 
 	(void)state;
-	assert_refused(mm_donate(&mm, LOW_FRAME, 0), HYPERPS_ERROR_INVALID);
-	assert_refused(mm_donate(&mm, LOW_FRAME, MM_BATCH + 1), HYPERPS_ERROR_INVALID);
-	assert_refused(mm_donate(&mm, DEVICE_FRAME - 1, 2), HYPERPS_ERROR_OWNER);
-	assert_refused(mm_donate(&mm, MONITOR_FRAME, 1), HYPERPS_ERROR_OWNER);
-	assert_refused(mm_donate(&mm, FRAMES, 1), HYPERPS_ERROR_OWNER);
-	assert_refused(mm_donate(&mm, ~0ULL, 1), HYPERPS_ERROR_OWNER);
-	assert_int_equal(mm_donate(&mm, LOW_FRAME, 4), 4);
-	before = page_pool_available(&pool); /* less what splitting took */
-	assert_state(LOW_FRAME, 4, HYPERPS_FRAME_TO_MONITOR);
-	assert_false(host_has(LOW_FRAME) || host_has(LOW_FRAME + 3));
+	assert_refused(mm_donate(&mm, LOW_FRAME + 1), HYPERPS_ERROR_INVALID);
+	assert_refused(mm_donate(&mm, PAGE_MARK_LIMIT / PAGE_SIZE), HYPERPS_ERROR_INVALID);
+	assert_refused(mm_donate(&mm, ~0ULL - 511), HYPERPS_ERROR_INVALID);
+	assert_refused(mm_donate(&mm, 0), HYPERPS_ERROR_OWNER); /* device frames among them */
+	assert_refused(mm_donate(&mm, MONITOR_FRAME), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_donate(&mm, FRAMES), HYPERPS_ERROR_OWNER);
+	shrink_pool(MM_DIRECT_TABLES);
+	assert_refused(mm_donate(&mm, LOW_FRAME), HYPERPS_ERROR_MEMORY);
+	/* With so few pages nothing else works. */
+	shrink_pool(MM_DIRECT_TABLES + 1);
+	assert_refused(mm_create(&mm), HYPERPS_ERROR_MEMORY);
+	direct_map_fails = true;
+	assert_refused(mm_donate(&mm, LOW_FRAME), HYPERPS_ERROR_MEMORY);
+	direct_map_fails = false;
+	assert_int_equal(mm_donate(&mm, LOW_FRAME), FRAMES_2M);
+	assert_int_equal(donated_last, LOW_FRAME);
+	before = page_pool_available(&pool);
+	assert_state(LOW_FRAME, FRAMES_2M, HYPERPS_FRAME_TO_MONITOR);
+	assert_false(host_has(LOW_FRAME) || host_has(LOW_FRAME + FRAMES_2M - 1));
+	assert_true(host_has(LOW_FRAME + FRAMES_2M));
 	/* Not the monitor's before the flush; then the next request makes it so. */
-	assert_refused(mm_donate(&mm, LOW_FRAME, 1), HYPERPS_ERROR_OWNER);
-	assert_true(mm_create(&mm) >= 0);
-	assert_state(LOW_FRAME, 4, HYPERPS_FRAME_TO_MONITOR);
-	assert_int_equal(page_pool_available(&pool), before - 1);
+	assert_refused(mm_donate(&mm, LOW_FRAME), HYPERPS_ERROR_OWNER);
+	assert_int_equal(mm_create(&mm), HYPERPS_ERROR_MEMORY);
+	assert_state(LOW_FRAME, FRAMES_2M, HYPERPS_FRAME_TO_MONITOR);
+	assert_int_equal(page_pool_available(&pool), before);
 	flush();
-	assert_true(mm_create(&mm) >= 0);
-	assert_state(LOW_FRAME, 4, HYPERPS_FRAME_MONITOR);
-	assert_int_equal(page_pool_available(&pool), before - 2 + 4);
-	assert_refused(mm_donate(&mm, LOW_FRAME, 1), HYPERPS_ERROR_OWNER);
-	shrink_pool(7);
-	assert_refused(mm_donate(&mm, LOW_FRAME + 4, 1), HYPERPS_ERROR_MEMORY);
+	assert_int_equal(mm_create(&mm), 0);
+	assert_state(LOW_FRAME, FRAMES_2M, HYPERPS_FRAME_MONITOR);
+	assert_true(page_pool_available(&pool) >= before + FRAMES_2M - 1);
+	assert_refused(mm_donate(&mm, LOW_FRAME), HYPERPS_ERROR_OWNER);
 }
 
 /* ---- What can be asked ---- */
@@ -698,10 +715,11 @@ static void dispatch(void **state)
 	flush();
 	assert_int_equal(mm_dispatch(&mm, HYPERPS_CALL_VM_SYNC, (const u64[4]){ handle }), 0);
 	assert_int_equal(guest_entry(handle, PAGE_SIZE) & EPT_RWX, 3);
+	assert_int_equal(mm_dispatch(&mm, HYPERPS_CALL_POOL_DONATE, (const u64[4]){ LOW_FRAME }), FRAMES_2M);
 	assert_int_equal(mm_dispatch(&mm, HYPERPS_CALL_VM_SEAL, (const u64[4]){ handle }), 0);
 	assert_int_equal(vm_of(handle)->state, VM_SEALED);
 	for (u64 call = 0x48505300; call < 0x48505400; call++)
-		if (call < HYPERPS_CALL_VM_CREATE || call > HYPERPS_CALL_VM_DECLARE)
+		if (call < HYPERPS_CALL_VM_CREATE || call > HYPERPS_CALL_POOL_DONATE)
 			assert_refused(mm_dispatch(&mm, call, (const u64[4]){ handle }), HYPERPS_ERROR_NO_CALL);
 	assert_refused(mm_dispatch(&mm, ~0ULL, (const u64[4]){ handle }), HYPERPS_ERROR_NO_CALL);
 	assert_int_equal(mm_dispatch(&mm, HYPERPS_CALL_VM_DESTROY, (const u64[4]){ handle }), 0);
