@@ -14,11 +14,14 @@
 
 #define FRAMES 4096ULL
 #define CHUNK 512ULL /* frames of a 2 MiB page */
-#define POOL_FRAME 0x210ULL /* in the monitor's 2 MiB, frames 0x200 to 0x3ff */
+#define MONITOR_FRAME 0x200ULL /* the first of 2 MiB */
+#define POOL_FRAME 0x210ULL
 #define POOL_LARGEST 300ULL
 #define ADDRESS_BITS 32
 #define CALLS 300 /* of an input; the rest of it is ignored */
 #define SHOWN 30 /* calls before a finding */
+#define UNCACHED 0xa80000ULL /* RAM that the MTRRs make uncacheable */
+#define UNCACHED_SIZE 0x80000ULL
 #define HANDLES 128
 #define ROUNDS 3 /* flushes that may overlap */
 #define FULL_CHECK 32 /* calls between looks at everything */
@@ -41,6 +44,16 @@ static u64 left_at[FRAMES]; /* epoch in which the frame entered its quarantine *
 static bool has_content[FRAMES]; /* written by a host or guest since it was zeroed */
 static u64 flushed; /* as mm->flushed, if nobody lies */
 static u64 taken; /* frames that the last call took from the host */
+static u64 mapped_by_monitor; /* frame that it mapped for itself in the last call */
+static u64 own_tables; /* pages that it took for that, so far */
+static struct {
+	bool live;
+	u64 handle;
+	unsigned ranges;
+	struct {
+		u64 page, pages, permissions;
+	} range[HYPERPS_VM_RANGES];
+} vms[MM_VMS]; /* by slot */
 static u64 rounds[ROUNDS];
 static u64 handles[HANDLES];
 static unsigned handle_count;
@@ -148,6 +161,31 @@ static void check_frame(u64 frame)
 	}
 }
 
+/* Permissions with which a VM declared the page at gpa; 0 if it did not. */
+static u64 declared(u64 slot, u64 gpa)
+{
+	for (unsigned i = 0; i < vms[slot].ranges; i++)
+		if (gpa / PAGE_SIZE - vms[slot].range[i].page < vms[slot].range[i].pages)
+			return vms[slot].range[i].permissions;
+	return 0;
+}
+
+/* What is in a leaf besides the address. */
+static void check_attributes(u64 slot, unsigned level, u64 gpa, u64 entry)
+{
+	u64 type = MEMORY_TYPE_WB, permissions = slot == MM_VMS ? EPT_RWX : declared(slot, gpa);
+
+	if (slot == MM_VMS && gpa < UNCACHED + UNCACHED_SIZE && gpa + span(level) > UNCACHED) {
+		if (gpa < UNCACHED || gpa + span(level) > UNCACHED + UNCACHED_SIZE)
+			finding("one leaf for two memory types: address, entry", gpa, entry);
+		type = MEMORY_TYPE_UC;
+	}
+	if ((entry & ~EPT_ADDRESS) != (permissions | type << EPT_MEMORY_TYPE_SHIFT | (level > 1 ? EPT_LARGE : 0)))
+		finding("a leaf has other attributes: gpa, entry", gpa, entry);
+	if ((entry & EPT_ADDRESS) % span(level))
+		finding("a large leaf is not aligned: gpa, entry", gpa, entry);
+}
+
 /* What each leaf of a view must be; pages found are counted in *pages. */
 static void check_table(const struct ept *view, u64 slot, u64 hpa, unsigned level, u64 base, u64 *pages)
 {
@@ -177,6 +215,7 @@ static void check_table(const struct ept *view, u64 slot, u64 hpa, unsigned leve
 		if (!in_use)
 			continue;
 		*pages += n;
+		check_attributes(slot, level, gpa, entry);
 		if (slot == MM_VMS && (entry & EPT_ADDRESS) != gpa)
 			finding("the host view is no identity map: address, entry", gpa, entry);
 		if (slot < MM_VMS && first + n > FRAMES)
@@ -190,6 +229,23 @@ static void check_table(const struct ept *view, u64 slot, u64 hpa, unsigned leve
 				finding("a view has a frame that is not its: frame, mark", frame, mark);
 		}
 	}
+}
+
+/* Each page that the pool ever had is a table of a view or of the monitor's own, or free, or in quarantine. */
+static void check_pool(void)
+{
+	u64 monitors = 0, tables = own_tables + machine.pool.free.count;
+
+	for (u64 frame = 0; frame < FRAMES; frame++) {
+		bool is_first_pool = frame - POOL_FRAME < machine.pool.used / PAGE_SIZE;
+
+		if (state_of(machine.mark[frame]) == HYPERPS_FRAME_MONITOR &&
+		    (is_first_pool || frame - MONITOR_FRAME >= CHUNK))
+			monitors++;
+		tables += table_seen[frame] == table_pass;
+	}
+	if (monitors != tables)
+		finding("a page of the pool is lost: pages, used and free", monitors, tables);
 }
 
 static void check_everything(void)
@@ -230,6 +286,7 @@ static void check_everything(void)
 		if ((vm->state == VM_OPEN || vm->state == VM_SEALED) && pages != mapped_of_vm[slot])
 			finding("a guest view has too few pages: slot, pages", slot, pages);
 	}
+	check_pool();
 }
 
 /* ---- What a call may do ---- */
@@ -288,6 +345,10 @@ static void check_transition(u64 frame, u64 was, u64 is)
 			finding("a frame came back to the host with content: frame, mark", frame, is);
 		has_content[frame] = true;
 	}
+	if (from == HYPERPS_FRAME_HOST && to == HYPERPS_FRAME_TO_VM)
+		if (gpa_of(is) != now->argument[1] + (frame - now->argument[2]) * PAGE_SIZE ||
+		    !declared(slot, gpa_of(is)))
+			finding("VM_MAP gave a frame at another gpa, or an undeclared one: frame, mark", frame, is);
 	taken += from == HYPERPS_FRAME_HOST;
 	left_at[frame] = machine.mm.epoch;
 }
@@ -313,13 +374,61 @@ static bool map_donated(u64 frame)
 	if (state_of(machine.mark[frame]) != HYPERPS_FRAME_HOST || now->number != HYPERPS_CALL_POOL_DONATE)
 		finding("map_donated: frame, mark", frame, machine.mark[frame]);
 	for (u64 i = frame / CHUNK % 3; i; i--)
-		if (!page_pool_take(&machine.pool))
+		if (own_tables++, !page_pool_take(&machine.pool))
 			finding("map_donated: no page", frame, 0);
+	mapped_by_monitor = frame;
 	return true;
+}
+
+static bool is_live(u64 handle)
+{
+	return (handle & 0xffffffff) < MM_VMS && vms[handle & 0xffffffff].live &&
+	       vms[handle & 0xffffffff].handle == handle;
+}
+
+static void note_new_vm(u64 handle)
+{
+	u64 slot = handle & 0xffffffff;
+
+	for (unsigned i = 0; i < handle_count; i++)
+		if (handles[i] == handle)
+			finding("a handle is used again", handle, 0);
+	if (slot >= MM_VMS || vms[slot].live)
+		finding("a new VM has the slot of another", handle, 0);
+	memset(&vms[slot], 0, sizeof(vms[slot]));
+	vms[slot].live = true;
+	vms[slot].handle = handle;
+	if (handle_count < HANDLES)
+		handles[handle_count++] = handle;
+}
+
+static void note_range(u64 slot)
+{
+	u64 page = now->argument[1] / PAGE_SIZE, pages = now->argument[2], end = BIT(MM_VIEW_BITS - PAGE_SHIFT);
+	unsigned n = vms[slot].ranges++;
+
+	if (n >= HYPERPS_VM_RANGES || (u64)now->result != n + 1 || !pages || page >= end || pages > end - page)
+		finding("VM_DECLARE took a range that it must not", page, pages);
+	for (unsigned i = 0; i < n; i++)
+		if (page < vms[slot].range[i].page + vms[slot].range[i].pages && vms[slot].range[i].page < page + pages)
+			finding("VM_DECLARE took a range that overlaps", page, pages);
+	vms[slot].range[n].page = page;
+	vms[slot].range[n].pages = pages;
+	vms[slot].range[n].permissions = now->argument[1] % PAGE_SIZE;
+}
+
+static void check_query(u64 handle, u64 frame)
+{
+	if (frame >= FRAMES || (u64)now->result != state_of(machine.mark[frame]))
+		finding("FRAME_QUERY returned another state", (u64)now->result, frame);
+	if (now->result != HYPERPS_FRAME_HOST &&
+	    (!is_live(handle) || vm_of(machine.mark[frame]) != (handle & 0xffffffff)))
+		finding("FRAME_QUERY told about a frame that is neither the host's nor the VM's", handle, frame);
 }
 
 static void check_result(void)
 {
+	u64 slot = now->argument[0] & 0xffffffff;
 	static const s64 errors[] = { HYPERPS_ERROR_NO_VM,   HYPERPS_ERROR_AGAIN,     HYPERPS_ERROR_MEMORY,
 				      HYPERPS_ERROR_OWNER,   HYPERPS_ERROR_STATE,     HYPERPS_ERROR_INVALID,
 				      HYPERPS_ERROR_NO_CALL, HYPERPS_ERROR_PERMISSION };
@@ -330,31 +439,44 @@ static void check_result(void)
 				return;
 		finding("an unknown error code", (u64)now->result, 0);
 	}
-	if (now->number == HYPERPS_CALL_VM_CREATE) {
-		for (unsigned i = 0; i < handle_count; i++)
-			if (handles[i] == (u64)now->result)
-				finding("a handle is used again", handles[i], 0);
-		if (handle_count < HANDLES)
-			handles[handle_count++] = (u64)now->result;
+	if (now->number == HYPERPS_CALL_VM_CREATE)
+		note_new_vm((u64)now->result);
+	else if (now->number == HYPERPS_CALL_FRAME_QUERY)
+		check_query(now->argument[0], now->argument[1]);
+	else if (now->number != HYPERPS_CALL_POOL_DONATE && (slot >= MM_VMS || !is_live(now->argument[0])))
+		finding("a call for a VM that is not there was done", now->argument[0], 0);
+	switch (now->number) {
+	case HYPERPS_CALL_VM_DECLARE:
+		note_range(slot);
+		break;
+	case HYPERPS_CALL_VM_MAP:
+	case HYPERPS_CALL_POOL_DONATE:
+		if (!now->result || (u64)now->result != taken)
+			finding("a call took other frames than it says", (u64)now->result, taken);
+		if (now->number == HYPERPS_CALL_VM_MAP ? taken > now->argument[3]
+						       : mapped_by_monitor != now->argument[0])
+			finding("a call took what it must not", taken, mapped_by_monitor);
+		break;
+	case HYPERPS_CALL_VM_SEAL:
+		for (u64 frame = 0; frame < FRAMES; frame++)
+			if (state_of(machine.mark[frame]) == HYPERPS_FRAME_TO_VM && vm_of(machine.mark[frame]) == slot)
+				finding("VM_SEAL with a frame on its way: frame, slot", frame, slot);
+		break;
+	case HYPERPS_CALL_VM_RECLAIM:
+		vms[slot].live = now->result != 0;
+		break;
 	}
-	if ((now->number == HYPERPS_CALL_VM_MAP || now->number == HYPERPS_CALL_POOL_DONATE) &&
-	    (!now->result || (u64)now->result != taken))
-		finding("a call took other frames than it says", (u64)now->result, taken);
-	if (now->number == HYPERPS_CALL_VM_MAP && taken > now->argument[3])
-		finding("VM_MAP took more than it was given", taken, now->argument[3]);
-	if (now->number == HYPERPS_CALL_FRAME_QUERY &&
-	    (now->argument[1] >= FRAMES || (u64)now->result != state_of(machine.mark[now->argument[1]])))
-		finding("FRAME_QUERY returned another state", (u64)now->result, now->argument[1]);
 }
 
 static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 {
 	now = &calls[call_count++ % SHOWN];
 	*now = (struct call){ number, { a, b, c, d }, 0 };
+	taken = 0;
+	mapped_by_monitor = ~0ULL;
 	now->result = mm_dispatch(&machine.mm, number, now->argument);
 	if (trace)
 		print_call(now);
-	taken = 0;
 	for (u64 chunk = 0; chunk < FRAMES; chunk += CHUNK) {
 		if (!memcmp(&last_mark[chunk], &machine.mark[chunk], CHUNK * sizeof(u64)))
 			continue;
@@ -604,7 +726,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	memset(left_at, 0, sizeof(left_at));
 	memset(has_content, true, sizeof(has_content));
 	memset(rounds, 0, sizeof(rounds));
-	flushed = handle_count = call_count = 0;
+	memset(vms, 0, sizeof(vms));
+	flushed = handle_count = call_count = own_tables = 0;
 	input = data;
 	input_left = size;
 	/* Just above the reserve, or more. */
@@ -625,7 +748,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 		{ 0x100000, FRAMES * PAGE_SIZE - 0x100000, 7, 0 },
 		{ 0x700000, 0x10000, 6, 0 }, /* runtime data: DEVICE */
 	};
-	const u64 monitor = 0x200 * PAGE_SIZE, uncached = 0xa80000, uncached_size = 0x80000;
+	const u64 monitor = MONITOR_FRAME * PAGE_SIZE;
 	const char *lie = getenv("HYPERPS_FUZZ_LIE");
 
 	(void)count;
@@ -634,8 +757,8 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 	lie_zero = lie && !strcmp(lie, "zero");
 	trace = getenv("HYPERPS_FUZZ_TRACE") != NULL;
 	mtrr = (struct mtrr_state){ .capability = 1, .default_type = MTRR_ENABLE | MEMORY_TYPE_WB };
-	mtrr.variable[0].base = uncached | MEMORY_TYPE_UC;
-	mtrr.variable[0].mask = (BIT(ADDRESS_BITS) - uncached_size) | MTRR_MASK_VALID;
+	mtrr.variable[0].base = UNCACHED | MEMORY_TYPE_UC;
+	mtrr.variable[0].mask = (BIT(ADDRESS_BITS) - UNCACHED_SIZE) | MTRR_MASK_VALID;
 	page_marks_init(&machine.marks, machine.mark, map, ARRAY_SIZE(map));
 	page_marks_set(&machine.marks, monitor / PAGE_SIZE, CHUNK, HYPERPS_FRAME_MONITOR);
 	machine.pool = (struct page_pool){ .linear = memory + POOL_FRAME * PAGE_SIZE,
