@@ -22,6 +22,10 @@
 #define SHOWN 30 /* calls before a finding */
 #define UNCACHED 0xa80000ULL /* RAM that the MTRRs make uncacheable */
 #define UNCACHED_SIZE 0x80000ULL
+/* The guest's requests, which come by another way than mm_dispatch(): arguments handle, gpa, count. */
+#define GUEST_SHARE 1
+#define GUEST_UNSHARE 2
+#define GUEST_RELEASE 3
 #define HANDLES 128
 #define ROUNDS 3 /* flushes that may overlap */
 #define FULL_CHECK 32 /* calls between looks at everything */
@@ -47,7 +51,7 @@ static u64 taken; /* frames that the last call took from the host */
 static u64 mapped_by_monitor; /* frame that it mapped for itself in the last call */
 static u64 own_tables; /* pages that it took for that, so far */
 static struct {
-	bool live;
+	bool live, dead; /* dead: destroyed, but the handle is still there */
 	u64 handle;
 	unsigned ranges;
 	struct {
@@ -109,6 +113,11 @@ static bool is_vms(u64 state)
 	return state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_SHARED;
 }
 
+static bool of_a_vm(u64 state)
+{
+	return is_vms(state) || state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST;
+}
+
 static u64 root_of(const struct ept *view)
 {
 	return (u64)((u8 *)view->root - memory);
@@ -149,7 +158,7 @@ static void check_frame(u64 frame)
 
 	if (in_host != (is_hosts(state) ? frame * PAGE_SIZE : ~0ULL))
 		finding("the host view is wrong about a frame: frame, mark", frame, mark);
-	if (is_vms(state) || state == HYPERPS_FRAME_TO_VM) {
+	if (of_a_vm(state)) {
 		const struct vm *vm = &machine.mm.vm[vm_of(mark) % MM_VMS];
 
 		if (vm_of(mark) >= MM_VMS || vm->state == VM_FREE)
@@ -174,6 +183,10 @@ static u64 declared(u64 slot, u64 gpa)
 static void check_attributes(u64 slot, unsigned level, u64 gpa, u64 entry)
 {
 	u64 type = MEMORY_TYPE_WB, permissions = slot == MM_VMS ? EPT_RWX : declared(slot, gpa);
+
+	/* What is shared with the host it can't execute. */
+	if (slot == MM_VMS && gpa < sizeof(memory) && state_of(machine.mark[gpa / PAGE_SIZE]) == HYPERPS_FRAME_SHARED)
+		permissions = EPT_READ | EPT_WRITE;
 
 	if (slot == MM_VMS && gpa < UNCACHED + UNCACHED_SIZE && gpa + span(level) > UNCACHED) {
 		if (gpa < UNCACHED || gpa + span(level) > UNCACHED + UNCACHED_SIZE)
@@ -258,7 +271,7 @@ static void check_everything(void)
 		if (state >= HYPERPS_FRAME_STATES)
 			finding("an unknown state: frame, mark", frame, mark);
 		count[state]++;
-		if (is_vms(state) || state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST)
+		if (of_a_vm(state))
 			of_vm[vm_of(mark) % MM_VMS]++;
 		if (is_vms(state))
 			mapped_of_vm[vm_of(mark) % MM_VMS]++;
@@ -301,6 +314,10 @@ static bool may_go(u64 from, u64 to)
 		{ HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_PRIVATE, HYPERPS_CALL_VM_SYNC },
 		{ HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_TO_HOST, HYPERPS_CALL_VM_DESTROY },
 		{ HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST, HYPERPS_CALL_VM_DESTROY },
+		{ HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_HOST, HYPERPS_CALL_VM_DESTROY },
+		{ HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_SHARED, GUEST_SHARE },
+		{ HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM, GUEST_UNSHARE },
+		{ HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST, GUEST_RELEASE },
 		{ HYPERPS_FRAME_TO_HOST, HYPERPS_FRAME_HOST, HYPERPS_CALL_VM_RECLAIM },
 		{ HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_MONITOR, HYPERPS_CALL_POOL_DONATE },
 	};
@@ -327,17 +344,20 @@ static void check_transition(u64 frame, u64 was, u64 is)
 		return;
 	if (!may_go(from, to))
 		finding("a call made a transition that it must not: frame, new mark", frame, is);
-	if (is_vms(to) || to == HYPERPS_FRAME_TO_VM || to == HYPERPS_FRAME_TO_HOST)
+	if (of_a_vm(to))
 		if (vm_of(is) != slot)
 			finding("a frame changed in another VM than the call's: frame, mark", frame, is);
 	if (from == HYPERPS_FRAME_TO_VM || from == HYPERPS_FRAME_TO_HOST || from == HYPERPS_FRAME_TO_MONITOR)
 		if (to != HYPERPS_FRAME_TO_HOST && flushed <= left_at[frame])
 			finding("a frame left quarantine before the flush: frame, new mark", frame, is);
+	if (of_a_vm(from) && of_a_vm(to) && (was ^ is) & ~MARK_STATE)
+		finding("a frame changed its VM or gpa: frame, mark", frame, is);
+	if (now->number <= GUEST_RELEASE &&
+	    (gpa_of(is) < now->argument[1] || gpa_of(is) - now->argument[1] >= now->argument[2] * PAGE_SIZE))
+		finding("a guest's request changed another page: frame, mark", frame, is);
 	if (from == HYPERPS_FRAME_TO_VM && to == HYPERPS_FRAME_PRIVATE) {
 		if (machine.mm.vm[slot].state == VM_SEALED && has_content[frame])
 			finding("a frame came into a sealed VM with content: frame, mark", frame, is);
-		if (is != was + HYPERPS_FRAME_PRIVATE - HYPERPS_FRAME_TO_VM)
-			finding("a frame changed its gpa: frame, mark", frame, is);
 		has_content[frame] = true;
 	}
 	if (to == HYPERPS_FRAME_HOST) {
@@ -364,6 +384,7 @@ static void zero_frame(u64 frame)
 		finding("a frame is zeroed before the flush: frame, mark", frame, machine.mark[frame]);
 	if (reach(&machine.host_view, frame * PAGE_SIZE) != ~0ULL)
 		finding("the host reaches a frame that is being zeroed: frame, mark", frame, machine.mark[frame]);
+	check_frame(frame);
 	if (!lie_zero)
 		has_content[frame] = false;
 }
@@ -462,8 +483,11 @@ static void check_result(void)
 			if (state_of(machine.mark[frame]) == HYPERPS_FRAME_TO_VM && vm_of(machine.mark[frame]) == slot)
 				finding("VM_SEAL with a frame on its way: frame, slot", frame, slot);
 		break;
+	case HYPERPS_CALL_VM_DESTROY:
+		vms[slot].dead = now->result == 0;
+		break;
 	case HYPERPS_CALL_VM_RECLAIM:
-		vms[slot].live = now->result != 0;
+		vms[slot].live = now->result || !vms[slot].dead;
 		break;
 	}
 }
@@ -474,7 +498,10 @@ static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 	*now = (struct call){ number, { a, b, c, d }, 0 };
 	taken = 0;
 	mapped_by_monitor = ~0ULL;
-	now->result = mm_dispatch(&machine.mm, number, now->argument);
+	now->result = number == GUEST_SHARE     ? mm_guest_share(&machine.mm, a, b, c)
+		      : number == GUEST_UNSHARE ? mm_guest_unshare(&machine.mm, a, b, c)
+		      : number == GUEST_RELEASE ? mm_guest_release(&machine.mm, a, b, c)
+						: mm_dispatch(&machine.mm, number, now->argument);
 	if (trace)
 		print_call(now);
 	for (u64 chunk = 0; chunk < FRAMES; chunk += CHUNK) {
@@ -606,9 +633,23 @@ static u64 a_gpa(u64 near)
 	return (u64)byte() << (b & 0x3f);
 }
 
+/* Of a VM that lives: its caller knows the handle. At a page that is the VM's, as a rule. */
+static void guest_request(u64 number, u64 handle)
+{
+	u64 frame = a_frame(), gpa;
+
+	if (!number || !is_live(handle))
+		return;
+	if (frame < FRAMES && of_a_vm(state_of(machine.mark[frame])))
+		gpa = gpa_of(machine.mark[frame]);
+	else
+		gpa = a_gpa(frame);
+	call(number, handle, gpa, a_count(), 0);
+}
+
 static void step(void)
 {
-	u64 handle, frame;
+	u64 handle, frame, gpa;
 	u8 operation = byte();
 
 	switch (operation & 0xf) {
@@ -621,13 +662,14 @@ static void step(void)
 	case 1:
 		handle = a_handle();
 		frame = a_frame();
-		call(HYPERPS_CALL_VM_DECLARE, handle, a_gpa(frame) | (operation & 0x10 ? byte() : EPT_RWX), a_count(),
-		     0);
+		gpa = a_gpa(frame) | (operation & 0x10 ? byte() & (operation & 0x20 ? 0xff : EPT_RWX) : EPT_RWX);
+		call(HYPERPS_CALL_VM_DECLARE, handle, gpa, a_count(), 0);
 		break;
 	case 2 ... 4:
 		handle = a_handle();
 		frame = a_frame();
-		call(HYPERPS_CALL_VM_MAP, handle, a_gpa(frame), frame, a_count());
+		gpa = a_gpa(frame);
+		call(HYPERPS_CALL_VM_MAP, handle, gpa, frame, a_count());
 		break;
 	case 5:
 	case 6:
@@ -653,6 +695,10 @@ static void step(void)
 		break;
 	case 11:
 		handle = a_handle();
+		if (operation & 0x20) {
+			guest_request(operation >> 6, handle);
+			break;
+		}
 		call(HYPERPS_CALL_FRAME_QUERY, handle, a_frame(), 0, 0);
 		break;
 	case 12:
@@ -665,10 +711,14 @@ static void step(void)
 		end_flush(operation >> 4 & 1);
 		break;
 	default:
-		if (operation & 0x10)
+		if (operation & 0x10) {
 			flush();
-		else
-			call(bytes(1) + HYPERPS_CALL_VM_CREATE, a_handle(), bytes(8), bytes(8), bytes(2));
+			break;
+		}
+		handle = a_handle();
+		gpa = bytes(8);
+		frame = bytes(8);
+		call(HYPERPS_CALL_VM_CREATE + byte(), handle, gpa, frame, bytes(2));
 	}
 }
 

@@ -329,9 +329,9 @@ static void map(void **state)
 	assert_true(host_has(FRAME + 6) && host_has(FRAME + 9));
 	/* The next run joins the one before: one more run, whatever its length, is what counts. */
 	assert_int_equal(mm_map(&mm, handle, gpa + 2 * PAGE_SIZE, FRAME + 20, 1), 1);
-	assert_int_equal(vm_of(handle)->pending_count, 1);
+	assert_int_equal(vm_of(handle)->pending.count, 1);
 	assert_int_equal(mm_map(&mm, handle, 0, FRAME + FRAMES_2M, FRAMES_2M), FRAMES_2M);
-	assert_int_equal(vm_of(handle)->pending_count, 2);
+	assert_int_equal(vm_of(handle)->pending.count, 2);
 	mm_describe(&mm, handle & 0xffffffff, &description);
 	assert_int_equal(description.frames, 3 + FRAMES_2M);
 	assert_int_equal(description.pending, 3 + FRAMES_2M);
@@ -483,7 +483,7 @@ static void sync_in_batches(void **state)
 			assert_int_equal(!guest_entry(handle, PAGE_SIZE_1G + i * PAGE_SIZE),
 					 page_mark_state(&marks, FRAME - 300 + i) == HYPERPS_FRAME_TO_VM);
 	}
-	assert_int_equal(vm_of(handle)->pending_count, 0);
+	assert_int_equal(vm_of(handle)->pending.count, 0);
 	assert_true(guest_entry(handle, 0) & EPT_LARGE);
 }
 
@@ -522,7 +522,7 @@ static void destroy_and_reclaim(void **state)
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
 	assert_int_equal(mm_destroy(&mm, handle), 0);
 	assert_int_equal(vm_of(handle)->state, VM_DEAD);
-	assert_int_equal(vm_of(handle)->pending_count, 0);
+	assert_int_equal(vm_of(handle)->pending.count, 0);
 	assert_state(FRAME, 2, HYPERPS_FRAME_TO_HOST);
 	assert_false(host_has(FRAME) || host_has(FRAME + 1));
 	assert_refused(mm_destroy(&mm, handle), HYPERPS_ERROR_STATE);
@@ -674,6 +674,162 @@ static void donate(void **state)
 	assert_refused(mm_donate(&mm, LOW_FRAME), HYPERPS_ERROR_OWNER);
 }
 
+/* ---- The guest's requests: PRIVATE <-> SHARED, PRIVATE -> TO_HOST ---- */
+
+static u64 host_entry(u64 frame)
+{
+	unsigned level;
+
+	return ept_lookup(&host_view, GPA(frame << PAGE_SHIFT), &level);
+}
+
+static u64 sealed_vm(u64 gpa, u64 frame, u64 count)
+{
+	u64 handle = new_vm();
+
+	map_and_sync(handle, gpa, frame, count);
+	assert_int_equal(mm_seal(&mm, handle), 0);
+	return handle;
+}
+
+static void share_and_unshare(void **state)
+{
+	u64 handle = sealed_vm(0, FRAME, FRAMES_2M), entry = guest_entry(handle, 3 * PAGE_SIZE);
+
+	(void)state;
+	assert_int_equal(mm_guest_share(&mm, handle, 3 * PAGE_SIZE, 2), 0);
+	for (u64 i = 3; i < 5; i++) {
+		assert_mark(FRAME + i, HYPERPS_FRAME_SHARED, handle, i * PAGE_SIZE);
+		assert_int_equal(host_entry(FRAME + i) & EPT_RWX, EPT_READ | EPT_WRITE);
+	}
+	assert_false(host_has(FRAME + 2) || host_has(FRAME + 5));
+	assert_int_equal(guest_entry(handle, 3 * PAGE_SIZE), entry);
+	assert_int_equal(mm_query(&mm, handle, FRAME + 3), HYPERPS_FRAME_SHARED);
+	/* It stays the VM's: nobody else gets it. */
+	assert_refused(mm_map(&mm, handle, PAGE_SIZE_1G, FRAME + 3, 1), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_share(&mm, handle, 4 * PAGE_SIZE, 2), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_release(&mm, handle, 3 * PAGE_SIZE, 1), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_unshare(&mm, handle, 4 * PAGE_SIZE, 2), HYPERPS_ERROR_OWNER);
+
+	flush(); /* one that comes too early */
+	assert_int_equal(mm_guest_unshare(&mm, handle, 3 * PAGE_SIZE, 2), 0);
+	for (u64 i = 3; i < 5; i++) {
+		assert_mark(FRAME + i, HYPERPS_FRAME_TO_VM, handle, i * PAGE_SIZE);
+		assert_false(host_has(FRAME + i));
+		assert_int_equal(guest_entry(handle, i * PAGE_SIZE), 0);
+	}
+	assert_true(guest_entry(handle, 5 * PAGE_SIZE)); /* the neighbours in what was a large page */
+	assert_refused(mm_sync(&mm, handle), HYPERPS_ERROR_AGAIN);
+	flush();
+	assert_int_equal(mm_sync(&mm, handle), 0);
+	assert_state(FRAME, FRAMES_2M, HYPERPS_FRAME_PRIVATE);
+	assert_int_equal(zeroed, 2); /* the host wrote last */
+	assert_int_equal(guest_entry(handle, 3 * PAGE_SIZE) & EPT_RWX, EPT_RWX);
+}
+
+static void release(void **state)
+{
+	u64 handle = sealed_vm(PAGE_SIZE, FRAME, 8);
+
+	(void)state;
+	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
+	flush();
+	assert_int_equal(mm_guest_release(&mm, handle, 2 * PAGE_SIZE, 2), 0);
+	assert_mark(FRAME + 1, HYPERPS_FRAME_TO_HOST, handle, 2 * PAGE_SIZE);
+	assert_mark(FRAME + 2, HYPERPS_FRAME_TO_HOST, handle, 3 * PAGE_SIZE);
+	assert_int_equal(guest_entry(handle, 2 * PAGE_SIZE) | guest_entry(handle, 3 * PAGE_SIZE), 0);
+	assert_true(guest_entry(handle, PAGE_SIZE) && guest_entry(handle, 4 * PAGE_SIZE));
+	assert_false(host_has(FRAME + 1) || host_has(FRAME + 2));
+	assert_refused(mm_guest_release(&mm, handle, 2 * PAGE_SIZE, 1), HYPERPS_ERROR_OWNER);
+	/* Nothing else may come there before the old translations are gone. */
+	assert_refused(mm_map(&mm, handle, 2 * PAGE_SIZE, FRAME - 1, 1), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_AGAIN);
+	flush();
+	assert_int_equal(mm_reclaim(&mm, handle), 0);
+	assert_int_equal(zeroed, 2);
+	assert_mark(FRAME + 1, HYPERPS_FRAME_HOST, 0, 0);
+	assert_true(host_has(FRAME + 1) && host_has(FRAME + 2));
+	/* The VM goes on, and can get a page there again, which is zeroed first. */
+	assert_int_equal(vm_of(handle)->state, VM_SEALED);
+	map_and_sync(handle, 2 * PAGE_SIZE, FRAME - 1, 1);
+	assert_int_equal(zeroed, 3);
+}
+
+static void release_in_batches(void **state)
+{
+	u64 handle = sealed_vm(0, FRAME, FRAMES_2M), left = FRAMES_2M + 300;
+
+	(void)state;
+	map_and_sync(handle, PAGE_SIZE_2M, FRAME + FRAMES_2M + 1, 300);
+	zeroed = 0;
+	assert_int_equal(mm_guest_release(&mm, handle, 0, FRAMES_2M), 0); /* a large page as a whole */
+	assert_int_equal(mm_guest_release(&mm, handle, PAGE_SIZE_2M, 300), 0);
+	flush();
+	for (s64 result = 1; result; left -= zeroed, zeroed = 0) {
+		result = mm_reclaim(&mm, handle);
+		assert_true(result >= 0 && zeroed && zeroed <= MM_BATCH);
+	}
+	assert_int_equal(left, 0);
+	assert_int_equal(vm_of(handle)->frames, 0);
+	assert_int_equal(host_level(FRAME), 3);
+}
+
+static void guest_errors(void **state)
+{
+	s64 (*const request[])(struct mm *, u64, u64, u64) = { mm_guest_share, mm_guest_unshare, mm_guest_release };
+	u64 open = new_vm(), handle = sealed_vm(0, FRAME, 2 * MM_PENDING + 4);
+
+	(void)state;
+	map_and_sync(open, 0, FRAME - 1, 1);
+	assert_int_equal(mm_guest_share(&mm, handle, 0, 1), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(request); i++) {
+		assert_refused(request[i](&mm, handle + BIT(32), 0, 1), HYPERPS_ERROR_NO_VM);
+		assert_refused(request[i](&mm, open, 0, 1), HYPERPS_ERROR_STATE);
+		assert_refused(request[i](&mm, handle, 1, 1), HYPERPS_ERROR_INVALID);
+		assert_refused(request[i](&mm, handle, 0, 0), HYPERPS_ERROR_INVALID);
+		assert_refused(request[i](&mm, handle, 0, MM_BATCH + 1), HYPERPS_ERROR_INVALID);
+		assert_refused(request[i](&mm, handle, 0, ~0ULL), HYPERPS_ERROR_INVALID);
+		assert_refused(request[i](&mm, handle, BIT(MM_VIEW_BITS), 1), HYPERPS_ERROR_INVALID);
+		assert_refused(request[i](&mm, handle, BIT(MM_VIEW_BITS) - PAGE_SIZE, 1), HYPERPS_ERROR_OWNER);
+		assert_refused(request[i](&mm, handle, 0, 2), HYPERPS_ERROR_OWNER); /* one is shared, one is not */
+	}
+	shrink_pool(MM_POOL_RESERVE - 1);
+	assert_refused(mm_guest_share(&mm, handle, PAGE_SIZE, 1), HYPERPS_ERROR_MEMORY);
+	assert_refused(mm_guest_unshare(&mm, handle, 0, 1), HYPERPS_ERROR_MEMORY);
+	assert_refused(mm_guest_release(&mm, handle, PAGE_SIZE, 1), HYPERPS_ERROR_MEMORY);
+	pool.size = POOL_PAGES * PAGE_SIZE;
+	/* As many runs as fit, of one sort and of the other. */
+	assert_int_equal(mm_guest_share(&mm, handle, PAGE_SIZE, 2 * MM_PENDING), 0);
+	for (u64 i = 0; i < MM_PENDING; i++)
+		assert_int_equal(mm_guest_unshare(&mm, handle, 2 * i * PAGE_SIZE, 1), 0);
+	assert_refused(mm_guest_unshare(&mm, handle, 2 * MM_PENDING * PAGE_SIZE, 1), HYPERPS_ERROR_AGAIN);
+	flush();
+	assert_int_equal(mm_sync(&mm, handle), 0);
+	for (u64 i = 0; i < MM_PENDING; i++)
+		assert_int_equal(mm_guest_release(&mm, handle, 2 * i * PAGE_SIZE, 1), 0);
+	assert_refused(mm_guest_release(&mm, handle, (2 * MM_PENDING + 2) * PAGE_SIZE, 1), HYPERPS_ERROR_AGAIN);
+}
+
+/* A VM with pages in every state is ended: all of them are the host's again, zeroed. */
+static void destroy_with_shared(void **state)
+{
+	u64 handle = sealed_vm(0, FRAME, FRAMES_2M);
+
+	(void)state;
+	assert_int_equal(mm_guest_share(&mm, handle, 8 * PAGE_SIZE, 8), 0);
+	assert_int_equal(mm_guest_unshare(&mm, handle, 12 * PAGE_SIZE, 2), 0);
+	assert_int_equal(mm_guest_release(&mm, handle, 0, 4), 0);
+	assert_true(host_has(FRAME + 8));
+	destroy(handle);
+	assert_false(host_has(FRAME + 8));
+	assert_state(FRAME, FRAMES_2M, HYPERPS_FRAME_TO_HOST);
+	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_AGAIN);
+	reclaim(handle);
+	assert_int_equal(zeroed, FRAMES_2M);
+	assert_int_equal(host_level(FRAME), 3);
+	assert_int_equal(host_entry(FRAME + 8) & EPT_RWX, EPT_RWX);
+}
+
 /* ---- What can be asked ---- */
 
 static void query(void **state)
@@ -751,6 +907,11 @@ int main(void)
 		TEST(reclaim_with_a_small_pool),
 		TEST(reclaim_mixed_types),
 		TEST(donate),
+		TEST(share_and_unshare),
+		TEST(release),
+		TEST(release_in_batches),
+		TEST(guest_errors),
+		TEST(destroy_with_shared),
 		TEST(query),
 		TEST(dispatch),
 	};
