@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: MIT
-# run.pl [--jobs N] TEST...: runs TAP tests (an argument may hold a program and its arguments), and closes with the counts.
+# run.pl [--jobs N] TEST...: runs TAP tests (an argument may hold a program and its arguments), and closes with
+# their comments that begin with "figure: ", and the counts.
 use strict;
 use warnings;
 use Getopt::Long;
@@ -16,7 +17,14 @@ my $harness = TAP::Harness->new({
 	jobs => $jobs, timer => 1, failures => 1, comments => 0, merge => 1, color => -t STDOUT ? 1 : 0,
 	exec => sub { my ($harness, $test) = @_; return [split ' ', $test] },
 });
+# What a reader of a run that passed wants to see, too.
+my @figures;
+$harness->callback(made_parser => sub {
+	my ($parser) = @_;
+	$parser->callback(comment => sub { push @figures, $1 if $_[0]->as_string =~ /^#\s*figure: (.*)/ });
+});
 my $result = $harness->runtests(@ARGV);
+print "$_\n" for @figures;
 # A program that ends badly has failed whatever its lines said, and so has a run without a check.
 my $skipped = scalar $result->skipped;
 my $failed = scalar $result->failed;

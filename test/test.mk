@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-# Tests. `make test` runs all; `make test-unit`, and `make test-live` are its parts.
+# Tests. `make test` runs all; its parts are `make test-unit`, `coverage`, `mutation`, `fuzz` and `test-live`.
 UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined \
-	-fno-sanitize-recover=all -fno-omit-frame-pointer --coverage -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore
+	-fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore
 
 # Each unit test and the sources that it tests.
-UNIT_TESTS := capabilities:vmx/capabilities.c manager_property:mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+mm/memory_type.c \
+MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+mm/memory_type.c
+UNIT_TESTS := capabilities:vmx/capabilities.c manager_property:$(MM_SOURCES) manager:$(MM_SOURCES) \
 	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
 	gate_page:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
@@ -16,6 +17,40 @@ $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h inclu
 	$(CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c $(2) -lcmocka
 endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(subst +, ,$(lastword $(subst :, ,$(t)))))))
+
+# The unit tests of mm/ once more, to measure what they cover. All of them link all of mm/: what none calls counts, too.
+COVERAGE_NAMES := $(foreach t,$(UNIT_TESTS),$(if $(findstring mm/,$(t)),$(firstword $(subst :, ,$(t)))))
+COVERAGE_PROGRAMS := $(COVERAGE_NAMES:%=$(BUILD)/test/coverage/%)
+COVERAGE_CFLAGS := -std=gnu11 -g $(WARNINGS) -Wno-missing-prototypes -Iinclude -Imm
+
+$(BUILD)/test/coverage/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(COVERAGE_CFLAGS) -O0 --coverage -c -o $@ $<
+
+$(COVERAGE_PROGRAMS): $(BUILD)/test/coverage/%: test/unit/%_test.c $(patsubst mm/%.c,$(BUILD)/test/coverage/%.o,$(wildcard mm/*.c))
+	$(CC) $(COVERAGE_CFLAGS) -O1 -o $@ $^ --coverage -fno-profile-arcs -fno-test-coverage -lcmocka
+
+coverage-programs: $(COVERAGE_PROGRAMS)
+coverage: $(COVERAGE_PROGRAMS)
+	test/run.pl test/coverage.py
+
+mutation:
+	test/run.pl test/mutation.py
+
+# The fuzzer: only mm/ counts for its coverage, and is built with all checks. Its loops over page tables would spend most of
+# the time in the tracing of comparisons.
+FUZZ_CFLAGS := -std=gnu11 -g -O2 $(WARNINGS) -Wno-missing-prototypes -fno-omit-frame-pointer -Iinclude -Imm
+FUZZ_CHECKS := -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_PROGRAM := $(BUILD)/test/fuzz/dispatch
+FUZZ_SECONDS ?= 600
+
+$(BUILD)/test/fuzz/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h)
+	@mkdir -p $(@D)
+	clang $(FUZZ_CFLAGS) $(FUZZ_CHECKS) -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp -c -o $@ $<
+
+$(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c $(patsubst mm/%.c,$(BUILD)/test/fuzz/%.o,$(wildcard mm/*.c))
+	clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $<
+	clang $(FUZZ_CHECKS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter %.o,$^)
 
 LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
 
@@ -30,12 +65,15 @@ TEST_JOBS ?= 2
 
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
 test: setup
-	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(LIVE_PARTS)
+	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/gate_bytes.py $(LIVE_TESTS)
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/gate_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS)
 	test/run.pl $^
+
+fuzz: $(FUZZ_PROGRAM)
+	test/run.pl 'test/fuzz/run.py $(FUZZ_SECONDS)'
 
 test-live: $(LIVE_PARTS)
 	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
@@ -45,7 +83,7 @@ tcb-lines:
 	@echo "trusted lines (core/, mm/, vmx/, guest/ and the headers): $$(cat $(TRUSTED_SOURCES) | wc -l) in all," \
 		"$$(cat $(TRUSTED_SOURCES) | sed 's://.*::; s:^;.*::' | grep -vcE '^\s*(/?\*.*)?$$') of code"
 
-.PHONY: test test-unit test-live tcb-lines
+.PHONY: test test-unit test-live fuzz tcb-lines
 
 bench: setup
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS)

@@ -7,27 +7,12 @@ import sys
 import traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(TOP, "tools"))
+sys.path[:0] = [os.path.join(TOP, "tools"), os.path.join(TOP, "test")]
+from tap import finish, note, ok  # noqa: E402  pylint: disable=wrong-import-position
 from machine import BUILD, CACHE, Machine, MachineError  # noqa: E402  pylint: disable=wrong-import-position
 
 BOOT_TIMEOUT = 400  # seconds for a boot; a machine that shares its cores with another test takes some 60
 TEST_TIMEOUT = 900
-
-_checks = [0, 0]
-
-
-def ok(passed, text):
-    """One TAP line."""
-    _checks[0] += 1
-    _checks[1] += not passed
-    print(f"{'ok' if passed else 'not ok'} {_checks[0]} - {text}", flush=True)
-    return passed
-
-
-def note(text):
-    """A TAP diagnostic."""
-    for line in str(text).split("\n"):
-        print(f"# {line}", flush=True)
 
 
 def kernel(flavour):
@@ -76,5 +61,4 @@ def main(test):
         ok(False, "the test itself failed")
         note(traceback.format_exc())
         note(getattr(error, "doc", ""))
-    print(f"1..{_checks[0]}")
-    sys.exit(bool(_checks[1]))
+    finish()

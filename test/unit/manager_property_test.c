@@ -1657,7 +1657,7 @@ static void random_map(unsigned profile)
 		if (n > CHUNK - frame % CHUNK)
 			n = CHUNK - frame % CHUNK;
 	} else if (style < 7) {
-		pick_run(chance(80) ? 1 + below(MM_BATCH) : MM_BATCH - 2 + below(6), &frame, &n);
+		pick_run(chance(70) ? 1 + below(MM_BATCH) : CHUNK - 2 + below(6), &frame, &n);
 	} else if (style < 14) {
 		pick_run(1 + below(8), &frame, &n);
 	} else {
@@ -1667,6 +1667,8 @@ static void random_map(unsigned profile)
 	gpa = (slot >= 0 ? vms[slot].base : 0) + frame * PAGE_SIZE;
 	if (chance(profile == 5 ? 50 : 20))
 		gpa = below(FRAMES) * PAGE_SIZE;
+	if (n >= CHUNK && chance(50)) /* aligned, as the frame may not be */
+		gpa = ALIGN_DOWN(gpa, PAGE_SIZE_2M);
 	if (chance(5))
 		gpa = BIT(MM_VIEW_BITS) - below(n + 2) * PAGE_SIZE;
 	if (slot >= 0 && chance(5)) {

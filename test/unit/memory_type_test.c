@@ -82,18 +82,36 @@ static void variable_ranges(void **state)
 
 static void overlaps(void **state)
 {
-	struct mtrr_state mtrr = enabled(MEMORY_TYPE_UC, 4);
+	struct mtrr_state mtrr = enabled(MEMORY_TYPE_UC, 6);
 
 	(void)state;
 	set(&mtrr, 0, 0, 0x100000000, MEMORY_TYPE_WB);
 	set(&mtrr, 1, 0xc0000000, 0x40000000, MEMORY_TYPE_UC);
 	set(&mtrr, 2, 0x40000000, 0x40000000, MEMORY_TYPE_WT);
 	set(&mtrr, 3, 0x10000000, 0x10000000, MEMORY_TYPE_WC);
-	assert_range(&mtrr, 0, MEMORY_TYPE_WB, 0x10000000);
+	set(&mtrr, 4, 0x60000000, 0x20000000, MEMORY_TYPE_WB); /* after the WT */
+	set(&mtrr, 5, 0, 0x8000000, MEMORY_TYPE_WB);
+	assert_range(&mtrr, 0, MEMORY_TYPE_WB, 0x8000000);
+	assert_range(&mtrr, 0x8000000, MEMORY_TYPE_WB, 0x10000000);
 	assert_range(&mtrr, 0x10000000, MEMORY_TYPE_UC, 0x20000000); /* WB with WC is undefined: UC */
-	assert_range(&mtrr, 0x40000000, MEMORY_TYPE_WT, 0x80000000);
+	assert_range(&mtrr, 0x40000000, MEMORY_TYPE_WT, 0x60000000);
+	assert_range(&mtrr, 0x60000000, MEMORY_TYPE_WT, 0x80000000);
 	assert_range(&mtrr, 0xc0000000, MEMORY_TYPE_UC, 0x100000000);
 	assert_consistent(&mtrr, TOP);
+}
+
+/* Registers that don't count: valid but without a mask; a mask but not valid; more than there can be. */
+static void ignored_registers(void **state)
+{
+	struct mtrr_state mtrr = enabled(MEMORY_TYPE_WB, 0xff);
+
+	(void)state;
+	mtrr.variable[0].mask = MTRR_MASK_VALID;
+	set(&mtrr, 1, 0x40000000, 0x40000000, MEMORY_TYPE_WT);
+	mtrr.variable[1].mask &= ~MTRR_MASK_VALID;
+	assert_range(&mtrr, 0, MEMORY_TYPE_WB, TOP);
+	set(&mtrr, MTRR_VARIABLE_MAX - 1, 0x40000000, 0x40000000, MEMORY_TYPE_WT);
+	assert_range(&mtrr, 0x40000000, MEMORY_TYPE_WT, 0x80000000);
 }
 
 static void fixed_ranges(void **state)
@@ -172,13 +190,10 @@ static void random_registers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(disabled_is_uncacheable),
-		cmocka_unit_test(default_type_alone),
-		cmocka_unit_test(variable_ranges),
-		cmocka_unit_test(overlaps),
-		cmocka_unit_test(fixed_ranges),
-		cmocka_unit_test(mask_with_holes),
-		cmocka_unit_test(short_mask),
+		cmocka_unit_test(disabled_is_uncacheable), cmocka_unit_test(default_type_alone),
+		cmocka_unit_test(variable_ranges),         cmocka_unit_test(overlaps),
+		cmocka_unit_test(ignored_registers),       cmocka_unit_test(fixed_ranges),
+		cmocka_unit_test(mask_with_holes),         cmocka_unit_test(short_mask),
 		cmocka_unit_test(random_registers),
 	};
 

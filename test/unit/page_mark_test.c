@@ -96,11 +96,52 @@ static void odd_maps(void **state)
 	assert_int_equal(page_marks_bytes(overlapping, 1), 0);
 }
 
+/* What the UEFI specification calls free after ExitBootServices() is the host's, and nothing else is. */
+static void types(void **state)
+{
+	(void)state;
+	for (u32 type = 0; type < 20; type++) {
+		bool is_ram = type == 1 || type == 2 || type == 3 || type == 4 || type == 7 || type == 9;
+		const struct boot_memory_range map[] = { { 0, 0x2000, type, 0 }, { 0x2000, 0x1000, CONVENTIONAL, 0 } };
+		struct page_marks marks = build(map, ARRAY_SIZE(map));
+
+		assert_int_equal(page_mark_state(&marks, 1), is_ram ? HYPERPS_FRAME_HOST : HYPERPS_FRAME_DEVICE);
+		assert_true(page_marks_are(&marks, 2, 1, HYPERPS_FRAME_HOST));
+		assert_int_equal(page_marks_are(&marks, 1, 2, HYPERPS_FRAME_HOST), is_ram);
+		assert_int_equal(page_marks_are(&marks, 1, 2, HYPERPS_FRAME_DEVICE), false);
+		assert_counts(&marks);
+		free(marks.mark);
+	}
+}
+
+static void moves(void **state)
+{
+	static const struct boot_memory_range map[] = { { 0, 0x10000, CONVENTIONAL, 0 }, { 0x1000, 0x1000, 1, 0 } };
+	struct page_marks marks = build(map, ARRAY_SIZE(map)); /* the range that ends highest comes first */
+
+	(void)state;
+	page_marks_move(&marks, 4, 3, HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_VM, 5, 0x77);
+	for (u64 i = 0; i < 3; i++)
+		assert_int_equal(marks.mark[4 + i],
+				 HYPERPS_FRAME_TO_VM | 5 << MARK_VM_SHIFT | (0x77 + i) << MARK_PAGE_SHIFT);
+	assert_counts(&marks);
+	assert_true(page_marks_are(&marks, 4, 3, HYPERPS_FRAME_TO_VM));
+	assert_false(page_marks_are(&marks, 3, 3, HYPERPS_FRAME_TO_VM));
+	assert_false(page_marks_are(&marks, 4, 4, HYPERPS_FRAME_TO_VM));
+	assert_true(page_marks_are(&marks, 4, 0, HYPERPS_FRAME_HOST));
+	assert_false(page_marks_are(&marks, 15, 2, HYPERPS_FRAME_HOST));
+	assert_false(page_marks_are(&marks, 16, 0, HYPERPS_FRAME_HOST));
+	assert_false(page_marks_are(&marks, 4, ~0ULL, HYPERPS_FRAME_HOST));
+	free(marks.mark);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ordinary_map),
 		cmocka_unit_test(odd_maps),
+		cmocka_unit_test(types),
+		cmocka_unit_test(moves),
 	};
 
 	return cmocka_run_group_tests_name("page_mark", tests, NULL, NULL);

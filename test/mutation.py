@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Mutation test, as TAP: each of these mistakes in mm/, made one at a time in a copy, must be found by the property test.
+
+usage: test/mutation.py [WORD]     only the mutants whose description has the word in it
+
+A mutant is an exact string that occurs once in a file of mm/, and what takes its place. When the code has changed so that
+the string is not there any more, its check fails: adapt it."""
+
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(TOP, "test"))
+from tap import figure, finish, note, ok  # noqa: E402  pylint: disable=wrong-import-position
+
+FOLDER = os.path.join(TOP, "build/test/mutation")
+SEEDS = 150
+TIMEOUT = 60  # seconds; a mutant that hangs is found, too
+FLAGS = ["-std=gnu11", "-O1", "-Wno-unused", f"-I{TOP}/include", f"-I{TOP}/mm"]
+
+MUTANTS = [
+    # I1: one owner
+    ("mm_map leaves the frames in the host view", "manager.c",
+     "\tleave_host_view(mm, frame, count);\n\tpage_marks_move(", "\tpage_marks_move("),
+    ("mm_map takes frames that are not the host's", "manager.c",
+     "!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !ept_is_empty",
+     "page_mark_state(mm->marks, frame + count - 1) == HYPERPS_FRAME_DEVICE || !ept_is_empty"),
+    ("mm_map looks at the first frame only", "manager.c",
+     "!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !ept_is_empty",
+     "!page_marks_are(mm->marks, frame, 1, HYPERPS_FRAME_HOST) || !ept_is_empty"),
+    ("mm_map does not look whether the gpa is taken", "manager.c",
+     " || !ept_is_empty(&vm->view, GPA(gpa), count))", ")"),
+    ("mm_map takes a gpa on which a frame is pending for free", "ept.c",
+     "any |= entry[i];", "any |= entry[i] & EPT_RWX;"),
+    ("a guest's 2 MiB page begins anywhere", "manager.c",
+     "n == FRAMES_2M && frame % FRAMES_2M == 0 ? 2 : 1", "n == FRAMES_2M ? 2 : 1"),
+    # I2: what is the monitor's
+    ("mm_donate leaves the frames in the host view", "manager.c",
+     "\tleave_host_view(mm, frame, FRAMES_2M);\n", ""),
+    ("mm_donate looks at the first frame only", "manager.c",
+     "if (!page_marks_are(mm->marks, frame, FRAMES_2M, HYPERPS_FRAME_HOST))",
+     "if (!page_marks_are(mm->marks, frame, 1, HYPERPS_FRAME_HOST))"),
+    ("mm_donate does not map what it takes", "manager.c", " || !mm->map_donated(frame))", ")"),
+    ("the pool frees its pages without waiting for the flush", "page_pool.c",
+     "flushed > pool->waiting_epoch", "flushed"),
+    ("the pool's flush is off by one", "page_pool.c",
+     "flushed > pool->waiting_epoch", "flushed >= pool->waiting_epoch"),
+    ("the pool's quarantine has no quarantine: what comes in is free", "page_pool.c",
+     "push(pool, &pool->incoming, frame, HYPERPS_FRAME_TO_MONITOR);",
+     "push(pool, &pool->free, frame, HYPERPS_FRAME_MONITOR);"),
+    ("the pool forgets when its pages came in", "page_pool.c", "pool->waiting_epoch = epoch;", ""),
+    ("the pool's pages are handed out as they are", "page_pool.c", "page[i] = 0;", ";"),
+    ("a table is lost when it is merged", "ept.c",
+     "ept->leaves[level + 1]++;\n\tput_table(ept, table);", "ept->leaves[level + 1]++;"),
+    # I3: quarantine
+    ("mm_sync ignores the flush", "manager.c", "if (vm->pending.count && mm->flushed <= vm->epoch)", "if (false)"),
+    ("mm_sync's flush is off by one", "manager.c",
+     "if (vm->pending.count && mm->flushed <= vm->epoch)", "if (vm->pending.count && mm->flushed < vm->epoch)"),
+    ("mm_map makes the guest's entry present at once", "manager.c",
+     "permissions << EPT_PENDING_SHIFT", "permissions"),
+    ("mm_map does not note the epoch", "manager.c",
+     "vm->epoch = mm->epoch;\n\t}\n\treturn (s64)done;", "}\n\treturn (s64)done;"),
+    ("mm_reclaim ignores the flush", "manager.c", "\tif (mm->flushed <= vm->epoch)\n", "\tif (false)\n"),
+    ("mm_reclaim's flush is off by one", "manager.c",
+     "\tif (mm->flushed <= vm->epoch)\n", "\tif (mm->flushed < vm->epoch)\n"),
+    ("mm_destroy does not note the epoch", "manager.c",
+     "vm->epoch = mm->epoch;\n\treturn HYPERPS_OK;", "return HYPERPS_OK;"),
+    ("mm_seal does not mind what is pending", "manager.c",
+     "if (vm->pending.count)\n\t\treturn HYPERPS_ERROR_AGAIN;", ""),
+    # I4, I5: content
+    ("mm_reclaim does not zero", "manager.c",
+     "for (u64 i = 0; i < run->frames; i++)\n\t\tmm->zero_frame(run->frame + i);\n\tpage_marks_set", "page_marks_set"),
+    ("mm_reclaim leaves one frame of a run as it is", "manager.c",
+     "for (u64 i = 0; i < run->frames; i++)\n\t\tmm->zero_frame(run->frame + i);\n\tpage_marks_set",
+     "for (u64 i = 1; i < run->frames; i++)\n\t\tmm->zero_frame(run->frame + i);\n\tpage_marks_set"),
+    ("mm_reclaim zeroes when the host can see the frame already", "manager.c",
+     "for (u64 i = 0; i < run->frames; i++)\n\t\tmm->zero_frame(run->frame + i);\n\tpage_marks_set",
+     "enter_host_view(mm, run->frame, run->frames, EPT_RWX);\n\tfor (u64 i = 0; i < run->frames; i++)\n"
+     "\t\tmm->zero_frame(run->frame + i);\n\tpage_marks_set"),
+    ("mm_sync does not zero what comes into a sealed VM", "manager.c",
+     "for (u64 i = 0; vm->state == VM_SEALED && i < run.frames; i++)", "for (u64 i = 0; false; i++)"),
+    ("mm_map returns more than it gave", "manager.c", "\tif (error)\n\t\t\tbreak;", ""),
+    ("mm_map does not look whether the gpa is declared to its end", "manager.c",
+     "skip < vm->range[i].frames && count <= vm->range[i].frames - skip", "skip < vm->range[i].frames"),
+    ("a guest's permissions are not those declared", "manager.c",
+     "permissions << EPT_PENDING_SHIFT", "(u64)EPT_RWX << EPT_PENDING_SHIFT"),
+    ("ranges of RAM may overlap", "manager.c",
+     "vm->range[i].gpa < gpa + count * PAGE_SIZE)\n\t\t\treturn HYPERPS_ERROR_OWNER;",
+     "vm->range[i].gpa < gpa + count * PAGE_SIZE)\n\t\t\tbreak;"),
+    # The guest's requests
+    ("mm_guest_share maps the frames for the host without making them shared", "manager.c",
+     "\t\tpage_marks_move(mm->marks, run.frame, run.frames, from, to, slot_of(mm, vm), gpa >> PAGE_SHIFT);\n\t}\n\tif (to",
+     "\t\tif (to != HYPERPS_FRAME_SHARED)\n\t\t\tpage_marks_move(mm->marks, run.frame, run.frames, from, to, slot_of(mm, vm), "
+     "gpa >> PAGE_SHIFT);\n\t}\n\tif (to"),
+    ("the host may execute what is shared with it", "manager.c", "EPT_READ | EPT_WRITE);", "EPT_RWX);"),
+    ("mm_guest_unshare leaves the frames in the host view", "manager.c",
+     "if (from == HYPERPS_FRAME_SHARED)\n\t\t\tleave_host_view(mm, run.frame, run.frames);", ""),
+    ("what a guest unshares or releases needs no flush", "manager.c",
+     "if (to != HYPERPS_FRAME_SHARED)\n\t\tvm->epoch = mm->epoch;", ""),
+    ("what a guest unshares or releases stays in its view", "manager.c",
+     "(run.entry & ~(EPT_ADDRESS | EPT_LARGE | EPT_RWX))", "(run.entry & ~(EPT_ADDRESS | EPT_LARGE))"),
+    ("mm_guest_release takes what is not PRIVATE", "manager.c",
+     "if (!run.frames || !page_marks_are(mm->marks, run.frame, run.frames, state))", "if (!run.frames)"),
+    ("a guest's requests look at the first frame only", "manager.c",
+     "!page_marks_are(mm->marks, run.frame, run.frames, state))", "!page_marks_are(mm->marks, run.frame, 1, state))"),
+    ("mm_destroy leaves what was shared in the host view", "manager.c",
+     "if (state == HYPERPS_FRAME_SHARED)\n\t\t\tleave_host_view(mm, run.frame, run.frames);", ""),
+    ("mm_reclaim of what is released ignores the flush if nothing else waits", "manager.c",
+     "\tif (mm->flushed <= vm->epoch)\n", "\tif (vm->state == VM_DEAD && mm->flushed <= vm->epoch)\n"),
+    ("a guest's requests work before the VM is sealed", "manager.c",
+     "if (vm->state != VM_SEALED)\n\t\treturn HYPERPS_ERROR_STATE;", ""),
+    # I8 and the tables
+    ("handles come back: the generation is not increased", "manager.c", "vm->generation++;", ""),
+    ("any generation of a handle will do", "manager.c", "handle >> 32 == vm->generation && ", ""),
+    ("the end of the guest's addresses is not looked at", "manager.c", "count <= (VIEW_LIMIT - gpa) / PAGE_SIZE", "true"),
+    ("mm_destroy does not mark", "manager.c",
+     "page_marks_move(mm->marks, run.frame, run.frames, state, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),", "(void)("),
+    ("mm_query tells about any VM's frames", "manager.c",
+     "(mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM) == slot", "true"),
+    ("mm_map does not look whether the pool has the pages", "manager.c",
+     "if (!refresh_pool(mm, MM_POOL_RESERVE))\n\t\treturn HYPERPS_ERROR_MEMORY;\n\tif (!add_run",
+     "refresh_pool(mm, MM_POOL_RESERVE);\n\tif (!add_run"),
+    ("a large page that is split loses a permission", "ept.c",
+     "(*entry & ~EPT_LARGE) + i", "(*entry & ~(EPT_LARGE | EPT_EXECUTE)) + i"),
+    ("pages are merged that are not one after the other", "ept.c",
+     "if (table[i] != first + i * level_size(level))", "if (!table[i])"),
+    ("what comes back to the host has one memory type", "manager.c", "n > (end - address) / PAGE_SIZE)", "false)"),
+    ("the counters by state are not kept", "page_mark.c", "marks->count[to] += count;", ""),
+]
+
+
+def compile_file(source, result):
+    """Compiles one file of C."""
+    subprocess.run(["gcc", *FLAGS, "-c", "-o", result, source], check=True)
+
+
+def build(name, changed=None):
+    """Links the property test with mm/, one of whose files may be another; returns the program's path."""
+    program = f"{FOLDER}/{name}"
+    objects = [changed if changed and os.path.basename(changed).endswith(f"-{source}.o") else f"{FOLDER}/{source}.o"
+               for source in sorted(os.listdir(f"{TOP}/mm")) if source.endswith(".c")]
+    subprocess.run(["gcc", "-o", program, f"{FOLDER}/manager_property_test.o", *objects, "-lcmocka"], check=True)
+    return program
+
+
+def run(program):
+    """Runs the property test; returns None if it passes, else why it does not."""
+    environment = os.environ | {"CMOCKA_MESSAGE_OUTPUT": "TAP", "HYPERPS_MANAGER_SEEDS": str(SEEDS)}
+    try:
+        done = subprocess.run([program], env=environment, text=True, errors="replace", check=False, timeout=TIMEOUT,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except subprocess.TimeoutExpired:
+        return f"hangs for {TIMEOUT} s"
+    if done.returncode < 0:
+        return f"ends with signal {-done.returncode}"
+    found = re.search(r"seed \d+, profile.*", done.stdout)
+    return found.group(0) if found else done.stdout[-1000:] if done.returncode else None
+
+
+def try_mutant(number, mutant):
+    """Whether the source could be changed, and what the property test says."""
+    _, name, old, new = mutant
+    with open(f"{TOP}/mm/{name}", encoding="utf-8") as file:
+        source = file.read()
+    if source.count(old) != 1:
+        return False, f"the string occurs {source.count(old)} times in mm/{name}: {old!r}"
+    changed = f"{FOLDER}/{number}-{name}"
+    with open(changed, "w", encoding="utf-8") as file:
+        file.write(source.replace(old, new))
+    try:
+        compile_file(changed, f"{changed}.o")
+    except subprocess.CalledProcessError:
+        return False, "does not compile"
+    return True, run(build(f"mutant-{number}", f"{changed}.o"))
+
+
+def main(word):
+    """The TAP test."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    os.makedirs(FOLDER)
+    mutants = [mutant for mutant in MUTANTS if word in mutant[0]]
+    killed = 0
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        sources = [f"{TOP}/mm/{name}" for name in os.listdir(f"{TOP}/mm") if name.endswith(".c")]
+        for job in [pool.submit(compile_file, source, f"{FOLDER}/{os.path.basename(source)}.o") for source in sources] + [
+                pool.submit(compile_file, f"{TOP}/test/unit/manager_property_test.c", f"{FOLDER}/manager_property_test.o")]:
+            job.result()
+        verdict = run(build("unchanged"))
+        ok(verdict is None, f"the property test passes with {SEEDS} sequences on mm/ as it is")
+        if verdict is not None:
+            note(verdict)
+        results = pool.map(try_mutant, range(len(mutants)), mutants)
+        for (text, *_), (changed, verdict) in zip(mutants, results):
+            killed += bool(changed and verdict)
+            if not ok(changed and verdict, f"found: {text}"):
+                note(verdict or "the property test passes")
+            elif verdict:
+                note(verdict)
+    figure(f"mutants of mm/ that the property test finds: {killed} of {len(mutants)}")
+    finish()
+
+
+if len(sys.argv) > 2 or "-h" in "".join(sys.argv[1:])[:2]:
+    sys.exit(__doc__)
+main("".join(sys.argv[1:]))
