@@ -157,7 +157,7 @@ gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found)
 	u64 limit = BIT(level_shift(ept->levels + 1));
 
 	*found = false;
-	for (; *budget && from.value < limit; --*budget) {
+	for (const u64 *first = NULL; *budget && from.value < limit; --*budget) {
 		u64 *table = ept->root, entry = 0;
 		unsigned l = ept->levels;
 
@@ -171,6 +171,9 @@ gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found)
 			*found = true;
 			return from;
 		}
+		if (first && table != first)
+			break;
+		first = table;
 		from.value = ALIGN_DOWN(from.value, level_size(l)) + level_size(l);
 	}
 	return from;

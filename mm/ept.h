@@ -68,7 +68,8 @@ void ept_drop_table(struct ept *ept, gpa_t gpa, unsigned level);
 
 /*
  * First gpa at or above `from` whose entry is not 0; *found tells whether there is one. Else the gpa where the search
- * stopped: at the end, or because *budget, which each entry looked at takes one from, is used up.
+ * stopped: where another table begins than the one in which it started, so that the caller can drop that; at the end; or
+ * because *budget, which each entry looked at takes one from, is used up.
  */
 gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found);
 

@@ -61,8 +61,11 @@ static void leave_host_view(struct mm *mm, u64 frame, u64 count)
 	}
 }
 
-/* Frames back to where the host had them, in the largest pages that result. */
-static void enter_host_view(struct mm *mm, u64 frame, u64 count)
+/*
+ * Frames to where the host had them: back, with all permissions, in the largest pages that result; or shared ones, whose
+ * pages stay small so that each can leave without a table from the pool.
+ */
+static void enter_host_view(struct mm *mm, u64 frame, u64 count, u64 permissions)
 {
 	for (u64 n, end; count; frame += n, count -= n) {
 		u64 address = frame << PAGE_SHIFT;
@@ -71,8 +74,10 @@ static void enter_host_view(struct mm *mm, u64 frame, u64 count)
 		n = ept_in_table(GPA(address), count);
 		if (n > (end - address) / PAGE_SIZE)
 			n = (end - address) / PAGE_SIZE;
-		set_leaves(mm->host_view, address, n, n == FRAMES_2M ? 2 : 1,
-			   address | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT);
+		set_leaves(mm->host_view, address, n, n == FRAMES_2M && permissions == EPT_RWX ? 2 : 1,
+			   address | permissions | type << EPT_MEMORY_TYPE_SHIFT);
+		if (permissions != EPT_RWX)
+			continue;
 		ept_merge(mm->host_view, GPA(address), 1);
 		ept_merge(mm->host_view, GPA(address), 2);
 	}
@@ -131,19 +136,47 @@ static const struct vm_range *range_of(const struct vm *vm, u64 gpa, u64 count)
 	return NULL;
 }
 
-static bool add_pending(struct vm *vm, u64 gpa, u64 count)
+static bool add_run(struct gpa_runs *runs, u64 gpa, u64 count)
 {
-	u32 last = vm->pending_count - 1;
+	u32 last = runs->count - 1;
 
-	if (vm->pending_count && vm->pending[last].gpa + vm->pending[last].frames * PAGE_SIZE == gpa) {
-		vm->pending[last].frames += count;
+	if (runs->count && runs->run[last].gpa + runs->run[last].frames * PAGE_SIZE == gpa) {
+		runs->run[last].frames += count;
 		return true;
 	}
-	if (vm->pending_count == MM_PENDING)
+	if (runs->count == MM_PENDING)
 		return false;
-	vm->pending[vm->pending_count].gpa = gpa;
-	vm->pending[vm->pending_count++].frames = count;
+	runs->run[runs->count].gpa = gpa;
+	runs->run[runs->count++].frames = count;
 	return true;
+}
+
+/* What the last run in a list, which is not empty, begins with: its gpa, and the leaves there that belong together. */
+static struct ept_run next_run(const struct vm *vm, const struct gpa_runs *runs, u64 *gpa)
+{
+	u64 frames = runs->run[runs->count - 1].frames;
+
+	*gpa = runs->run[runs->count - 1].gpa;
+	return ept_run(&vm->view, GPA(*gpa), frames < MM_BATCH ? frames : MM_BATCH);
+}
+
+/* Takes so many frames off the beginning of that run. */
+static void cut_run(struct gpa_runs *runs, u64 frames)
+{
+	u32 last = runs->count - 1;
+
+	runs->run[last].gpa += frames * PAGE_SIZE;
+	runs->run[last].frames -= frames;
+	runs->count -= !runs->run[last].frames;
+}
+
+static u64 count_runs(const struct gpa_runs *runs)
+{
+	u64 frames = 0;
+
+	for (u32 i = 0; i < runs->count; i++)
+		frames += runs->run[i].frames;
+	return frames;
 }
 
 /* At most MM_BATCH frames, all or none. */
@@ -153,7 +186,7 @@ static s64 map_batch(struct mm *mm, struct vm *vm, u64 gpa, u64 frame, u64 count
 		return HYPERPS_ERROR_OWNER;
 	if (!refresh_pool(mm, MM_POOL_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
-	if (!add_pending(vm, gpa, count))
+	if (!add_run(&vm->pending, gpa, count))
 		return HYPERPS_ERROR_AGAIN;
 
 	leave_host_view(mm, frame, count);
@@ -199,49 +232,32 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 	return (s64)done;
 }
 
-/* Makes the pending leaves in [gpa, end) present. */
-static void promote(struct mm *mm, struct vm *vm, u64 gpa, u64 end)
+s64 mm_sync(struct mm *mm, u64 handle)
 {
-	for (struct ept_run run; gpa < end; gpa += run.frames * PAGE_SIZE) {
-		run = ept_run(&vm->view, GPA(gpa), (end - gpa) / PAGE_SIZE);
+	struct vm *vm = find_vm(mm, handle);
+	u64 done = 0, gpa;
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+		return HYPERPS_ERROR_STATE;
+	if (vm->pending.count && mm->flushed <= vm->epoch)
+		return HYPERPS_ERROR_AGAIN;
+	while (vm->pending.count) {
+		struct ept_run run = next_run(vm, &vm->pending, &gpa);
+
+		done += run.frames;
+		if (done > MM_BATCH)
+			break;
 		for (u64 i = 0; vm->state == VM_SEALED && i < run.frames; i++)
 			mm->zero_frame(run.frame + i);
 		page_marks_move(mm->marks, run.frame, run.frames, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_PRIVATE,
 				slot_of(mm, vm), gpa >> PAGE_SHIFT);
 		set_leaves(&vm->view, gpa, run.frames, run.level,
 			   (run.entry & ~(EPT_RWX << EPT_PENDING_SHIFT)) | (run.entry >> EPT_PENDING_SHIFT & EPT_RWX));
+		cut_run(&vm->pending, run.frames);
 	}
-}
-
-s64 mm_sync(struct mm *mm, u64 handle)
-{
-	struct vm *vm = find_vm(mm, handle);
-	u64 done = 0, left = 0;
-
-	if (!vm)
-		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
-		return HYPERPS_ERROR_STATE;
-	if (vm->pending_count && mm->flushed <= vm->epoch)
-		return HYPERPS_ERROR_AGAIN;
-	/* From the end of the last run, table by table, so that what is left stays a list of runs. */
-	while (vm->pending_count) {
-		u32 last = vm->pending_count - 1;
-		u64 end = vm->pending[last].gpa + vm->pending[last].frames * PAGE_SIZE;
-		u64 start = ALIGN_DOWN(end - 1, PAGE_SIZE_2M);
-
-		if (start < vm->pending[last].gpa)
-			start = vm->pending[last].gpa;
-		done += (end - start) / PAGE_SIZE;
-		if (done > MM_BATCH)
-			break;
-		promote(mm, vm, start, end);
-		vm->pending[last].frames -= (end - start) / PAGE_SIZE;
-		vm->pending_count -= !vm->pending[last].frames;
-	}
-	for (u32 i = 0; i < vm->pending_count; i++)
-		left += vm->pending[i].frames;
-	return (s64)left;
+	return (s64)count_runs(&vm->pending);
 }
 
 s64 mm_seal(struct mm *mm, u64 handle)
@@ -252,7 +268,7 @@ s64 mm_seal(struct mm *mm, u64 handle)
 		return HYPERPS_ERROR_NO_VM;
 	if (vm->state != VM_OPEN)
 		return HYPERPS_ERROR_STATE;
-	if (vm->pending_count)
+	if (vm->pending.count)
 		return HYPERPS_ERROR_AGAIN;
 	vm->state = VM_SEALED;
 	return HYPERPS_OK;
@@ -270,23 +286,29 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 	if (vm->state != VM_DYING) {
 		vm->state = VM_DYING;
 		vm->cursor = 0;
-		vm->pending_count = 0;
+		vm->pending.count = 0;
+		vm->released.count = 0; /* their entries lead mm_reclaim to them */
 	}
 	while (vm->cursor < VIEW_LIMIT) {
 		struct ept_run run;
 		bool found;
+		u64 state;
 
 		vm->cursor = ept_next(&vm->view, GPA(vm->cursor), &budget, &found).value;
-		if (!found && vm->cursor < VIEW_LIMIT)
+		if (!found && !budget)
 			return 1;
 		if (!found)
-			break;
+			continue;
 		run = ept_run(&vm->view, GPA(vm->cursor), MM_BATCH);
+		run.frames = page_marks_same(mm->marks, run.frame, run.frames);
+		state = page_mark_state(mm->marks, run.frame);
 		done += run.frames;
 		if (done > MM_BATCH)
 			return 1;
-		page_marks_move(mm->marks, run.frame, run.frames, page_mark_state(mm->marks, run.frame),
-				HYPERPS_FRAME_TO_HOST, slot_of(mm, vm), vm->cursor >> PAGE_SHIFT);
+		if (state == HYPERPS_FRAME_SHARED)
+			leave_host_view(mm, run.frame, run.frames);
+		page_marks_move(mm->marks, run.frame, run.frames, state, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
+				vm->cursor >> PAGE_SHIFT);
 		vm->cursor += run.frames * PAGE_SIZE;
 	}
 	vm->state = VM_DEAD;
@@ -307,6 +329,33 @@ static void drop_tables(struct vm *vm, u64 from, u64 to)
 			ept_drop_table(&vm->view, GPA(from), level);
 }
 
+/* The TO_HOST frames of a run at gpa, which no CPU can reach any more, are the host's again. */
+static void give_back(struct mm *mm, struct vm *vm, u64 gpa, const struct ept_run *run)
+{
+	for (u64 i = 0; i < run->frames; i++)
+		mm->zero_frame(run->frame + i);
+	page_marks_set(mm->marks, run->frame, run->frames, HYPERPS_FRAME_HOST);
+	enter_host_view(mm, run->frame, run->frames, EPT_RWX);
+	set_leaves(&vm->view, gpa, run->frames, run->level, 0);
+	vm->frames -= run->frames;
+}
+
+static s64 reclaim_released(struct mm *mm, struct vm *vm)
+{
+	u64 done = 0, gpa;
+
+	while (vm->released.count) {
+		struct ept_run run = next_run(vm, &vm->released, &gpa);
+
+		done += run.frames;
+		if (done > MM_BATCH || !refresh_pool(mm, RECLAIM_RESERVE))
+			return 1;
+		give_back(mm, vm, gpa, &run);
+		cut_run(&vm->released, run.frames);
+	}
+	return HYPERPS_OK;
+}
+
 s64 mm_reclaim(struct mm *mm, u64 handle)
 {
 	struct vm *vm = find_vm(mm, handle);
@@ -314,12 +363,14 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_DEAD)
+	if (vm->state != VM_DEAD && !vm->released.count)
 		return HYPERPS_ERROR_STATE;
 	if (mm->flushed <= vm->epoch)
 		return HYPERPS_ERROR_AGAIN;
 	if (!refresh_pool(mm, RECLAIM_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
+	if (vm->state != VM_DEAD)
+		return reclaim_released(mm, vm);
 	while (vm->cursor < VIEW_LIMIT) {
 		u64 from = vm->cursor, to;
 		struct ept_run run;
@@ -330,7 +381,7 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 			drop_tables(vm, from, to);
 			vm->cursor = to;
 		}
-		if (!found && to < VIEW_LIMIT)
+		if (!found && !budget)
 			return 1;
 		if (to != from)
 			continue;
@@ -341,12 +392,7 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 		/* What is done so far is done: the next call says so if the pool has become too small. */
 		if (!refresh_pool(mm, RECLAIM_RESERVE))
 			return 1;
-		for (u64 i = 0; i < run.frames; i++)
-			mm->zero_frame(run.frame + i);
-		page_marks_set(mm->marks, run.frame, run.frames, HYPERPS_FRAME_HOST);
-		enter_host_view(mm, run.frame, run.frames);
-		set_leaves(&vm->view, from, run.frames, run.level, 0);
-		vm->frames -= run.frames;
+		give_back(mm, vm, from, &run);
 		vm->cursor = from + run.frames * PAGE_SIZE;
 		drop_tables(vm, from, vm->cursor);
 	}
@@ -369,6 +415,81 @@ s64 mm_donate(struct mm *mm, u64 frame)
 	for (u64 i = 0; i < FRAMES_2M; i++)
 		page_pool_put(mm->pool, frame + i);
 	return (s64)FRAMES_2M;
+}
+
+/* What the guest's requests begin with: whether all of the range is a sealed VM's RAM, in that state. */
+static s64 check_guest_range(struct mm *mm, const struct vm *vm, u64 gpa, u64 count, u64 state)
+{
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_SEALED)
+		return HYPERPS_ERROR_STATE;
+	if (count > MM_BATCH || !is_in_view(gpa, count))
+		return HYPERPS_ERROR_INVALID;
+	for (struct ept_run run; count; count -= run.frames, gpa += run.frames * PAGE_SIZE) {
+		run = ept_run(&vm->view, GPA(gpa), count);
+		if (!run.frames || !page_marks_are(mm->marks, run.frame, run.frames, state))
+			return HYPERPS_ERROR_OWNER;
+	}
+	return refresh_pool(mm, MM_POOL_RESERVE) ? HYPERPS_OK : HYPERPS_ERROR_MEMORY;
+}
+
+/* Takes a range that check_guest_range() has found good from state to state. */
+static void change_guest_range(struct mm *mm, struct vm *vm, u64 gpa, u64 count, u64 from, u64 to)
+{
+	for (struct ept_run run; count; count -= run.frames, gpa += run.frames * PAGE_SIZE) {
+		u64 entry, pending = 0;
+
+		run = ept_run(&vm->view, GPA(gpa), count);
+		/* Part of a large page is split, by ept_set_run(). */
+		entry = (run.entry & ~(EPT_ADDRESS | EPT_LARGE | EPT_RWX)) | run.frame << PAGE_SHIFT;
+		if (to == HYPERPS_FRAME_TO_VM)
+			pending = (run.entry & EPT_RWX) << EPT_PENDING_SHIFT;
+		if (to == HYPERPS_FRAME_SHARED)
+			enter_host_view(mm, run.frame, run.frames, EPT_READ | EPT_WRITE);
+		else
+			set_leaves(&vm->view, gpa, run.frames, run.frames == FRAMES_2M ? run.level : 1,
+				   entry | pending);
+		if (from == HYPERPS_FRAME_SHARED)
+			leave_host_view(mm, run.frame, run.frames);
+		page_marks_move(mm->marks, run.frame, run.frames, from, to, slot_of(mm, vm), gpa >> PAGE_SHIFT);
+	}
+	if (to != HYPERPS_FRAME_SHARED)
+		vm->epoch = mm->epoch;
+}
+
+s64 mm_guest_share(struct mm *mm, u64 handle, u64 gpa, u64 count)
+{
+	struct vm *vm = find_vm(mm, handle);
+	s64 error = check_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE);
+
+	if (!error)
+		change_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_SHARED);
+	return error;
+}
+
+s64 mm_guest_unshare(struct mm *mm, u64 handle, u64 gpa, u64 count)
+{
+	struct vm *vm = find_vm(mm, handle);
+	s64 error = check_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_SHARED);
+
+	if (!error && !add_run(&vm->pending, gpa, count))
+		error = HYPERPS_ERROR_AGAIN;
+	if (!error)
+		change_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM);
+	return error;
+}
+
+s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count)
+{
+	struct vm *vm = find_vm(mm, handle);
+	s64 error = check_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE);
+
+	if (!error && !add_run(&vm->released, gpa, count))
+		error = HYPERPS_ERROR_AGAIN;
+	if (!error)
+		change_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST);
+	return error;
 }
 
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
@@ -394,8 +515,7 @@ void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)
 		return;
 	out->handle = (u64)vm->generation << 32 | slot;
 	out->frames = vm->frames;
-	for (u32 i = 0; i < vm->pending_count; i++)
-		out->pending += vm->pending[i].frames;
+	out->pending = count_runs(&vm->pending);
 	out->view_eptp = ept_pointer(&vm->view);
 	out->view_4k = vm->view.leaves[1];
 	out->view_2m = vm->view.leaves[2];

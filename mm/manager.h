@@ -8,7 +8,11 @@
  *
  *   HOST       -> TO_VM       mm_map: leaves the host view at once; its guest entry is made, but not present
  *   TO_VM      -> PRIVATE     mm_sync: every CPU has flushed since; guest entry present (zeroed first, if sealed)
+ *   PRIVATE    -> SHARED      mm_guest_share: enters the host view, too, not executable; needs no flush
+ *   SHARED     -> TO_VM       mm_guest_unshare: leaves both views at once
+ *   PRIVATE    -> TO_HOST     mm_guest_release: leaves the guest view at once, but keeps its gpa
  *   PRIVATE    -> TO_HOST     mm_destroy: the whole view of the VM is out of use
+ *   SHARED     -> TO_HOST     mm_destroy: leaves the host view at once
  *   TO_VM      -> TO_HOST     mm_destroy
  *   TO_HOST    -> HOST        mm_reclaim: every CPU has flushed since; zeroed, then back in the host view
  *   HOST       -> TO_MONITOR  mm_donate: leaves the host view at once
@@ -37,15 +41,16 @@
 #define MM_VMS HYPERPS_VMS
 #define MM_BATCH 512 /* frames that are handled at once */
 #define MM_MAP_BATCHES 8 /* batches that one mm_map handles at most */
-#define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced */
+#define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced; also: from it, not yet reclaimed */
 #define MM_RANGES HYPERPS_VM_RANGES
 #define MM_DIRECT_TABLES 2
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
 
 /*
- * Pages that no request may find missing in its middle: mm_create and mm_map check at their start that the pool
- * has this many. A map of a batch takes at most a page directory and two page tables, on the way down from the root two
- * more, in two views.
+ * Pages that no request may find missing in its middle: mm_create, mm_map and the guest's requests check at their start
+ * that the pool has this many. A batch takes at most a page directory and two page tables, on the way down from the root
+ * two more, in two views. That holds for shared frames, too: their table in the host view is only missing if all 512
+ * frames around them went away in one batch and none has come back, so they lie side by side in the guest's view as well.
  */
 #define MM_POOL_RESERVE 16
 
@@ -57,6 +62,14 @@ enum vm_state {
 	VM_DEAD = HYPERPS_VM_DEAD,
 };
 
+/* Runs of frames by guest-physical address. */
+struct gpa_runs {
+	u32 count;
+	struct {
+		u64 gpa, frames;
+	} run[MM_PENDING];
+};
+
 struct vm {
 	enum vm_state state;
 	u32 generation; /* counts the VMs that had this slot; part of the handle */
@@ -64,10 +77,8 @@ struct vm {
 	u64 frames; /* PRIVATE, SHARED, TO_VM and TO_HOST frames of this VM */
 	u64 epoch; /* in which a frame last entered quarantine TO_VM or TO_HOST */
 	u64 cursor; /* gpa from which mm_destroy or mm_reclaim goes on */
-	struct {
-		u64 gpa, frames; /* a run of TO_VM frames by guest-physical address */
-	} pending[MM_PENDING];
-	u32 pending_count;
+	struct gpa_runs pending; /* TO_VM frames */
+	struct gpa_runs released; /* TO_HOST frames of a VM that lives: their entries are not present, but not 0 */
 	u32 range_count;
 	struct vm_range {
 		u64 gpa, frames, permissions;
@@ -145,7 +156,8 @@ s64 mm_destroy(struct mm *mm, u64 handle);
 
 /*
  * Gives frames of a destroyed VM back to the host, at most MM_BATCH. Returns 0 when all are back and the handle is
- * gone, 1 if it must be called again. _AGAIN until every CPU has flushed since mm_destroy ended.
+ * gone, 1 if it must be called again. _AGAIN until every CPU has flushed since mm_destroy ended. Of a VM that lives the
+ * same for what its guest has released: then the handle stays, and _STATE says that nothing is released.
  */
 s64 mm_reclaim(struct mm *mm, u64 handle);
 
@@ -154,6 +166,19 @@ s64 mm_reclaim(struct mm *mm, u64 handle);
  * Works with a pool that is too small for anything else, as long as it has the tables to map and to hide them.
  */
 s64 mm_donate(struct mm *mm, u64 frame);
+
+/*
+ * Requests of the guest in a SEALED VM, for the `count` pages from gpa on, at most MM_BATCH: all of them or none. The
+ * caller knows the handle, so that a guest can't name another VM. Each returns 0; _OWNER if a page is not in the state
+ * named; _MEMORY, or _AGAIN if MM_PENDING runs wait already: the host must donate, sync or reclaim first.
+ *
+ *   share    PRIVATE to SHARED: the host sees the content, and can change it
+ *   unshare  SHARED to TO_VM: until the next mm_sync, which zeroes the pages, the guest has none there
+ *   release  PRIVATE to TO_HOST: until the next mm_reclaim, which zeroes the frames, no page can be given for gpa
+ */
+s64 mm_guest_share(struct mm *mm, u64 handle, u64 gpa, u64 count);
+s64 mm_guest_unshare(struct mm *mm, u64 handle, u64 gpa, u64 count);
+s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count);
 
 /* State of a frame (HYPERPS_FRAME_*) if it is the host's own or the VM `handle` has it; else _OWNER. */
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame);

@@ -58,6 +58,15 @@ void page_marks_move(struct page_marks *marks, u64 frame, u64 count, u64 from, u
 	marks->count[to] += count;
 }
 
+u64 page_marks_same(const struct page_marks *marks, u64 frame, u64 count)
+{
+	u64 same = 1;
+
+	while (same < count && !((marks->mark[frame] ^ marks->mark[frame + same]) & MARK_STATE))
+		same++;
+	return same;
+}
+
 u64 page_mark_page(const struct page_marks *marks, u64 frame)
 {
 	return marks->mark[frame] >> MARK_PAGE_SHIFT & MARK_PAGE;

@@ -47,6 +47,9 @@ void page_mark_set(struct page_marks *marks, u64 frame, u64 state, u64 vm, u64 p
  */
 void page_marks_move(struct page_marks *marks, u64 frame, u64 count, u64 from, u64 to, u64 vm, u64 page);
 
+/* How many of the frames from `frame` on, at most count, have the state of the first. All are in the table. */
+u64 page_marks_same(const struct page_marks *marks, u64 frame, u64 count);
+
 /* The page field of a frame in the table. */
 u64 page_mark_page(const struct page_marks *marks, u64 frame);
 

@@ -31,7 +31,7 @@
 
 #define SEQUENCES 300
 #define STEPS 400
-#define PROFILES 7
+#define PROFILES 8
 
 enum mutation {
 	FAITHFUL = 0,
@@ -41,10 +41,10 @@ enum mutation {
 	KEEP_CONTENT, /* zero_frame() does nothing */
 };
 
-enum kind { CREATE, MAP, SYNC, SEAL, DESTROY, RECLAIM, DONATE, QUERY, DECLARE, KINDS };
+enum kind { CREATE, MAP, SYNC, SEAL, DESTROY, RECLAIM, DONATE, QUERY, DECLARE, SHARE, UNSHARE, RELEASE, KINDS };
 
-static const char *const kind_name[KINDS] = { "create",  "map",    "sync",  "seal",   "destroy",
-					      "reclaim", "donate", "query", "declare" };
+static const char *const kind_name[KINDS] = { "create", "map",   "sync",    "seal",  "destroy", "reclaim",
+					      "donate", "query", "declare", "share", "unshare", "release" };
 
 static const char *const state_name[HYPERPS_FRAME_STATES] = { "DEVICE", "HOST",  "MONITOR", "PRIVATE",
 							      "SHARED", "TO_VM", "TO_HOST", "TO_MONITOR" };
@@ -64,6 +64,7 @@ static struct frame {
 	u8 permissions; /* PRIVATE and TO_VM */
 	u8 type; /* memory type */
 	bool in_pool; /* a page of the pool's, or on its way into the pool */
+	bool unshared; /* TO_VM: the VM had it before, as SHARED */
 	bool own_table; /* of the monitor's own page tables */
 	u16 vm; /* PRIVATE, TO_VM and TO_HOST */
 	u64 gpa;
@@ -77,7 +78,8 @@ static struct spec_vm {
 	u64 handle, root, epoch, base; /* base: gpa of frame 0 in the mappings that may become large */
 	u64 count[HYPERPS_FRAME_STATES];
 	unsigned idle; /* calls in a row that said "again" and did nothing */
-	unsigned maps; /* since nothing was pending */
+	unsigned maps; /* runs added since nothing was pending */
+	unsigned releases; /* since nothing was released */
 	struct {
 		u64 first, last, permissions; /* first and last page */
 	} ranges[8];
@@ -86,6 +88,7 @@ static struct spec_vm {
 
 static u64 count[HYPERPS_FRAME_STATES];
 static u64 forbidden[CHUNKS]; /* frames that no host access may reach: PRIVATE, MONITOR */
+static u64 shared[CHUNKS];
 static u64 hidden[CHUNKS]; /* frames that are not in the host view */
 static u8 chunk_type[CHUNKS]; /* memory type of all of it, or 0xff */
 static bool dirty[CHUNKS]; /* a frame changed its state in the last request */
@@ -135,7 +138,7 @@ static char verdict[512], finding[600]; /* finding: the verdict and where it was
 static char trace[48][128];
 static unsigned traces;
 static u64 calls[KINDS][2]; /* refused, done */
-static u64 merged, stale_accesses, promotions, stale_tables, multiple;
+static u64 merged, stale_accesses, promotions, stale_tables, multiple, returned;
 
 static u64 random_state;
 
@@ -290,7 +293,9 @@ static bool guest_may_hold(u64 tag, u64 gpa, u64 frame)
 {
 	const struct frame *f = &frames[frame];
 
-	return frame < FRAMES && (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_HOST) &&
+	return frame < FRAMES &&
+	       (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_SHARED ||
+		f->state == HYPERPS_FRAME_TO_HOST || (f->state == HYPERPS_FRAME_TO_VM && f->unshared)) &&
 	       vms[f->vm].root == tag && f->gpa == gpa;
 }
 
@@ -443,12 +448,15 @@ static void touch_host(unsigned c, u64 address)
 		stale_accesses++;
 	if (state == HYPERPS_FRAME_TO_HOST && now.busy && !cached && !is_zero(frame))
 		violation("I4: frame %#llx is back in the host view before it is zero", ll(frame));
-	if (!now.busy && !cached && state != HYPERPS_FRAME_HOST && state != HYPERPS_FRAME_DEVICE)
+	if (!now.busy && !cached && state != HYPERPS_FRAME_HOST && state != HYPERPS_FRAME_DEVICE &&
+	    state != HYPERPS_FRAME_SHARED)
 		violation("host view maps frame %#llx (%s)", ll(frame), state_name[state]);
 	/* In the middle of a request a write would be the host's right, but it would hide what the request does. */
 	if (!now.busy && leaf.writable && state != HYPERPS_FRAME_DEVICE && !*verdict)
 		write_stamp(frame, next_random() | 1);
 }
+
+static u64 guest_stale; /* accesses of a guest to what it has just given away */
 
 static void touch_guest(unsigned c, unsigned slot, u64 gpa)
 {
@@ -471,7 +479,11 @@ static void touch_guest(unsigned c, unsigned slot, u64 gpa)
 			violation("I5: VM %u, sealed, sees frame %#llx before it is zero", slot, ll(frame));
 		return;
 	}
-	if (f->state != HYPERPS_FRAME_PRIVATE || f->vm != slot || f->gpa != gpa) {
+	if (cached && guest_may_hold(vms[slot].root, gpa, frame) && f->state != HYPERPS_FRAME_PRIVATE &&
+	    f->state != HYPERPS_FRAME_SHARED)
+		guest_stale++;
+	else if ((f->state != HYPERPS_FRAME_PRIVATE && f->state != HYPERPS_FRAME_SHARED) || f->vm != slot ||
+		 f->gpa != gpa) {
 		violation("I1: VM %u gets frame %#llx (%s) at %#llx", slot, ll(frame), state_name[f->state], ll(gpa));
 		return;
 	}
@@ -484,12 +496,15 @@ static s64 frame_of(unsigned slot)
 {
 	u64 start = below(FRAMES);
 
-	if (!vms[slot].count[HYPERPS_FRAME_PRIVATE] && !vms[slot].count[HYPERPS_FRAME_TO_VM])
+	if (!vms[slot].count[HYPERPS_FRAME_PRIVATE] && !vms[slot].count[HYPERPS_FRAME_TO_VM] &&
+	    !vms[slot].count[HYPERPS_FRAME_SHARED])
 		return -1;
 	for (u64 i = 0; i < FRAMES; i++) {
 		const struct frame *f = &frames[(start + i) % FRAMES];
 
-		if ((f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_VM) && f->vm == slot)
+		if ((f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_VM ||
+		     f->state == HYPERPS_FRAME_SHARED) &&
+		    f->vm == slot)
 			return (s64)((start + i) % FRAMES);
 	}
 	return -1;
@@ -639,10 +654,12 @@ static void set_state(u64 frame, u8 state)
 		count[f->state] += one;
 		if (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_MONITOR)
 			forbidden[chunk] += one;
-		if (f->state != HYPERPS_FRAME_HOST && f->state != HYPERPS_FRAME_DEVICE)
+		if (f->state == HYPERPS_FRAME_SHARED)
+			shared[chunk] += one;
+		else if (f->state != HYPERPS_FRAME_HOST && f->state != HYPERPS_FRAME_DEVICE)
 			hidden[chunk] += one;
-		if (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_TO_VM ||
-		    f->state == HYPERPS_FRAME_TO_HOST)
+		if (f->state == HYPERPS_FRAME_SHARED || f->state == HYPERPS_FRAME_PRIVATE ||
+		    f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_TO_HOST)
 			vms[f->vm].count[f->state] += one;
 	}
 	dirty[chunk] = true;
@@ -654,6 +671,7 @@ static bool take_over(u64 frame, u8 state, s64 result)
 	struct frame *f = &frames[frame];
 	bool in_range = frame >= now.frame && frame - now.frame < now.count, done = result >= 0;
 	bool own = now.vm >= 0 && f->vm == (u16)now.vm;
+	bool by_guest = own && f->gpa >= now.gpa && (f->gpa - now.gpa) / PAGE_SIZE < now.count;
 
 	if (f->state == HYPERPS_FRAME_TO_MONITOR && state == HYPERPS_FRAME_MONITOR) {
 		if (f->epoch >= spec_flushed)
@@ -669,6 +687,7 @@ static bool take_over(u64 frame, u8 state, s64 result)
 		f->vm = (u16)now.vm;
 		f->gpa = now.gpa + (frame - now.frame) * PAGE_SIZE;
 		f->permissions = (u8)now.permissions;
+		f->unshared = false;
 	} else if (f->state == HYPERPS_FRAME_HOST && state == HYPERPS_FRAME_TO_MONITOR) {
 		if (!done || now.kind != DONATE || !in_range)
 			return false;
@@ -681,7 +700,18 @@ static bool take_over(u64 frame, u8 state, s64 result)
 				  ll(frame), ll(f->epoch), ll(spec_flushed));
 		if (vms[f->vm].state == VM_SEALED && !is_zero(frame))
 			violation("I4: frame %#llx came into sealed VM %u with content", ll(frame), f->vm);
-	} else if ((f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_PRIVATE) &&
+	} else if (f->state == HYPERPS_FRAME_PRIVATE && state == HYPERPS_FRAME_SHARED) {
+		if (!done || now.kind != SHARE || !by_guest)
+			return false;
+	} else if (f->state == HYPERPS_FRAME_SHARED && state == HYPERPS_FRAME_TO_VM) {
+		if (!done || now.kind != UNSHARE || !by_guest)
+			return false;
+		f->unshared = true;
+	} else if (f->state == HYPERPS_FRAME_PRIVATE && state == HYPERPS_FRAME_TO_HOST && now.kind == RELEASE) {
+		if (!done || !by_guest)
+			return false;
+	} else if ((f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_PRIVATE ||
+		    f->state == HYPERPS_FRAME_SHARED) &&
 		   state == HYPERPS_FRAME_TO_HOST) {
 		if (!done || now.kind != DESTROY || !own)
 			return false;
@@ -728,11 +758,12 @@ static u64 observe_marks(s64 result)
 			}
 			changed += state != old && old != HYPERPS_FRAME_MONITOR && state != HYPERPS_FRAME_MONITOR;
 			if ((state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_TO_VM ||
-			     state == HYPERPS_FRAME_TO_HOST) &&
+			     state == HYPERPS_FRAME_SHARED || state == HYPERPS_FRAME_TO_HOST) &&
 			    slot != f->vm)
 				violation("mark of frame %#llx (%s): VM %llu, not %u", ll(frame), state_name[state],
 					  ll(slot), f->vm);
-			if ((state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_TO_VM) &&
+			if ((state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_TO_VM ||
+			     state == HYPERPS_FRAME_SHARED) &&
 			    (mark >> MARK_PAGE_SHIFT & MARK_PAGE) != f->gpa / PAGE_SIZE)
 				violation("mark of frame %#llx (%s): page %#llx, not %#llx", ll(frame),
 					  state_name[state], ll(mark >> MARK_PAGE_SHIFT & MARK_PAGE),
@@ -746,15 +777,18 @@ static u64 leaves[4], mapped; /* of the view that is being looked at */
 
 static void check_host_leaf(unsigned level, u64 gpa, u64 entry)
 {
-	u64 type = MEMORY_TYPE_WB, frame = gpa / PAGE_SIZE, hides = 0;
+	u64 type = MEMORY_TYPE_WB, frame = gpa / PAGE_SIZE, hides = 0, permissions = EPT_RWX;
 
 	if (gpa < MEMORY_SIZE) {
 		type = level == 1 ? frames[frame].type : chunk_type[frame / CHUNK];
 		if (level == 1)
 			hides = frames[frame].state != HYPERPS_FRAME_HOST &&
-				frames[frame].state != HYPERPS_FRAME_DEVICE;
+				frames[frame].state != HYPERPS_FRAME_DEVICE &&
+				frames[frame].state != HYPERPS_FRAME_SHARED;
 		else
-			hides = level == 2 ? hidden[frame / CHUNK] : 1;
+			hides = level == 2 ? hidden[frame / CHUNK] + shared[frame / CHUNK] : 1;
+		if (frames[frame].state == HYPERPS_FRAME_SHARED)
+			permissions = EPT_READ | EPT_WRITE;
 	}
 	if (hides && level == 1)
 		violation("%s: host view maps frame %#llx (%s)",
@@ -763,7 +797,7 @@ static void check_host_leaf(unsigned level, u64 gpa, u64 entry)
 	else if (hides)
 		violation("I1/I2: host view maps %#llx by a level-%u page with %llu frames that are not the host's",
 			  ll(gpa), level, ll(hides));
-	if (entry != (gpa | EPT_RWX | type << EPT_MEMORY_TYPE_SHIFT | (level > 1 ? EPT_LARGE : 0)))
+	if (entry != (gpa | permissions | type << EPT_MEMORY_TYPE_SHIFT | (level > 1 ? EPT_LARGE : 0)))
 		violation("host view: level-%u entry of %#llx is %#llx", level, ll(gpa), ll(entry));
 }
 
@@ -778,7 +812,8 @@ static void check_guest_leaf(unsigned slot, unsigned level, u64 gpa, u64 entry)
 	for (u64 i = 0; i < n && !*verdict; i++) {
 		const struct frame *f = &frames[first + i];
 
-		if (f->state != HYPERPS_FRAME_PRIVATE || f->vm != slot || f->gpa != gpa + i * PAGE_SIZE)
+		if ((f->state != HYPERPS_FRAME_PRIVATE && f->state != HYPERPS_FRAME_SHARED) || f->vm != slot ||
+		    f->gpa != gpa + i * PAGE_SIZE)
 			violation("%s: VM %u maps frame %#llx (%s) at %#llx",
 				  f->state == HYPERPS_FRAME_PRIVATE ? "I1" : "I3", slot, ll(first + i),
 				  state_name[f->state], ll(gpa + i * PAGE_SIZE));
@@ -788,13 +823,14 @@ static void check_guest_leaf(unsigned slot, unsigned level, u64 gpa, u64 entry)
 	}
 }
 
-/* An entry that the CPU ignores is 0, or that of a frame on its way to the VM. */
+/* An entry that the CPU ignores is 0, or that of a frame on its way to the VM, or from it. */
 static void check_absent_entry(unsigned view, u64 gpa, u64 entry)
 {
 	u64 frame = (entry & EPT_ADDRESS) / PAGE_SIZE;
 	const struct frame *f = &frames[frame];
 
-	if (view == HOST_VIEW || frame >= FRAMES || f->state != HYPERPS_FRAME_TO_VM || f->vm != view || f->gpa != gpa)
+	if (view == HOST_VIEW || frame >= FRAMES ||
+	    (f->state != HYPERPS_FRAME_TO_VM && f->state != HYPERPS_FRAME_TO_HOST) || f->vm != view || f->gpa != gpa)
 		violation("view %u: absent entry of %#llx is %#llx", view, ll(gpa), ll(entry));
 }
 
@@ -879,7 +915,7 @@ static void check_views(void)
 		if ((int)slot != now.vm && pass[slot] && !chance(10))
 			continue;
 		check_view(slot, &mm.vm[slot].view, dead);
-		if (!dead && mapped != vms[slot].count[HYPERPS_FRAME_PRIVATE])
+		if (!dead && mapped != vms[slot].count[HYPERPS_FRAME_PRIVATE] + vms[slot].count[HYPERPS_FRAME_SHARED])
 			violation("VM %u: %llu frames mapped, %llu are PRIVATE", slot, ll(mapped),
 				  ll(vms[slot].count[HYPERPS_FRAME_PRIVATE]));
 	}
@@ -909,20 +945,26 @@ static void check_counters(void)
 	for (unsigned slot = 0; slot < MM_VMS; slot++) {
 		const struct vm *vm = &mm.vm[slot];
 		const u64 *n = vms[slot].count;
-		u64 pending = 0;
+		u64 pending = 0, released = 0;
 
 		if (vm->state != vms[slot].state)
 			violation("VM %u is in state %d, not %d", slot, vm->state, vms[slot].state);
 		if (vms[slot].state == VM_FREE)
 			continue;
-		if (vm->frames != n[HYPERPS_FRAME_PRIVATE] + n[HYPERPS_FRAME_TO_VM] + n[HYPERPS_FRAME_TO_HOST])
+		if (vm->frames != n[HYPERPS_FRAME_PRIVATE] + n[HYPERPS_FRAME_SHARED] + n[HYPERPS_FRAME_TO_VM] +
+					  n[HYPERPS_FRAME_TO_HOST])
 			violation("VM %u counts %llu frames", slot, ll(vm->frames));
 		if (vms[slot].state != VM_OPEN && vms[slot].state != VM_SEALED)
 			continue;
-		if (vm->pending_count > MM_PENDING)
-			violation("VM %u has %u runs pending", slot, vm->pending_count);
-		for (u32 i = 0; i < vm->pending_count && i < MM_PENDING; i++)
-			pending += vm->pending[i].frames;
+		if (vm->pending.count > MM_PENDING || vm->released.count > MM_PENDING)
+			violation("VM %u has %u and %u runs", slot, vm->pending.count, vm->released.count);
+		for (u32 i = 0; i < vm->pending.count && i < MM_PENDING; i++)
+			pending += vm->pending.run[i].frames;
+		for (u32 i = 0; i < vm->released.count && i < MM_PENDING; i++)
+			released += vm->released.run[i].frames;
+		if (released != n[HYPERPS_FRAME_TO_HOST])
+			violation("VM %u has %llu frames released, not %llu", slot, ll(released),
+				  ll(n[HYPERPS_FRAME_TO_HOST]));
 		if (pending != n[HYPERPS_FRAME_TO_VM])
 			violation("VM %u has %llu frames pending, not %llu", slot, ll(pending),
 				  ll(n[HYPERPS_FRAME_TO_VM]));
@@ -1109,11 +1151,18 @@ static u64 declared(int slot, u64 gpa, u64 n)
 	return 0;
 }
 
+static bool is_of_vm(u64 frame)
+{
+	u8 state = frames[frame].state;
+
+	return state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_SHARED || state == HYPERPS_FRAME_TO_VM ||
+	       state == HYPERPS_FRAME_TO_HOST;
+}
+
 static bool is_gpa_taken(int slot, u64 gpa)
 {
 	for (u64 i = 0; i < FRAMES; i++)
-		if ((frames[i].state == HYPERPS_FRAME_PRIVATE || frames[i].state == HYPERPS_FRAME_TO_VM) &&
-		    frames[i].vm == (u16)slot && frames[i].gpa == gpa)
+		if (is_of_vm(i) && frames[i].vm == (u16)slot && frames[i].gpa == gpa)
 			return true;
 	return false;
 }
@@ -1140,10 +1189,9 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 		now.permissions = declared(now.vm, gpa, n);
 		if (!now.permissions)
 			must |= ERROR(PERMISSION);
-		full = mm.vm[now.vm].pending_count == MM_PENDING && vms[now.vm].maps >= MM_PENDING;
+		full = mm.vm[now.vm].pending.count == MM_PENDING && vms[now.vm].maps >= MM_PENDING;
 		for (u64 i = 0; i < FRAMES; i++)
-			if ((frames[i].state == HYPERPS_FRAME_PRIVATE || frames[i].state == HYPERPS_FRAME_TO_VM) &&
-			    frames[i].vm == (u16)now.vm && frames[i].gpa >= ALIGN_DOWN(gpa, PAGE_SIZE) &&
+			if (is_of_vm(i) && frames[i].vm == (u16)now.vm && frames[i].gpa >= ALIGN_DOWN(gpa, PAGE_SIZE) &&
 			    (frames[i].gpa - ALIGN_DOWN(gpa, PAGE_SIZE)) / PAGE_SIZE < first)
 				must |= ERROR(OWNER);
 	}
@@ -1246,7 +1294,8 @@ static void do_destroy(u64 handle)
 	changed = end(result);
 	if (result >= 0 && !must) {
 		struct spec_vm *vm = &vms[now.vm];
-		bool left = vm->count[HYPERPS_FRAME_PRIVATE] || vm->count[HYPERPS_FRAME_TO_VM];
+		bool left = vm->count[HYPERPS_FRAME_PRIVATE] || vm->count[HYPERPS_FRAME_SHARED] ||
+			    vm->count[HYPERPS_FRAME_TO_VM];
 
 		if (vm->state != VM_DEAD)
 			vm->epoch = spec_epoch;
@@ -1262,11 +1311,14 @@ static void do_destroy(u64 handle)
 static void do_reclaim(u64 handle)
 {
 	u64 must, changed;
+	bool lives;
 	s64 result;
 
 	begin(RECLAIM, handle);
-	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_DEAD);
-	if (now.vm >= 0 && vms[now.vm].state == VM_DEAD && vms[now.vm].epoch >= spec_flushed)
+	lives = now.vm >= 0 && vms[now.vm].state != VM_DEAD;
+	must = handle_errors(now.vm >= 0 &&
+			     (!lives || (vms[now.vm].state == VM_SEALED && vms[now.vm].count[HYPERPS_FRAME_TO_HOST])));
+	if (now.vm >= 0 && !must && vms[now.vm].epoch >= spec_flushed)
 		must |= ERROR(AGAIN);
 	result = mm_reclaim(&mm, handle);
 	changed = end(result);
@@ -1274,15 +1326,62 @@ static void do_reclaim(u64 handle)
 		struct spec_vm *vm = &vms[now.vm];
 
 		check_progress(changed, result);
-		vm->reclaiming = result;
+		vm->reclaiming = result && !lives;
 		if (!result) {
+			vm->releases = 0;
 			if (vm->count[HYPERPS_FRAME_TO_HOST])
 				violation("reclaim: ended, but frames are left");
-			*vm = (struct spec_vm){ .state = VM_FREE };
+			if (!lives)
+				*vm = (struct spec_vm){ .state = VM_FREE };
+			returned += lives;
 		}
 	}
 	check_all();
 	judge(result, must, memory_error());
+}
+
+/* The guest's requests: kind, from which state, to which. */
+static const struct guest_request {
+	s64 (*request)(struct mm *mm, u64 handle, u64 gpa, u64 count);
+	u8 from;
+} guest_requests[KINDS] = { [SHARE] = { mm_guest_share, HYPERPS_FRAME_PRIVATE },
+			    [UNSHARE] = { mm_guest_unshare, HYPERPS_FRAME_SHARED },
+			    [RELEASE] = { mm_guest_release, HYPERPS_FRAME_PRIVATE } };
+
+static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
+{
+	const u64 pages = 1ULL << (MM_VIEW_BITS - 12);
+	u64 must, may = 0, changed, have = 0;
+	struct spec_vm *vm;
+	s64 result;
+
+	begin(kind, handle);
+	now.gpa = gpa;
+	now.count = n;
+	vm = now.vm >= 0 ? &vms[now.vm] : NULL;
+	must = handle_errors(vm && vm->state == VM_SEALED);
+	if (gpa % PAGE_SIZE || !n || n > MM_BATCH || gpa / PAGE_SIZE >= pages || gpa / PAGE_SIZE + n > pages)
+		must |= ERROR(INVALID);
+	for (u64 i = 0; vm && i < FRAMES; i++)
+		have += frames[i].state == guest_requests[kind].from && frames[i].vm == (u16)now.vm &&
+			frames[i].gpa >= gpa && (frames[i].gpa - gpa) / PAGE_SIZE < n;
+	if (have != n)
+		must |= ERROR(OWNER);
+	if (vm && ((kind == UNSHARE && vm->maps >= MM_PENDING) || (kind == RELEASE && vm->releases >= MM_PENDING)))
+		may |= ERROR(AGAIN);
+	result = guest_requests[kind].request(&mm, handle, gpa, n);
+	changed = end(result);
+	if (result >= 0 && !must) {
+		if (result || changed != n)
+			violation("%s: result %lld, %llu frames changed, not %llu", kind_name[kind], (long long)result,
+				  ll(changed), ll(n));
+		if (kind != SHARE)
+			vm->epoch = spec_epoch;
+		vm->maps += kind == UNSHARE;
+		vm->releases += kind == RELEASE;
+	}
+	check_all();
+	judge(result, must, may | memory_error());
 }
 
 /* The monitor's own tables take up to two pages, in the middle of the request. */
@@ -1437,6 +1536,7 @@ static void reset(void)
 	memset(vms, 0, sizeof(vms));
 	memset(count, 0, sizeof(count));
 	memset(forbidden, 0, sizeof(forbidden));
+	memset(shared, 0, sizeof(shared));
 	memset(hidden, 0, sizeof(hidden));
 	memset(cpus, 0, sizeof(cpus));
 	memset(rounds, 0, sizeof(rounds));
@@ -1630,6 +1730,14 @@ static void random_declare(void)
 
 	if (slot >= 0 && chance(70))
 		gpa += vms[slot].base;
+	if (slot >= 0 && vms[slot].range_count && chance(50)) { /* at an edge of another one, or a page over it */
+		unsigned i = (unsigned)below(vms[slot].range_count);
+
+		if (chance(50))
+			gpa = (vms[slot].ranges[i].last + below(2)) * PAGE_SIZE;
+		else
+			gpa = (vms[slot].ranges[i].first - n + below(2)) * PAGE_SIZE;
+	}
 	if (chance(20))
 		gpa = hostile();
 	if (chance(20))
@@ -1651,6 +1759,46 @@ static u64 pick_chunk(void)
 			break;
 	}
 	return chunk * CHUNK;
+}
+
+static void random_guest(enum kind kind)
+{
+	u64 handle = pick_handle(1 << VM_SEALED), n = chance(60) ? 1 + below(8) : 1 + below(MM_BATCH + 4),
+	    start = below(FRAMES);
+	u64 gpa = below(FRAMES) * PAGE_SIZE, length = 0;
+	int slot = slot_of(handle);
+
+	for (unsigned i = 0; i < 8 && slot >= 0 && !vms[slot].count[guest_requests[kind].from]; i++) {
+		handle = pick_handle(1 << VM_SEALED);
+		slot = slot_of(handle);
+	}
+	/* A run of frames that fits, in the order of frames. */
+	for (u64 i = 0; slot >= 0 && i < FRAMES; i++) {
+		const struct frame *f = &frames[(start + i) % FRAMES];
+
+		if (f->state != guest_requests[kind].from || f->vm != (u16)slot)
+			continue;
+		gpa = f->gpa;
+		while (length < n && start + i + length < FRAMES && f[length].state == f->state &&
+		       f[length].vm == f->vm && f[length].gpa == gpa + length * PAGE_SIZE)
+			length++;
+		break;
+	}
+	if (length && chance(90))
+		n = length;
+	if (chance(15)) { /* perhaps all of a large page */
+		gpa = ALIGN_DOWN(gpa, PAGE_SIZE_2M);
+		n = CHUNK;
+	}
+	if (chance(4))
+		gpa = hostile();
+	if (chance(4))
+		n = hostile();
+	if (slot >= 0 && vms[slot].state == VM_SEALED)
+		for (u64 i = below(4); i; i--)
+			touch_guest((unsigned)below(CPUS), (unsigned)slot,
+				    (ALIGN_DOWN(gpa, PAGE_SIZE) + below(n ? n : 1) * PAGE_SIZE) % BIT(MM_VIEW_BITS));
+	do_guest(kind, handle, gpa, n);
 }
 
 static void random_donate(unsigned profile)
@@ -1689,15 +1837,16 @@ enum operation { OP_FLUSH = KINDS, OP_FLUSH_ALL, OP_EPOCH, OP_RUN, OPERATIONS };
 
 static void step(unsigned profile)
 {
-	/* create map sync seal destroy reclaim donate query declare flush flush-all epoch run */
+	/* create map sync seal destroy reclaim donate query declare share unshare release flush flush-all epoch run */
 	static const u8 weights[PROFILES][OPERATIONS] = {
-		{ 5, 22, 12, 4, 4, 8, 2, 6, 3, 20, 4, 8, 5 }, /* a bit of everything */
-		{ 40, 16, 8, 2, 3, 8, 4, 4, 3, 10, 3, 4, 4 }, /* many VMs */
-		{ 3, 30, 18, 3, 5, 14, 1, 2, 3, 14, 10, 6, 5 }, /* large pages */
-		{ 2, 50, 6, 2, 1, 3, 1, 2, 3, 6, 1, 3, 4 }, /* many small runs */
-		{ 4, 18, 10, 3, 4, 8, 14, 4, 3, 20, 5, 8, 4 }, /* donations */
-		{ 4, 26, 14, 2, 9, 14, 1, 2, 3, 14, 10, 6, 5 }, /* a pool just above its reserve */
-		{ 3, 30, 40, 2, 3, 6, 2, 1, 3, 20, 0, 20, 4 }, /* flushes that overlap */
+		{ 5, 22, 12, 10, 4, 8, 2, 6, 3, 8, 6, 5, 20, 4, 8, 5 }, /* a bit of everything */
+		{ 40, 16, 8, 3, 3, 8, 4, 4, 3, 2, 2, 2, 10, 3, 4, 4 }, /* many VMs */
+		{ 3, 30, 18, 8, 5, 14, 1, 2, 3, 8, 5, 6, 14, 10, 6, 5 }, /* large pages */
+		{ 2, 50, 6, 3, 1, 3, 1, 2, 3, 6, 6, 10, 6, 1, 3, 4 }, /* many small runs */
+		{ 4, 18, 10, 8, 4, 8, 14, 4, 3, 4, 3, 3, 20, 5, 8, 4 }, /* donations */
+		{ 4, 26, 14, 6, 9, 14, 1, 2, 3, 5, 4, 5, 14, 10, 6, 5 }, /* a pool just above its reserve */
+		{ 3, 30, 40, 8, 3, 6, 2, 1, 3, 8, 8, 8, 20, 0, 20, 4 }, /* flushes that overlap */
+		{ 2, 22, 20, 8, 1, 12, 1, 1, 1, 24, 16, 12, 10, 8, 4, 8 }, /* guests that share and release */
 	};
 	u64 total = 0, dice;
 	unsigned operation = 0;
@@ -1724,6 +1873,8 @@ static void step(unsigned profile)
 		break;
 	case SYNC:
 		do_sync(pick_handle(1 << VM_OPEN | 1 << VM_SEALED));
+		if (profile == 7 && now.vm >= 0 && vms[now.vm].count[HYPERPS_FRAME_PRIVATE] && chance(30))
+			do_seal(now.handle);
 		break;
 	case SEAL:
 		do_seal(pick_handle(1 << VM_OPEN));
@@ -1732,7 +1883,7 @@ static void step(unsigned profile)
 		do_destroy(pick_handle(chance(50) ? 1 << VM_DYING : 1 << VM_OPEN | 1 << VM_SEALED));
 		break;
 	case RECLAIM:
-		do_reclaim(pick_handle(1 << VM_DEAD));
+		do_reclaim(pick_handle(chance(70) ? 1 << VM_DEAD : 1 << VM_SEALED));
 		break;
 	case DONATE:
 		random_donate(profile);
@@ -1742,6 +1893,11 @@ static void step(unsigned profile)
 		break;
 	case DECLARE:
 		random_declare();
+		break;
+	case SHARE:
+	case UNSHARE:
+	case RELEASE:
+		random_guest((enum kind)operation);
 		break;
 	case OP_FLUSH:
 		flush((unsigned)below(CPUS));
@@ -1857,9 +2013,11 @@ static void random_sequences(void **state)
 	print_message(
 		"%llu table pages given back, %llu pages came into the pool, %llu stale accesses, %llu stale tables\n",
 		ll(merged), ll(promotions), ll(stale_accesses), ll(stale_tables));
+	print_message("%llu reclaims of living VMs, %llu stale accesses of guests\n", ll(returned), ll(guest_stale));
 	print_message("%llu maps of more than one batch\n", ll(multiple));
 	if (last - first >= SEQUENCES)
-		assert_true(multiple && merged && promotions && stale_accesses && stale_tables);
+		assert_true(multiple && returned && guest_stale && merged && promotions && stale_accesses &&
+			    stale_tables);
 }
 
 /* The test must be able to fail: each lie of the model's must be found, and for the right reason. */
