@@ -55,8 +55,8 @@ u64 monitor_time(void);
 void set_own_page(const void *page, u64 entry);
 
 /*
- * Maps the 2 MiB from hpa on in the direct map (MONITOR_DIRECT_VA) of the monitor's own page tables. Table pages, two at
- * most, come from the pool; false if it is dry. Nothing was mapped there, so it needs no flush. Needs mm_lock.
+ * Maps the 2 MiB from hpa on in the direct map (MONITOR_DIRECT_VA) of the monitor's own page tables. Table pages, two
+ * at most, come from the pool; false if it is dry. Nothing was mapped there, so it needs no flush. Needs mm_lock.
  */
 bool map_direct(hpa_t hpa);
 

@@ -32,7 +32,7 @@ void delay_us(u64 microseconds)
 		pause();
 }
 
-/* Bits of the monitor's own page tables. As in those that the loader builds, accessed and dirty are set from the start. */
+/* Entries of the monitor's own page tables, as the loader builds them: accessed and dirty are set from the start. */
 #define PTE_TABLE (BIT(0) | BIT(1) | BIT(5)) /* present, writable, accessed */
 #define PTE_LARGE BIT(7)
 #define PTE_RW_2M (PTE_TABLE | BIT(6) | PTE_LARGE | BIT(63))

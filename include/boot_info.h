@@ -13,8 +13,9 @@
  *   MONITOR_TRAMPOLINE_DATA_VA   the trampoline's data page (struct trampoline_data), R+W, until all CPUs are up
  *   MONITOR_WINDOW_VA            a page for each CPU slot, mapped R+W only while the CPU zeroes a frame through it
  *
- * All of it lies in PML4 slot 480, donated memory in slots 472 to 479. The boot page tables also map the trampoline's code page (R+X) and data page (R+W)
- * below 1 MiB at their own physical addresses; each CPU leaves them for the final ones before it does anything else.
+ * All of it lies in PML4 slot 480, donated memory in slots 472 to 479. The boot page tables also map the trampoline's
+ * code page (R+X) and data page (R+W) below 1 MiB at their own physical addresses; each CPU leaves them for the final
+ * ones before it does anything else.
  */
 #ifndef BOOT_INFO_H
 #define BOOT_INFO_H

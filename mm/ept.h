@@ -68,8 +68,8 @@ void ept_drop_table(struct ept *ept, gpa_t gpa, unsigned level);
 
 /*
  * First gpa at or above `from` whose entry is not 0; *found tells whether there is one. Else the gpa where the search
- * stopped: where another table begins than the one in which it started, so that the caller can drop that; at the end; or
- * because *budget, which each entry looked at takes one from, is used up.
+ * stopped: where another table begins than the one in which it started, so that the caller can drop that; at the end;
+ * or because *budget, which each entry looked at takes one from, is used up.
  */
 gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found);
 
@@ -80,8 +80,8 @@ bool ept_is_empty(const struct ept *ept, gpa_t gpa, u64 count);
 u64 ept_in_table(gpa_t gpa, u64 count);
 
 /*
- * Writes `count` entries of the page table for gpa, which ept_entry() would find or could make: value, and each next one
- * a page further; or all 0. None of them is mapped, or all are. All lie in one table.
+ * Writes `count` entries of the page table for gpa, which ept_entry() would find or could make: value, and each next
+ * one a page further; or all 0. None of them is mapped, or all are. All lie in one table.
  */
 void ept_set_run(struct ept *ept, gpa_t gpa, u64 count, u64 value);
 

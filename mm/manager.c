@@ -62,8 +62,8 @@ static void leave_host_view(struct mm *mm, u64 frame, u64 count)
 }
 
 /*
- * Frames to where the host had them: back, with all permissions, in the largest pages that result; or shared ones, whose
- * pages stay small so that each can leave without a table from the pool.
+ * Frames to where the host had them: back, with all permissions, in the largest pages that result; or shared ones,
+ * whose pages stay small so that each can leave without a table from the pool.
  */
 static void enter_host_view(struct mm *mm, u64 frame, u64 count, u64 permissions)
 {
@@ -434,62 +434,50 @@ static s64 check_guest_range(struct mm *mm, const struct vm *vm, u64 gpa, u64 co
 	return refresh_pool(mm, MM_POOL_RESERVE) ? HYPERPS_OK : HYPERPS_ERROR_MEMORY;
 }
 
-/* Takes a range that check_guest_range() has found good from state to state. */
-static void change_guest_range(struct mm *mm, struct vm *vm, u64 gpa, u64 count, u64 from, u64 to)
+static s64 guest_request(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 from, u64 to)
 {
+	struct vm *vm = find_vm(mm, handle);
+	s64 error = check_guest_range(mm, vm, gpa, count, from);
+
+	if (error)
+		return error;
+	if (to != HYPERPS_FRAME_SHARED &&
+	    !add_run(to == HYPERPS_FRAME_TO_VM ? &vm->pending : &vm->released, gpa, count))
+		return HYPERPS_ERROR_AGAIN;
 	for (struct ept_run run; count; count -= run.frames, gpa += run.frames * PAGE_SIZE) {
-		u64 entry, pending = 0;
+		u64 entry;
 
 		run = ept_run(&vm->view, GPA(gpa), count);
 		/* Part of a large page is split, by ept_set_run(). */
 		entry = (run.entry & ~(EPT_ADDRESS | EPT_LARGE | EPT_RWX)) | run.frame << PAGE_SHIFT;
 		if (to == HYPERPS_FRAME_TO_VM)
-			pending = (run.entry & EPT_RWX) << EPT_PENDING_SHIFT;
+			entry |= (run.entry & EPT_RWX) << EPT_PENDING_SHIFT;
 		if (to == HYPERPS_FRAME_SHARED)
 			enter_host_view(mm, run.frame, run.frames, EPT_READ | EPT_WRITE);
 		else
-			set_leaves(&vm->view, gpa, run.frames, run.frames == FRAMES_2M ? run.level : 1,
-				   entry | pending);
+			set_leaves(&vm->view, gpa, run.frames, run.frames == FRAMES_2M ? run.level : 1, entry);
 		if (from == HYPERPS_FRAME_SHARED)
 			leave_host_view(mm, run.frame, run.frames);
 		page_marks_move(mm->marks, run.frame, run.frames, from, to, slot_of(mm, vm), gpa >> PAGE_SHIFT);
 	}
 	if (to != HYPERPS_FRAME_SHARED)
 		vm->epoch = mm->epoch;
+	return HYPERPS_OK;
 }
 
 s64 mm_guest_share(struct mm *mm, u64 handle, u64 gpa, u64 count)
 {
-	struct vm *vm = find_vm(mm, handle);
-	s64 error = check_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE);
-
-	if (!error)
-		change_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_SHARED);
-	return error;
+	return guest_request(mm, handle, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_SHARED);
 }
 
 s64 mm_guest_unshare(struct mm *mm, u64 handle, u64 gpa, u64 count)
 {
-	struct vm *vm = find_vm(mm, handle);
-	s64 error = check_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_SHARED);
-
-	if (!error && !add_run(&vm->pending, gpa, count))
-		error = HYPERPS_ERROR_AGAIN;
-	if (!error)
-		change_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM);
-	return error;
+	return guest_request(mm, handle, gpa, count, HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM);
 }
 
 s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count)
 {
-	struct vm *vm = find_vm(mm, handle);
-	s64 error = check_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE);
-
-	if (!error && !add_run(&vm->released, gpa, count))
-		error = HYPERPS_ERROR_AGAIN;
-	if (!error)
-		change_guest_range(mm, vm, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST);
-	return error;
+	return guest_request(mm, handle, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST);
 }
 
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame)

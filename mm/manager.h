@@ -47,10 +47,11 @@
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
 
 /*
- * Pages that no request may find missing in its middle: mm_create, mm_map and the guest's requests check at their start
- * that the pool has this many. A batch takes at most a page directory and two page tables, on the way down from the root
- * two more, in two views. That holds for shared frames, too: their table in the host view is only missing if all 512
- * frames around them went away in one batch and none has come back, so they lie side by side in the guest's view as well.
+ * Pages that no request may find missing in its middle: mm_create, mm_map and the guest's requests check at their
+ * start that the pool has this many. A batch takes at most a page directory and two page tables, on the way down from
+ * the root two more, in two views. That holds for shared frames, too: their table in the host view is only missing if
+ * all 512 frames around them went away in one batch and none has come back, so they lie side by side in the guest's
+ * view as well.
  */
 #define MM_POOL_RESERVE 16
 
@@ -132,10 +133,10 @@ s64 mm_create(struct mm *mm);
 s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions);
 
 /*
- * Gives frames [frame, frame + count) to the VM at gpa (bytes, page-aligned), with the permissions of the declared range
- * that holds all of them. count <= HYPERPS_MAP_FRAMES. All of them must be HOST and all gpas free. Returns how many it
- * gave: for count > MM_BATCH it goes on in steps, each up to the next 2 MiB of gpa, and may stop after any of them; an
- * error is returned only if the first step fails, and that step has changed nothing.
+ * Gives frames [frame, frame + count) to the VM at gpa (bytes, page-aligned), with the permissions of the declared
+ * range that holds all of them. count <= HYPERPS_MAP_FRAMES. All of them must be HOST and all gpas free. Returns how
+ * many it gave: for count > MM_BATCH it goes on in steps, each up to the next 2 MiB of gpa, and may stop after any of
+ * them; an error is returned only if the first step fails, and that step has changed nothing.
  */
 s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count);
 

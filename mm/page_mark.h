@@ -42,8 +42,8 @@ void page_marks_init(struct page_marks *marks, u64 *table, const struct boot_mem
 void page_mark_set(struct page_marks *marks, u64 frame, u64 state, u64 vm, u64 page);
 
 /*
- * Frames [frame, frame + count), all in the table and in state `from`, go to state `to` and to the VM in slot `vm`, with
- * consecutive guest-physical frame numbers from `page` on.
+ * Frames [frame, frame + count), all in the table and in state `from`, go to state `to` and to the VM in slot `vm`,
+ * with consecutive guest-physical frame numbers from `page` on.
  */
 void page_marks_move(struct page_marks *marks, u64 frame, u64 count, u64 from, u64 to, u64 vm, u64 page);
 

@@ -78,7 +78,8 @@
  *   VM_SEAL     handle          frames given from now on are zeroed, and the ranges are final
  *   VM_DESTROY  handle          ends the VM. Result: 1: call again, 0: done
  *   VM_RECLAIM  handle          zeroes a destroyed VM's frames and gives them back.
- *                               Result: 1: call again, 0: done, and the handle is gone
+ *                               Result: 1: call again, 0: done, and the handle is gone.
+ *                               Of another VM the same for what its guest has released; the handle stays
  *   POOL_DONATE first frame number
  *                               gives the 512 frames of an aligned 2 MiB, below 4 TiB and all of them the host's, to the
  *                               monitor's pool, for ever. Of use to VMs after the next VM_SYNC or VM_RECLAIM that
