@@ -9,8 +9,9 @@ monitor's code. The rules are those of mm/manager.h. No request may be under way
     TO_MONITOR   absent        nowhere
     TO_VM        absent        once: in that VM's, at that gpa, but not present (bits 2:0 are 0)
     PRIVATE      absent        once: in that VM's, at that gpa
-    SHARED       itself        once: in that VM's, at that gpa
-    TO_HOST      absent        once: in that VM's, at that gpa; the VM is dying or dead, so that no CPU uses its view
+    SHARED       itself, R+W   once: in that VM's, at that gpa
+    TO_HOST      absent        once: in that VM's, at that gpa. The VM is dying or dead, so that no CPU uses its view; or it
+                               is sealed and has released the page: then its leaf has no rights, now or later
 """
 
 from array import array
@@ -25,7 +26,7 @@ REPORTED = "reported"  # stands in the faults of the numbers that the monitor gi
 OPEN, SEALED, DYING, DEAD = 1, 2, 3, 4
 # By the state's number, as in the low 4 bits of a mark.
 STATES = ["device", "host", "monitor", "private", "shared", "to_vm", "to_host", "to_monitor"]
-IN_HOST_VIEW = {"device", "host", "shared"}
+HOST_RIGHTS = {"device": 7, "host": 7, "shared": 3}
 OF_VM = {"private", "shared", "to_vm", "to_host"}
 
 
@@ -85,15 +86,15 @@ def leaves(read, eptp, tables, faults):
 
 
 def walk_host(read, status, count, tables, faults):
-    """Which of the first `count` frames the host view holds. Those above must all be there."""
+    """The rights that the host view gives to each of the first `count` frames. Those above must all be there."""
     held, above = bytearray(count), 0
     for address, level, entry in leaves(read, status["host_view_eptp"], tables, faults):
         size = 1 << 12 + 9 * (level - 1)
-        if entry & ADDRESS & ~(size - 1) != address or entry & RIGHTS != RIGHTS:
-            faults.append(f"the host view has {entry:#x} at {address:#x}")
         first, end = address >> 12, address + size >> 12
         inside = max(0, min(end, count) - first)
-        held[first:first + inside] = b"\1" * inside
+        if entry & ADDRESS & ~(size - 1) != address or entry >> PENDING_SHIFT & RIGHTS or (end > count and entry & RIGHTS != RIGHTS):
+            faults.append(f"the host view has {entry:#x} at {address:#x}")
+        held[first:first + inside] = bytes([entry & RIGHTS]) * inside
         above += end - first - inside
     if above != (1 << status["physical_address_bits"] - 12) - count:
         faults.append(f"the host view holds {above} frames above the {count} that have marks")
@@ -101,12 +102,12 @@ def walk_host(read, status, count, tables, faults):
 
 
 def walk_guest(read, vm, given, tables, faults):
-    """Adds frame: (slot, guest-physical page, present) to `given` for all that a VM's view holds."""
+    """Adds frame: (slot, guest-physical page, rights, rights to be) to `given` for all that a VM's view holds."""
     name, leaf_count = f"VM {vm['slot']}", [0, 0, 0, 0, 0, 0]
     for address, level, entry in leaves(read, vm["view_eptp"], tables, faults):
         leaf_count[level] += 1
-        present, rights = bool(entry & RIGHTS), entry & RIGHTS or entry >> PENDING_SHIFT & RIGHTS
-        if not rights & 1 or (present and entry >> PENDING_SHIFT & RIGHTS):
+        rights, later = entry & RIGHTS, entry >> PENDING_SHIFT & RIGHTS
+        if (rights and later) or (rights or later) in (2, 4, 6):
             faults.append(f"{name} has {entry:#x} at {address:#x}: its rights are nonsense")
         if entry >> TYPE_SHIFT & 7 != WRITE_BACK or level > 2 or address >> VIEW_BITS:
             faults.append(f"{name} has {entry:#x} at {address:#x}, level {level}")
@@ -118,7 +119,7 @@ def walk_guest(read, vm, given, tables, faults):
         for i in range(size):
             if first + i in given:
                 faults.append(f"frame {first + i:#x} is in {name} at {page + i:#x}, and in VM %d at %#x" % given[first + i][:2])
-            given[first + i] = (vm["slot"], page + i, present)
+            given[first + i] = (vm["slot"], page + i, rights, later)
     if leaf_count[1:3] != [vm["view_4k"], vm["view_2m"]]:
         faults.append(f"{name} has {leaf_count[1:3]} leaves; {[vm['view_4k'], vm['view_2m']]} are {REPORTED}")
 
@@ -130,14 +131,17 @@ def check_given(frame, mark, leaf, vms, faults):
     vm = vms.get(slot)
     if not vm:
         faults.append(f"{what} is of a VM that there is not")
-    elif (vm["state"] in (OPEN, SEALED) and state == "to_host") or (vm["state"] == DEAD and state != "to_host"):
+    elif (vm["state"] == OPEN and state == "to_host") or (vm["state"] == DEAD and state != "to_host"):
         faults.append(f"{what} is of a VM in state {vm['state']}")
     if not leaf:
         faults.append(f"{what} is in no view")
     elif leaf[:2] != (slot, page):
         faults.append(f"{what} is in the view of VM {leaf[0]}, at {leaf[1]:#x}")
-    elif state != "to_host" and leaf[2] != (state != "to_vm"):
-        faults.append(f"{what} is {'present' if leaf[2] else 'not present'} there")
+    elif state == "to_host":
+        if vm and vm["state"] == SEALED and (leaf[2] or leaf[3]):
+            faults.append(f"{what} is released, but has rights {leaf[2]}, later {leaf[3]}")
+    elif bool(leaf[2]) != (state != "to_vm") or bool(leaf[3]) != (state == "to_vm"):
+        faults.append(f"{what} has rights {leaf[2]} there, later {leaf[3]}")
 
 
 def check_counts(count, of_vm, frames, vms, faults):
@@ -166,8 +170,8 @@ def check_ownership(read, status, frames, vms):
         state = STATES[mark & 0xF] if mark & 0xF < len(STATES) else None
         count[state] = count.get(state, 0) + 1
         leaf = given.pop(frame, None)
-        if bool(held[frame]) != (state in IN_HOST_VIEW):
-            faults.append(f"frame {frame:#x} is {state} and {'' if held[frame] else 'not '}in the host view")
+        if held[frame] != HOST_RIGHTS.get(state, 0):
+            faults.append(f"frame {frame:#x} is {state} and has rights {held[frame]} in the host view")
         if state in OF_VM:
             of_vm.append((mark >> 4 & 0xFFF, state))
             check_given(frame, mark, leaf, vms, faults)
@@ -201,7 +205,9 @@ def mark_controls(frames, sample, vms):
     """(text, what to change) for marks that lie. sample: frame and mark of one frame in each state."""
     slot = vms[0]["slot"]
     lies = {
-        "private": [("host", mark_of("host")), ("to_vm", None), ("monitor", mark_of("monitor"))],
+        "private": [("host", mark_of("host")), ("to_vm", None), ("to_host", None), ("shared", None),
+                    ("monitor", mark_of("monitor"))],
+        "shared": [("host", mark_of("host")), ("private", None), ("to_vm", None)],
         "to_vm": [("private", None), ("to_host", None)],
         "to_host": [("host", mark_of("host")), ("private", None)],
         "host": [("private", mark_of("private", slot, 1)), ("monitor", mark_of("monitor")), ("to_vm", mark_of("to_vm", slot, 1))],
@@ -233,6 +239,7 @@ def view_controls(read, status, sample, vms):
     yield "a host frame that is not in the host view", {hpa: 0}
     yield "a host view that is not identity", {hpa: entry ^ 1 << 12 + 9 * (level - 1)}
     yield "a read-only host view", {hpa: entry & ~2}
+    yield "a host view without execution", {hpa: entry & ~4}
     for state in ("private", "to_vm"):
         if state not in sample:
             continue
@@ -260,7 +267,7 @@ def controls(read, status, frames, vms):
     machine's state has the frames for them."""
     sample = {}
     # The VM's state for which the lie is one whatever else is the case.
-    states = {"private": (OPEN, SEALED), "to_vm": (OPEN, SEALED), "to_host": (DEAD,)}
+    states = {"private": (OPEN, SEALED), "shared": (SEALED,), "to_vm": (OPEN, SEALED), "to_host": (DEAD,)}
     state_of = {vm["slot"]: vm["state"] for vm in vms}
     for frame, mark in enumerate(read_marks(read, frames)):
         state, slot, _ = fields(mark)
@@ -271,3 +278,21 @@ def controls(read, status, frames, vms):
     table = frames["table_base"] + 8 * ((status["host_view_eptp"] & ADDRESS) >> 12)
     for text, changes in [*mark_controls(frames, sample, vms), *view_controls(read, status, sample, vms)]:
         yield text, falsified(read, changes or {table: mark_of("host")})
+
+
+def consistent(read, status, frames, vms):
+    """Yields (text, read) for what only a guest can bring about, and check_ownership() must accept but for the reported numbers."""
+    views = {vm["slot"]: vm["view_eptp"] for vm in vms if vm["state"] == SEALED}
+    for frame, mark in enumerate(read_marks(read, frames)):
+        state, slot, page = fields(mark)
+        if state != "private" or slot not in views:
+            continue
+        at = frames["table_base"] + 8 * frame
+        host, host_level, _ = entry_at(read, status["host_view_eptp"], frame << 12)
+        leaf, level, entry = entry_at(read, views[slot], page << 12)
+        if host_level == level == 1:
+            yield "a page that its guest shares", falsified(read, {
+                at: mark_of("shared", slot, page), host: frame << 12 | HOST_RIGHTS["shared"] | WRITE_BACK << TYPE_SHIFT})
+            yield "a page that its guest has released", falsified(read, {
+                at: mark_of("to_host", slot, page), leaf: entry & ~RIGHTS})
+            return
