@@ -116,6 +116,9 @@ static __attribute__((noinline)) struct gate_result gate_request(u64 call, const
 {
 	s64 result = locked_request(call, argument);
 
+	/* A flush may free pages of the pool. */
+	if (result == HYPERPS_ERROR_MEMORY)
+		result = HYPERPS_ERROR_USE_VMCALL;
 	return (struct gate_result){ result < 0 ? result : HYPERPS_OK, result < 0 ? 0 : (u64)result };
 }
 

@@ -51,6 +51,12 @@ void host_inject_ud(void)
 	inject(EVENT_TYPE_EXCEPTION | VECTOR_UD);
 }
 
+void host_inject_pf(u64 linear)
+{
+	asm volatile("mov %0, %%cr2" ::"r"(linear));
+	inject(EVENT_TYPE_EXCEPTION | EVENT_ERROR_CODE | VECTOR_PF);
+}
+
 /* Real mode pushes no error code, and VM entry insists on the right choice ("VM-Entry Event Injection" checks). */
 static u64 error_code_if_protected(void)
 {

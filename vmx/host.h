@@ -49,6 +49,9 @@ void host_inject_ud(void);
 void host_inject_gp(void);
 void host_inject_df(void);
 
+/* Queues a page fault: a read of a page that is not present, by the host's kernel. */
+void host_inject_pf(u64 linear);
+
 /* Queues an external interrupt again whose delivery an exit broke off; information as in the IDT-vectoring field. */
 void host_inject_again(u64 information);
 

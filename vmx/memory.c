@@ -7,6 +7,10 @@
 /* SDM, "Interrupt 8 - Double Fault Exception": a #GP while one of these is delivered becomes a double fault. */
 #define CONTRIBUTORY_VECTORS (BIT(0) | BIT(VECTOR_DF) | BIT(10) | BIT(11) | BIT(12) | BIT(VECTOR_GP) | BIT(VECTOR_PF))
 
+/* A read, no write or fetch, of what a linear address translates to. */
+#define KERNEL_READ (EPT_VIOLATION_READ | EPT_VIOLATION_LINEAR | EPT_VIOLATION_TRANSLATED)
+#define KERNEL_READ_MASK (KERNEL_READ | EPT_VIOLATION_WRITE | EPT_VIOLATION_FETCH)
+
 void exit_ept_violation(void)
 {
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
@@ -18,7 +22,16 @@ void exit_ept_violation(void)
 		    qualification & EPT_VIOLATION_FETCH ? "execute " : "", vmread(VMCS_GUEST_PHYSICAL_ADDRESS),
 		    vmread(VMCS_GUEST_RIP));
 	/*
-	 * #GP, not #PF: a page fault on a page whose entry looks fine is spurious to Linux, which retries it for ever.
+	 * A kernel's read of its own half is a page fault: Linux reads a few bytes past what it owns
+	 * (load_unaligned_zeropad) and recovers from that alone.
+	 */
+	if (!(vectoring & EVENT_VALID) && (qualification & KERNEL_READ_MASK) == KERNEL_READ && host_is_64bit_ring0() &&
+	    (s64)vmread(VMCS_GUEST_LINEAR_ADDRESS) < 0) {
+		host_inject_pf(vmread(VMCS_GUEST_LINEAR_ADDRESS));
+		return;
+	}
+	/*
+	 * Else #GP: a page fault on a page whose entry looks fine is spurious to Linux, which retries it for ever.
 	 * While another event was being delivered (the host's own IDT or stack lies in refused memory) the
 	 * architecture's rules for a fault during delivery apply: an exception becomes a double fault, a double fault a
 	 * triple fault.

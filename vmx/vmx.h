@@ -242,6 +242,8 @@ enum exit_reason {
 #define EPT_VIOLATION_READ BIT(0)
 #define EPT_VIOLATION_WRITE BIT(1)
 #define EPT_VIOLATION_FETCH BIT(2)
+#define EPT_VIOLATION_LINEAR BIT(7) /* the linear-address field is valid */
+#define EPT_VIOLATION_TRANSLATED BIT(8) /* the access itself, not a paging structure on the way */
 
 enum vmx_result { VMX_OK = 0, VMX_FAIL_INVALID = 1, VMX_FAIL_VALID = 2 };
 

@@ -7,6 +7,8 @@
 #include <linux/io.h>
 #include <linux/mm.h>
 
+#include <asm/word-at-a-time.h>
+
 #include "calls.h"
 #include "tap.h"
 
@@ -110,14 +112,30 @@ static int check_singles(struct seq_file *out, u64 handle, struct page *pages[SI
 	return i;
 }
 
+/* Linux reads whole words of names, past their end and into the next page, which may be a VM's. */
+static void check_read_past_end(struct seq_file *out, u64 handle, struct page *pair)
+{
+	u8 *bytes = page_address(pair);
+	unsigned long word;
+
+	memset(bytes, 0x11, 2 * PAGE_SIZE);
+	word = load_unaligned_zeropad(bytes + PAGE_SIZE - 3);
+	tap_check(out, word == 0x1111111111111111, "positive control: a word across two pages is read (%lx)", word);
+	expect(out, map(handle, 0x3fff00000000, page_to_pfn(pair) + 1, 1), 0, "VM_MAP of the second one");
+	word = load_unaligned_zeropad(bytes + PAGE_SIZE - 3);
+	tap_check(out, word == 0x111111, "what lies in a VM's page reads as zeros then (%lx)", word);
+	expect(out, finish(HYPERPS_CALL_VM_SYNC, handle), 0, "VM_SYNC");
+}
+
 static int show_memory(struct seq_file *out, void *unused)
 {
 	struct page *chunk = alloc_pages(GFP_KERNEL, ORDER), *own = alloc_page(GFP_KERNEL), *singles[SINGLES];
+	struct page *pair = alloc_pages(GFP_KERNEL, 1);
 	u64 handle, other, frame = page_to_pfn(chunk), state, dirty = 0;
 	u64 *address = page_address(chunk);
 	int i, count, cpus = num_online_cpus();
 
-	if (!chunk || !own) {
+	if (!chunk || !own || !pair) {
 		tap_check(out, false, "allocating 4 MiB");
 		return 0;
 	}
@@ -140,6 +158,7 @@ static int show_memory(struct seq_file *out, void *unused)
 	tap_check(out, cpus_with_access(page_address(own)) == cpus,
 		  "positive control: all CPUs have access to another page");
 	check_hostile_arguments(out, handle, other, frame, page_to_pfn(own));
+	check_read_past_end(out, handle, pair);
 	count = check_singles(out, handle, singles);
 	tap_check(out, count > 0 && cpus_with_access(page_address(singles[0])) == 0,
 		  "no CPU has access to a single frame");
@@ -159,6 +178,7 @@ static int show_memory(struct seq_file *out, void *unused)
 		__free_page(singles[i]);
 	__free_page(own);
 	__free_pages(chunk, ORDER);
+	__free_pages(pair, 1);
 	return 0;
 }
 
