@@ -87,7 +87,8 @@ static void fill_frames(struct hyperps_frames *frames)
 		frames->count[state] = monitor.marks.count[state];
 }
 
-static s64 read_object(u64 object_and_index, u64 offset, u64 words[8])
+/* Not inline: its frame would cost every call. */
+static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offset, u64 words[8])
 {
 	/* All of them end in zeros up to the next whole piece. */
 	union {
@@ -168,6 +169,7 @@ void serve_call(struct guest_registers *regs)
 	regs->value[REGISTER_RAX] = (u64)result;
 	if (result < 0)
 		return;
+#pragma GCC unroll 8
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
 		regs->value[result_registers[i]] = words[i];
 }

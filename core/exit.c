@@ -11,27 +11,8 @@ void entry_failed(void)
 	panic("VM entry failed");
 }
 
-void exit_dispatch(struct guest_registers *regs)
+static void handle_exit(struct cpu *cpu, struct guest_registers *regs, u32 reason)
 {
-	struct cpu *cpu = this_cpu();
-	u64 full_reason = vmread(VMCS_EXIT_REASON);
-	u32 reason = full_reason & 0xffff;
-
-	if (full_reason == (EXIT_REASON_ENTRY_FAILURE | EXIT_ENTRY_FAILED_MACHINE_CHECK)) {
-		__atomic_fetch_or(&cpu->latched, LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
-		if (cpu->gate.on && vmread(VMCS_EPTP) != monitor.host_eptp)
-			gate_wait_for_cr3(cpu);
-		else
-			host_deliver_latched(cpu);
-		return;
-	}
-	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
-		panic("VM entry refused by the CPU: reason %u", reason);
-	if (reason < HYPERPS_EXIT_REASONS)
-		cpu->exits[reason]++;
-
-	if (cpu->gate.on && gate_exit(cpu, reason))
-		return;
 	switch (reason) {
 	case EXIT_CPUID: /* what vmx/exit.asm did not answer */
 		exit_cpuid(regs);
@@ -47,15 +28,6 @@ void exit_dispatch(struct guest_registers *regs)
 		break;
 	case EXIT_XSETBV:
 		exit_xsetbv(regs);
-		break;
-	case EXIT_VMCALL:
-		if (!host_is_64bit_ring0()) {
-			exit_refused_instruction(reason);
-			break;
-		}
-		cpu->exits_vmcall++;
-		serve_call(regs);
-		host_skip_instruction();
 		break;
 	case EXIT_INIT:
 		exit_init(cpu, regs);
@@ -75,6 +47,7 @@ void exit_dispatch(struct guest_registers *regs)
 	case EXIT_NMI_WINDOW:
 		exit_nmi_window(cpu);
 		break;
+	case EXIT_VMCALL: /* from elsewhere than the kernel */
 	case EXIT_TASK_SWITCH:
 	case EXIT_GETSEC:
 	case EXIT_INVD:
@@ -100,7 +73,39 @@ void exit_dispatch(struct guest_registers *regs)
 	default:
 		panic("unexpected VM exit, reason %u", reason);
 	}
+}
 
+void exit_dispatch(struct guest_registers *regs)
+{
+	struct cpu *cpu = this_cpu();
+	u64 full_reason = vmread(VMCS_EXIT_REASON);
+	u32 reason = full_reason & 0xffff;
+
+	if (full_reason == (EXIT_REASON_ENTRY_FAILURE | EXIT_ENTRY_FAILED_MACHINE_CHECK)) {
+		__atomic_fetch_or(&cpu->latched, LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
+		if (cpu->gate.on && vmread(VMCS_EPTP) != monitor.host_eptp)
+			gate_wait_for_cr3(cpu);
+		else
+			host_deliver_latched(cpu);
+		return;
+	}
+	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
+		panic("VM entry refused by the CPU: reason %u", reason);
+	if (reason < HYPERPS_EXIT_REASONS)
+		cpu->exits[reason]++;
+
+	if (cpu->gate.on && gate_exit(cpu, reason))
+		return;
+	/* First: it is what a host waits for. */
+	if (reason == EXIT_VMCALL && host_is_64bit_ring0()) {
+		cpu->exits_vmcall++;
+		serve_call(regs);
+		host_skip_instruction();
+		if (__builtin_expect(!cpu->latched, true))
+			return;
+	} else {
+		handle_exit(cpu, regs, reason);
+	}
 	if (cpu->latched & LATCHED_INIT) {
 		__atomic_fetch_and(&cpu->latched, ~LATCHED_INIT, __ATOMIC_SEQ_CST);
 		exit_init(cpu, regs);
