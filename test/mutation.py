@@ -69,7 +69,7 @@ MUTANTS = [
     ("mm_reclaim's flush is off by one", "manager.c",
      "\tif (mm->flushed <= vm->epoch)\n", "\tif (mm->flushed < vm->epoch)\n"),
     ("mm_destroy does not note the epoch", "manager.c",
-     "vm->epoch = mm->epoch;\n\treturn HYPERPS_OK;", "return HYPERPS_OK;"),
+     " */\n\tvm->epoch = mm->epoch;\n", " */\n"),
     ("mm_seal does not mind what is pending", "manager.c",
      "if (vm->pending.count)\n\t\treturn HYPERPS_ERROR_AGAIN;", ""),
     # I4, I5: content

@@ -222,7 +222,7 @@ static void check_table(const struct ept *view, u64 slot, u64 hpa, unsigned leve
 		}
 		/* Of a view that is being taken down what is left must still be its own. */
 		for (u64 frame = first; !in_use && frame < first + n && frame < FRAMES; frame++)
-			if (vm_of(machine.mark[frame]) != slot || is_hosts(state_of(machine.mark[frame])))
+			if (vm_of(machine.mark[frame]) != slot || !of_a_vm(state_of(machine.mark[frame])))
 				finding("a dying VM's view has a frame that is not its: frame, mark", frame,
 					machine.mark[frame]);
 		if (!in_use)
@@ -352,7 +352,7 @@ static void check_transition(u64 frame, u64 was, u64 is)
 			finding("a frame left quarantine before the flush: frame, new mark", frame, is);
 	if (of_a_vm(from) && of_a_vm(to) && (was ^ is) & ~MARK_STATE)
 		finding("a frame changed its VM or gpa: frame, mark", frame, is);
-	if (now->number <= GUEST_RELEASE &&
+	if (now->number <= GUEST_RELEASE && of_a_vm(to) &&
 	    (gpa_of(is) < now->argument[1] || gpa_of(is) - now->argument[1] >= now->argument[2] * PAGE_SIZE))
 		finding("a guest's request changed another page: frame, mark", frame, is);
 	if (from == HYPERPS_FRAME_TO_VM && to == HYPERPS_FRAME_PRIVATE) {
