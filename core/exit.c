@@ -94,7 +94,7 @@ void exit_dispatch(struct guest_registers *regs)
 	if (reason < HYPERPS_EXIT_REASONS)
 		cpu->exits[reason]++;
 
-	if (cpu->gate.on && gate_exit(cpu, reason))
+	if (cpu->gate.on && vmread(VMCS_EPTP) != monitor.host_eptp && gate_exit(cpu, reason))
 		return;
 	/* First: it is what a host waits for. */
 	if (reason == EXIT_VMCALL && host_is_64bit_ring0()) {

@@ -400,8 +400,6 @@ bool gate_exit(struct cpu *cpu, u32 reason)
 	u64 eptp = vmread(VMCS_EPTP), rip, vectoring;
 	bool on_gate_page;
 
-	if (eptp == monitor.host_eptp)
-		return false;
 	if (eptp == cpu->gate.monitor_eptp) {
 		latch_in_monitor_view(cpu, reason);
 		return true;

@@ -81,9 +81,9 @@ void gate_wait_for_cr3(const struct cpu *cpu);
 void gate_off(struct cpu *cpu);
 
 /*
- * To be called first on each exit while the gate is on: a CPU in the airlock goes back to the host view. Returns
- * whether that is all; else the exit is to be handled as one in the host view. SDM, "EPTP Switching": VMFUNC changes
- * the VMCS field.
+ * To be called first on each exit whose EPT pointer is not the host view's (SDM, "EPTP Switching": VMFUNC changes the
+ * VMCS field): a CPU in the airlock goes back to the host view. Returns whether that is all; else the exit is to be
+ * handled as one in the host view.
  */
 bool gate_exit(struct cpu *cpu, u32 reason);
 
