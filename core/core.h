@@ -27,6 +27,7 @@ struct monitor {
 	struct page_marks marks;
 	struct ept host_view;
 	u64 host_eptp;
+	bool flush_l1; /* the CPUs leak L1 data and can flush it: done after each call */
 	u8 *msr_bitmap; /* shared by all CPUs: the policy is one */
 	struct vmx_capabilities capabilities; /* of the boot CPU: every other CPU must match */
 };

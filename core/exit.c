@@ -2,6 +2,7 @@
 /* VM exits of the host, dispatched by reason. */
 #include "core.h"
 #include "host.h"
+#include "x86.h"
 
 void exit_dispatch(struct guest_registers *regs);
 void entry_failed(void) __attribute__((noreturn));
@@ -101,6 +102,8 @@ void exit_dispatch(struct guest_registers *regs)
 		cpu->exits_vmcall++;
 		serve_call(regs);
 		host_skip_instruction();
+		if (monitor.flush_l1)
+			wrmsr(MSR_IA32_FLUSH_CMD, FLUSH_CMD_L1D);
 		if (__builtin_expect(!cpu->latched, true))
 			return;
 	} else {

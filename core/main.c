@@ -10,6 +10,8 @@
 #define VERSION "unknown"
 #endif
 
+#define CPUID_7_EDX_L1D_FLUSH BIT(28)
+
 struct monitor monitor;
 
 void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area) __attribute__((noreturn));
@@ -193,6 +195,8 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
 		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],
 		 monitor.host_view.leaves[1]);
+	monitor.flush_l1 = !monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] && cpuid(0, 0).eax >= 7 &&
+			   (cpuid(7, 0).edx & CPUID_7_EDX_L1D_FLUSH);
 	gate_init();
 	log_gate();
 	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
