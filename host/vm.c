@@ -54,19 +54,6 @@ static long call(u64 number, u64 handle, u64 a, u64 b, u64 c)
 	return error ? error : (long)result[0];
 }
 
-/* A call that is to be repeated until it says 0. */
-static long finish(u64 number, u64 handle)
-{
-	int again = 0;
-	long result;
-
-	do {
-		result = call(number, handle, 0, 0, 0);
-		cond_resched();
-	} while (result > 0 || (result == -EAGAIN && ++again < AGAIN_LIMIT));
-	return result;
-}
-
 /* Pages that are lent are "offline" for Linux, so that /proc/kcore and dumps leave them out. */
 static void set_offline(struct page *page, unsigned int order, bool offline)
 {
@@ -80,6 +67,46 @@ static void set_offline(struct page *page, unsigned int order, bool offline)
 			__ClearPageOffline(page + i);
 	}
 	page_offline_end();
+}
+
+/*
+ * Gives the monitor 2 MiB for its tables, for ever: also after this module's end. Whoever needs them now asks once more.
+ */
+static bool donate(void)
+{
+	struct page *page = alloc_pages(GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY, CHUNK_ORDER);
+
+	if (!page)
+		return false;
+	set_offline(page, CHUNK_ORDER, true);
+	if (call(HYPERPS_CALL_POOL_DONATE, page_to_pfn(page), 0, 0, 0) > 0) {
+		pr_info("gave the monitor 2 MiB for its tables\n");
+		return true;
+	}
+	set_offline(page, CHUNK_ORDER, false);
+	__free_pages(page, CHUNK_ORDER);
+	return false;
+}
+
+/* A call that may need pages of the monitor's pool. */
+static long call_with_pool(u64 number, u64 handle, u64 a, u64 b, u64 c)
+{
+	long result = call(number, handle, a, b, c);
+
+	return result == -ENOMEM && donate() ? call(number, handle, a, b, c) : result;
+}
+
+/* A call that is to be repeated until it says 0. */
+static long finish(u64 number, u64 handle)
+{
+	int again = 0;
+	long result;
+
+	do {
+		result = call_with_pool(number, handle, 0, 0, 0);
+		cond_resched();
+	} while (result > 0 || (result == -EAGAIN && ++again < AGAIN_LIMIT));
+	return result;
 }
 
 static struct page *allocate(unsigned int order, bool zero)
@@ -105,11 +132,11 @@ static long map(struct vm *vm, u64 gpa, struct page *page, unsigned int order, b
 		goto unlock;
 	}
 	set_offline(page, order, true);
-	result = call(HYPERPS_CALL_VM_MAP, vm->handle, gpa, page_to_pfn(page), 1UL << order);
+	result = call_with_pool(HYPERPS_CALL_VM_MAP, vm->handle, gpa, page_to_pfn(page), 1UL << order);
 	if (result == -EAGAIN) {
 		result = finish(HYPERPS_CALL_VM_SYNC, vm->handle);
 		if (!result)
-			result = call(HYPERPS_CALL_VM_MAP, vm->handle, gpa, page_to_pfn(page), 1UL << order);
+			result = call_with_pool(HYPERPS_CALL_VM_MAP, vm->handle, gpa, page_to_pfn(page), 1UL << order);
 	}
 	if (result < 0 && result != -ENODEV) {
 		set_offline(page, order, false);

@@ -300,9 +300,11 @@ static void check_failing_monitor(void)
 
 	fail_calls(HYPERPS_CALL_VM_MAP, -EAGAIN, 1);
 	expect(populate(vm, 0, 4 * MIB, NULL), 4 * MIB, "POPULATE when a VM_MAP wants a sync first");
-	fail_calls(HYPERPS_CALL_VM_MAP, -ENOMEM, 1);
-	expect(populate(vm, 4 * MIB, 4 * MIB, NULL), -ENOMEM, "POPULATE when the monitor's pool is dry");
+	fail_calls(HYPERPS_CALL_VM_MAP, -ENOMEM, 2);
+	expect(populate(vm, 4 * MIB, 4 * MIB, NULL), -ENOMEM, "POPULATE when the monitor's pool stays dry");
 	expect(info(vm).frames, 1024, "the VM's frames after it");
+	before.count[HYPERPS_FRAME_HOST] -= 2 * MIB / PAGE;
+	memory -= 2;
 	fail_calls(HYPERPS_CALL_VM_SYNC, -EAGAIN, 1000);
 	expect(populate(vm, 4 * MIB, 4 * MIB, NULL), -EAGAIN, "POPULATE when no CPU flushes");
 	expect(value(ioctl(vm, HYPERPS_VM_IOC_SEAL, 0)), -EAGAIN, "SEAL when no CPU flushes");
@@ -682,6 +684,28 @@ static void check_kcore(void)
 	close(vm);
 }
 
+/* Each page in a 2 MiB range of its own takes a page of tables in two views. */
+static void check_pool(void)
+{
+	struct hyperps_frames before = frames(), after;
+	uint64_t monitor = before.count[HYPERPS_FRAME_MONITOR] + before.count[HYPERPS_FRAME_TO_MONITOR];
+	const uint64_t pages = 3000;
+	int vm = new_vm();
+	uint64_t i;
+
+	for (i = 0; i < pages && populate(vm, i * 2 * MIB, PAGE, NULL) == PAGE;)
+		i++;
+	expect(i, pages, "POPULATE of single pages, more than the monitor's pool has tables for");
+	after = frames();
+	monitor = after.count[HYPERPS_FRAME_MONITOR] + after.count[HYPERPS_FRAME_TO_MONITOR] - monitor;
+	check(monitor >= 2 * MIB / PAGE && monitor % (2 * MIB / PAGE) == 0,
+	      "hyperps.ko gave the monitor memory for them (%llu frames)", (unsigned long long)monitor);
+	check(output_has("dmesg | grep 'hyperps: '", "gave the monitor 2 MiB"), "the kernel's log says so");
+	close(vm);
+	before.count[HYPERPS_FRAME_HOST] -= monitor;
+	expect_frames(&before, "but for these");
+}
+
 int main(void)
 {
 	static void (*const parts[])(void) = { check_life,   check_arguments, check_owners,
@@ -696,6 +720,7 @@ int main(void)
 		expect(insert_module(PROBE), 0, "loading call_probe.ko");
 		check_content();
 		check_failing_monitor();
+		check_pool();
 		expect(remove_module("call_probe"), 0, "removing call_probe.ko");
 	}
 	printf("# failed %d of %d\n", failed, checks);
