@@ -322,7 +322,7 @@ static void check_failing_monitor(void)
 	check(frames().count[HYPERPS_FRAME_TO_HOST] == before.count[HYPERPS_FRAME_TO_HOST] + 136 * MIB / PAGE &&
 		      output_has("hpsctl vm list --json", "\"state\": \"dead\""),
 	      "the memory is kept, with the VM");
-	check(memory_free() < memory - 96, "Linux has not got it (%ld of %ld MiB free)", memory_free(), memory);
+	check(memory_free() < memory - 64, "Linux has not got it (%ld of %ld MiB free)", memory_free(), memory);
 	check(output_has("dmesg | grep 'hyperps: '", "did not give a VM's memory back"), "the kernel's log says so");
 	close(device);
 	check(remove_module("hyperps") < 0, "the module can't be removed meanwhile");
