@@ -21,9 +21,9 @@ LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%
 
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
 LIVE_TESTS := test/live/unfit.py 'test/live/host.py generic 2 vmx_absent,monitor_memory,vm_device,nmi,ipi_storm,cpus,kernel_log' \
-	'test/live/host.py cloud 2 vmx_absent,monitor_memory,vm_memory,cpus,kernel_log,kexec_same' 'test/live/host.py cloud 4 cpus,nmi,ipi_storm,vm_memory,kernel_log' \
+	'test/live/host.py cloud 2 vmx_absent,monitor_memory,vm_memory,gate,cpus,kernel_log,kexec_same' 'test/live/host.py cloud 4 gate,cpus,nmi,ipi_storm,vm_memory,kernel_log' \
 	test/live/restart.py test/live/chainload.py \
-	'test/live/host.py cloud 1 vmx_absent,monitor_memory,vm_memory,vm_device,efi,perf_msr,nmi,kernel_log'
+	'test/live/host.py cloud 1 vmx_absent,monitor_memory,vm_memory,vm_device,gate,efi,perf_msr,nmi,kernel_log'
 TEST_JOBS ?= 2
 
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
