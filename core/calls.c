@@ -27,6 +27,9 @@ static u32 feature_state(u32 feature)
 		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !cpu->capabilities.feature[feature])
 			return HYPERPS_FEATURE_MISSING_SOME_CPU;
 	}
+	if ((feature == HYPERPS_FEATURE_VMFUNC || feature == HYPERPS_FEATURE_EPT_EXECUTE_ONLY) &&
+	    gate_state() == HYPERPS_GATE_OFFERED)
+		return HYPERPS_FEATURE_IN_USE;
 	return feature_used[feature] ? HYPERPS_FEATURE_IN_USE : HYPERPS_FEATURE_FOUND;
 }
 

@@ -115,6 +115,17 @@ static const struct {
 	[HYPERPS_FEATURE_NOT_BUILT] = { "not_built", "missing: this version of HyperPS lacks it" },
 };
 
+static const struct {
+	const char *key;
+	const char *text;
+} gate_states[] = {
+	[HYPERPS_GATE_OFFERED] = { "offered", "the gate is offered, but on no CPU in use" },
+	[HYPERPS_GATE_CONF] = { "conf", "gate = vmcall in hyperps.conf" },
+	[HYPERPS_GATE_CPU] = { "cpu", "a CPU lacks VMFUNC, execute-only pages, SMEP or SMAP" },
+	[HYPERPS_GATE_L1] = { "l1", "a CPU leaks L1 data, so that no gate is safe" },
+	[HYPERPS_GATE_MEMORY] = { "memory", "the monitor's memory lies where the gate's code is not safe" },
+};
+
 const char *exit_reason_name(unsigned int reason)
 {
 	return reason < ARRAY_SIZE(exit_reasons) ? exit_reasons[reason] : NULL;
@@ -208,6 +219,16 @@ static void print_protection(FILE *out, const struct hyperps_status *status)
 	fprintf(out, "  --   guests: nothing can run in a VM yet\n");
 }
 
+static void print_gate(FILE *out, const struct hyperps_status *status)
+{
+	fprintf(out, "Calls by        ");
+	if (status->gate == HYPERPS_GATE_OFFERED && status->gate_cpus)
+		fprintf(out, "the gate (VMFUNC) on %" PRIu64 " CPUs; VMCALL elsewhere\n", status->gate_cpus);
+	else
+		fprintf(out, "VMCALL: %s\n",
+			status->gate < ARRAY_SIZE(gate_states) ? gate_states[status->gate].text : "unknown reason");
+}
+
 void format_status_text(FILE *out, const struct hyperps_status *status)
 {
 	fprintf(out, "HyperPS %.*s is running below this kernel (interface version %" PRIu64 ")\n\n",
@@ -229,8 +250,10 @@ void format_status_text(FILE *out, const struct hyperps_status *status)
 		status->physical_address_bits, status->view_4k, status->view_2m, status->view_1g);
 	fprintf(out,
 		"Refused so far  memory accesses %" PRIu64 ", MSR accesses %" PRIu64 ", instructions %" PRIu64
-		", register writes %" PRIu64 "\n",
-		status->refused_memory, status->refused_msr, status->refused_instruction, status->refused_register);
+		", register writes %" PRIu64 ", at the gate %" PRIu64 "\n",
+		status->refused_memory, status->refused_msr, status->refused_instruction, status->refused_register,
+		status->refused_gate);
+	print_gate(out, status);
 	fprintf(out, "Log             %" PRIu64 " messages lost\n", status->log_lost);
 
 	fprintf(out, "\nFeatures\n");
@@ -266,6 +289,8 @@ void format_status_json(FILE *out, const struct hyperps_status *status)
 		{ "refused_msr", status->refused_msr },
 		{ "refused_instruction", status->refused_instruction },
 		{ "refused_register", status->refused_register },
+		{ "refused_gate", status->refused_gate },
+		{ "gate_cpus", status->gate_cpus },
 		{ "log_lost", status->log_lost },
 		{ "tsc_hz", status->tsc_hz },
 	};
@@ -274,6 +299,8 @@ void format_status_json(FILE *out, const struct hyperps_status *status)
 	print_json_string(out, status->version, sizeof(status->version));
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		fprintf(out, ",\n  \"%s\": %" PRIu64, numbers[i].key, numbers[i].value);
+	fprintf(out, ",\n  \"gate\": \"%s\"",
+		status->gate < ARRAY_SIZE(gate_states) ? gate_states[status->gate].key : "unknown");
 	fprintf(out, ",\n  \"all_cpus_taken\": %s", all_cpus_taken(status) ? "true" : "false");
 	fprintf(out, ",\n  \"monitor_memory_protected\": %s", all_cpus_taken(status) ? "true" : "false");
 	fprintf(out, ",\n  \"dma_protected\": %s", dma_protected(status) ? "true" : "false");

@@ -5,6 +5,7 @@
 
 #include "calls.h"
 #include "gate.h"
+#include "gate_storm.h"
 #include "tap.h"
 
 #define CALLS 10000
@@ -62,15 +63,31 @@ static void check_calls(struct seq_file *out)
 	seq_printf(out, "bench gate.vmfunc %llu\nbench-exits gate.vmfunc %llu\n", ticks / CALLS, after - before - 1);
 }
 
+static bool keep;
+module_param(keep, bool, 0600);
+MODULE_PARM_DESC(keep, "leave the gate on: the next reader without it switches it off");
+static bool storm;
+module_param(storm, bool, 0600);
+MODULE_PARM_DESC(storm, "all CPUs in the gate at once, too");
+
 static int show_gate(struct seq_file *out, void *unused)
 {
-	int error = hyperps_gate_start();
+	static bool kept;
+	int error = kept ? 0 : hyperps_gate_start();
 
 	tap_check(out, !error, "the gate is switched on (%d)", error);
-	if (!error) {
-		check_calls(out);
+	if (error)
+		return 0;
+	check_calls(out);
+	if (storm) {
+		check_storms(out);
 		hyperps_gate_stop();
+		error = hyperps_gate_start();
+		tap_check(out, !error, "after that the gate is switched on again (%d)", error);
 	}
+	kept = keep;
+	if (!kept)
+		hyperps_gate_stop();
 	return 0;
 }
 

@@ -80,6 +80,36 @@ static void json_is_well_formed(void **state)
 	free(text);
 }
 
+static void gate_is_said(void **state)
+{
+	struct hyperps_status status = sample();
+	FILE *out = open_text();
+
+	(void)state;
+	status.gate_cpus = 4;
+	status.refused_gate = 77;
+	format_status_text(out, &status);
+	fclose(out);
+	assert_has("the gate (VMFUNC) on 4 CPUs");
+	assert_has("at the gate 77\n");
+	free(text);
+	out = open_text();
+	format_status_json(out, &status);
+	fclose(out);
+	assert_has("\"gate\": \"offered\"");
+	assert_has("\"gate_cpus\": 4,");
+	assert_has("\"refused_gate\": 77,");
+	free(text);
+	status.gate_cpus = 0;
+	for (status.gate = 0; status.gate < 7; status.gate++) {
+		out = open_text();
+		format_status_text(out, &status);
+		fclose(out);
+		assert_has(status.gate > HYPERPS_GATE_MEMORY ? "VMCALL: unknown reason" : "Calls by        VMCALL: ");
+		free(text);
+	}
+}
+
 static void exits_add_up(void **state)
 {
 	struct hyperps_exits cpus[2] = { { .total = 7 }, { .total = 5 } };
@@ -194,6 +224,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(protection_is_said_plainly),
 		cmocka_unit_test(json_is_well_formed),
+		cmocka_unit_test(gate_is_said),
 		cmocka_unit_test(exits_add_up),
 		cmocka_unit_test(frames_are_shown),
 		cmocka_unit_test(vms_are_listed),
