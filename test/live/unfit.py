@@ -60,13 +60,15 @@ CONTINUED = [
     ("unknown key", "hyperps.conf line 4: unknown key 'x'", {"conf": LINUX + "x = 1\nunfit = continue\n"}),
     ("monitor = off", r"hyperps\.conf says monitor = off", {"conf": LINUX + "monitor = off\n"}),
 ]
-# CPU models that are fit, and what `hpsctl status` says of their features. Bochs's fast short REP MOVSB (Ice Lake) hangs Linux,
-# natively too.
+# CPU models that are fit, what `hpsctl status` says of their features, and how the host calls with `gate = auto`. Bochs's fast
+# short REP MOVSB (Ice Lake) hangs Linux, natively too.
 HERE, MISSING = r"(in use|found.*)", "missing: the CPU lacks it"
+LACKS = "VMCALL: a CPU lacks VMFUNC, execute-only pages, SMEP or SMAP"
 FIT = [
-    ("corei5_arrandale_m520", {"unrestricted guest": "in use", "VMFUNC with EPTP switching": MISSING}),
-    ("corei7_haswell_4770", {"VMFUNC with EPTP switching": HERE, "mode-based execute control": MISSING}),
-    ("corei7_icelake_u", {"VMFUNC with EPTP switching": HERE, "mode-based execute control": HERE, "SMAP": HERE}),
+    ("corei5_arrandale_m520", {"unrestricted guest": "in use", "VMFUNC with EPTP switching": MISSING}, LACKS),
+    ("corei7_haswell_4770", {"VMFUNC with EPTP switching": HERE, "mode-based execute control": MISSING}, LACKS),
+    ("corei7_icelake_u", {"VMFUNC with EPTP switching": "in use", "mode-based execute control": HERE, "SMAP": HERE},
+     r"the gate \(VMFUNC\) on 1 CPUs.*"),
 ]
 
 
@@ -138,12 +140,13 @@ def test_twice(scratch):
            "started twice: Linux boots under the first monitor")
 
 
-def test_fit(scratch, model, features):
+def test_fit(scratch, model, features, calls):
     """Linux boots under the monitor on that CPU."""
     with machine_for(scratch, cpu_model=model, append="quiet clearcpuid=fsrm") as machine:
         status = linux_status(machine)
         ok("is running below this kernel" in status and not re.search("(?i)panic", machine.output),
            f"{model}: Linux boots under the monitor")
+        ok(re.search(rf"^Calls by +{calls}$", status, re.M), f"{model}: calls by {calls}")
         for name, state in features.items():
             if not ok(re.search(rf"^ +{name} +{state}$", status, re.M), f"{model}: {name}: {state}"):
                 note(status)
