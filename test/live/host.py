@@ -9,11 +9,34 @@ import re
 import sys
 
 from live import BOOT_TIMEOUT, main, monitor_lines, note, ok, relay, test_machine
+from gate_walk import check_gate
 from walk import check_host_view, check_monitor_tables, check_page_marks
 
 FLAVOUR, CPUS, TESTS = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",")
 LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
 LOW_PAGES = re.compile(r"low pages at ([0-9a-f]+), (\d+) KiB")
+
+
+def check_gates(read, status, region, hidden):
+    """The views of each CPU's gate."""
+    faults, count = check_gate(read, region, hidden, status["host_view_eptp"], CPUS)
+    ok(not faults, f"{LABEL} {count} gates: no frame of an airlock serves as page-table root; the monitor view holds the monitor alone")
+    note("\n".join(faults[:10]) or "no faults")
+    # Positive controls: with another list, or monitor memory that is smaller, the same check must complain.
+    ok(check_gate(read, region, hidden, status["host_view_eptp"], CPUS + 1)[0], f"{LABEL} the check misses a gate that is not there")
+
+    def lie(address, length):
+        """Memory in which every entry of a table is global."""
+        data = read(address, length)
+        words = [int.from_bytes(data[i:i + 8], "little") for i in range(0, length, 8)]
+        if data[0] == 0xCC or words[0] == status["host_view_eptp"]:
+            return data
+        return b"".join((value | (0x100 if value else 0)).to_bytes(8, "little") for value in words)
+
+    faults = check_gate(lie, region, hidden, status["host_view_eptp"], CPUS)[0]
+    ok(any("leaf for" in fault for fault in faults), f"{LABEL} the check finds a global entry in an airlock")
+    less = [(base, size - 4096) for base, size in hidden]
+    ok(check_gate(read, region, less, status["host_view_eptp"], CPUS)[0], f"{LABEL} the check finds a frame that is not the monitor's")
 
 
 def check_tables(machine, status, frames):
@@ -35,6 +58,7 @@ def check_tables(machine, status, frames):
                    if base != 0xFEE00000 and not any(b <= base and base + size <= b + s for b, s in hidden)]
         ok(not outside, f"{LABEL} every frame that the monitor maps is hidden from the host")
         note(" ".join(outside) or "none outside")
+        check_gates(read, status, region, hidden)
         states = [key for key in frames if not key.startswith("table_")]
         faults = check_page_marks(read, frames, states, hidden)
         ok(not faults and frames["host"] > 0, f"{LABEL} the page marks name exactly the hidden frames as the monitor's")
