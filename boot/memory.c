@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include "gate_page.h"
 #include "loader.h"
+
+#define GATE_ROOTS 8
+#define GATE_STEP (1ULL << 24)
 
 #define LOW_LIMIT                                                                                                      \
 	0x8ffff /* highest byte of the trampoline's pages: from 0x90000 on, firmware keeps data of its own             \
@@ -7,13 +11,41 @@
 
 static const UINTN alignment_pages = PAGE_SIZE_2M / PAGE_SIZE;
 
+/* Whether the part of the region that will be free has pages at addresses as the VMFUNC gate needs them. */
+static bool suits_gate(UINT64 region, UINT64 size)
+{
+	static UINT8 scratch[PAGE_SIZE];
+	unsigned found = 0;
+
+	for (UINT64 page = region + size / 4 * 3; page < region + size && found < GATE_ROOTS; page += PAGE_SIZE)
+		found += gate_root_is_safe(ALIGN_DOWN(page, PAGE_SIZE), scratch);
+	return found == GATE_ROOTS;
+}
+
+/* The highest place that suits the gate, if there is one. */
+static EFI_STATUS allocate_for_gate(UINTN pages, UINT64 size, EFI_PHYSICAL_ADDRESS *base)
+{
+	EFI_PHYSICAL_ADDRESS limit = GATE_MEMORY_LIMIT - 1;
+	EFI_STATUS status;
+
+	for (;;) {
+		*base = limit;
+		status = BS->AllocatePages(AllocateMaxAddress, EfiReservedMemoryType, pages, base);
+		if (EFI_ERROR(status) || suits_gate(ALIGN_UP(*base, PAGE_SIZE_2M), size))
+			return status;
+		BS->FreePages(*base, pages);
+		/* Mostly it is the highest byte of the address that does not suit. */
+		if (*base < GATE_STEP)
+			return EFI_NOT_FOUND;
+		limit = ALIGN_DOWN(*base, GATE_STEP) - 1;
+	}
+}
+
 static EFI_STATUS take_region(struct monitor_memory *memory)
 {
 	UINTN pages = memory->region_size / PAGE_SIZE, head;
-	/* Below 2 GiB if there is room: the VMFUNC gate needs it (vmx/gate_page.h). */
-	EFI_PHYSICAL_ADDRESS base = GATE_MEMORY_LIMIT - 1;
-	EFI_STATUS status =
-		BS->AllocatePages(AllocateMaxAddress, EfiReservedMemoryType, pages + alignment_pages - 1, &base);
+	EFI_PHYSICAL_ADDRESS base;
+	EFI_STATUS status = allocate_for_gate(pages + alignment_pages - 1, memory->region_size, &base);
 
 	if (EFI_ERROR(status))
 		status = BS->AllocatePages(AllocateAnyPages, EfiReservedMemoryType, pages + alignment_pages - 1, &base);

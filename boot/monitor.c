@@ -177,6 +177,7 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	struct pagetable_pool pool = { (void *)(memory->region + l.tables), memory->region + l.tables,
 				       pagetable_pages(memory->region_size), 0 };
 	struct boot_info *info = (void *)(memory->region + l.boot_info);
+	EFI_STATUS status;
 
 	CopyMem((void *)memory->region, (void *)image, image->file_size);
 	SetMem((void *)(memory->region + image->file_size), l.free - image->file_size, 0);
@@ -200,7 +201,12 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	if (!info->final_cr3 || !place_trampoline(info, image, l.boot_info, &tables))
 		return unfit(EFI_LOAD_ERROR, L"the monitor's page tables did not fit. Report this to the project");
 	*out = info;
-	return memory_map_read(info->memory, &info->memory_ranges);
+	status = memory_map_read(info->memory, &info->memory_ranges);
+	/* For the page marks, which end with the last RAM: the region may lie above all that is free. */
+	if (!EFI_ERROR(status) && info->memory_ranges < BOOT_MEMORY_RANGES)
+		info->memory[info->memory_ranges++] =
+			(struct boot_memory_range){ memory->region, memory->region_size, EfiLoaderData, 0 };
+	return status;
 }
 
 /* Both outlive the loader: if a chainloaded program returns, the monitor stays and another program may be started. */

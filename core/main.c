@@ -147,6 +147,9 @@ static void mark_pages(const struct boot_info *boot)
 
 	if (size > boot->region_size - table)
 		panic("the page marks take %lu KiB: more than there is. Report this to the project", size >> 10);
+	if (boot->region_base + boot->region_size > page_marks_bytes(boot->memory, boot->memory_ranges) / sizeof(u64)
+							    << PAGE_SHIFT)
+		panic("the monitor's memory lies above all RAM of the firmware's map. Report this to the project");
 	page_marks_init(&monitor.marks, (u64 *)(MONITOR_VA + table), boot->memory, boot->memory_ranges);
 	page_marks_set(&monitor.marks, boot->region_base >> PAGE_SHIFT, boot->region_size >> PAGE_SHIFT,
 		       HYPERPS_FRAME_MONITOR);

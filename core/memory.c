@@ -90,12 +90,16 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 	result = locked_request(call, argument);
 	/*
 	 * One flush for all that waits for it; also for table pages in the pool's quarantine: the VM_RECLAIM of a large VM
-	 * frees many, and needs some for the host view.
+	 * frees many, and needs some for the host view. These may need a second one, if others wait before them.
 	 */
-	if (((result == HYPERPS_ERROR_AGAIN && (call == HYPERPS_CALL_VM_SYNC || call == HYPERPS_CALL_VM_RECLAIM)) ||
-	     result == HYPERPS_ERROR_MEMORY) &&
-	    flush())
+	for (unsigned round = 0; round < 2; round++) {
+		bool waits = result == HYPERPS_ERROR_AGAIN &&
+			     (call == HYPERPS_CALL_VM_SYNC || call == HYPERPS_CALL_VM_RECLAIM);
+
+		if ((!waits && result != HYPERPS_ERROR_MEMORY) || !flush())
+			break;
 		result = locked_request(call, argument);
+	}
 	if (result < 0)
 		return result;
 	*value = (u64)result;

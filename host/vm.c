@@ -336,6 +336,19 @@ static const struct file_operations vm_operations = {
 	.llseek = noop_llseek,
 };
 
+static bool has_free_slot(void)
+{
+	u64 result[HYPERPS_RESULTS], slot;
+
+	for (slot = 0; slot < HYPERPS_VMS; slot++) {
+		const u64 argument[HYPERPS_ARGUMENTS] = { HYPERPS_OBJECT_VM | slot << 32 };
+
+		if (!hyperps_call(HYPERPS_CALL_READ, argument, result) && result[0] == HYPERPS_VM_FREE)
+			return true;
+	}
+	return false;
+}
+
 long hyperps_vm_create(void)
 {
 	struct vm *vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
@@ -346,6 +359,9 @@ long hyperps_vm_create(void)
 	mutex_init(&vm->lock);
 	INIT_LIST_HEAD(&vm->pages);
 	result = call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0);
+	/* The same error says that there are too many VMs. */
+	if (result == -ENOMEM && has_free_slot() && donate())
+		result = call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0);
 	if (result < 0) {
 		kfree(vm);
 		return result;

@@ -5,11 +5,13 @@
 #define VIEW_LIMIT BIT(MM_VIEW_BITS)
 #define HANDLE_SLOT 0xffffffffULL
 /*
- * Less than MM_POOL_RESERVE, so that these two work when nothing else does. Putting a run of frames back can take two
- * tables, and the directories above them; donating can split a 1 GiB page.
+ * Putting a run of frames back can take two tables. Donating can split a 1 GiB page, and must work when nothing else
+ * does: a reclaim or map leaves what it needs.
  */
-#define RECLAIM_RESERVE 4
 #define DONATE_RESERVE (MM_DIRECT_TABLES + 1)
+#define RECLAIM_RESERVE (DONATE_RESERVE + 3)
+#define MAP_TABLES 10 /* that a batch takes at most */
+_Static_assert(MM_POOL_RESERVE >= MAP_TABLES + DONATE_RESERVE, "a map leaves no room for a donation");
 #define WALK_BUDGET 4096 /* entries of a view that one call looks at */
 #define LAST_GENERATION 0x7ffffffe /* of a slot: a handle is never negative, and never used again */
 

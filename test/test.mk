@@ -58,7 +58,7 @@ LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%
 LIVE_TESTS := test/live/unfit.py 'test/live/views.py cloud 2 60' \
 	'test/live/host.py generic 2 vmx_absent,monitor_memory,vm_device,nmi,ipi_storm,cpus,kernel_log' \
 	'test/live/host.py cloud 2 vmx_absent,monitor_memory,vm_memory,gate,cpus,kernel_log,kexec_same' \
-	'test/live/host.py cloud 4 gate,cpus,nmi,ipi_storm,vm_memory,vm_donate,kernel_log' test/live/restart.py test/live/chainload.py \
+	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,ipi_storm,vm_memory,kernel_log' test/live/restart.py test/live/chainload.py \
 	'test/live/views.py cloud 1 15' \
 	'test/live/host.py cloud 1 vmx_absent,monitor_memory,vm_memory,vm_device,vm_donate,gate,efi,perf_msr,nmi,kernel_log'
 TEST_JOBS ?= 2

@@ -111,9 +111,13 @@ void exit_exception_or_nmi(struct cpu *cpu)
 	if (!is_machine_check && flush_take_kick(cpu))
 		return;
 	__atomic_fetch_or(&cpu->latched, is_machine_check ? LATCHED_MACHINE_CHECK : LATCHED_NMI, __ATOMIC_SEQ_CST);
-	/* A machine check can break off the delivery of an interrupt, which the APIC takes for delivered. */
-	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL)
+	/* A machine check can break off the delivery of an interrupt or NMI, which counts as delivered. */
+	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL) {
 		host_inject_again(vectoring);
+	} else if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_NMI) {
+		__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
+		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_NMI);
+	}
 }
 
 void exit_nmi_window(struct cpu *cpu)

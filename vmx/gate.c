@@ -49,14 +49,10 @@ static bool has_features(const struct vmx_capabilities *capabilities)
 /* A page of the pool whose address is safe as an immediate of the airlock's code, whatever CR3 will be. */
 static u64 *take_root(u8 *scratch)
 {
-	u32 safe_cr3 = 0x90909000 | GATE_PCID;
 	u64 *rejected = NULL, *root = NULL, *page;
 
 	while (!root && (page = page_pool_take(&monitor.pool))) {
-		u32 eptp = (u32)(address_of(page) | EPTP_LEVELS(4) | EPTP_WB);
-
-		gate_page_fill(scratch, safe_cr3, eptp);
-		if (gate_page_is_safe(scratch, safe_cr3, eptp)) {
+		if (gate_root_is_safe(address_of(page), scratch)) {
 			root = page;
 		} else {
 			page[0] = (u64)rejected;
@@ -178,13 +174,15 @@ static void add_donated(struct cpu *cpu)
 	u64 budget = ~0ULL;
 	gpa_t gpa = GPA(0);
 
-	for (;; gpa.value += PAGE_SIZE_2M) {
+	while (gpa.value < PAGE_MARK_LIMIT) {
 		bool found;
 
+		/* Also stops, without a find, where another table begins. */
 		gpa = ept_next(&donated, gpa, &budget, &found);
 		if (!found)
-			return;
+			continue;
 		share_donated(cpu, gpa.value);
+		gpa.value += PAGE_SIZE_2M;
 	}
 }
 

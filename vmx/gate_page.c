@@ -5,6 +5,7 @@
 #define INT3 0xcc
 #define LONGEST_INSTRUCTION 15
 #define SLOT_2 16 /* byte offset in the EPTP list */
+#define ROOT_FLAGS 0x1eu /* of an EPT pointer: write-back, four levels, no accessed and dirty flags */
 
 /* Offsets from HYPERPS_GATE_ENTRY. */
 enum {
@@ -88,6 +89,7 @@ static enum kind kind_of(u8 opcode, u8 modrm)
 		return PREFIX;
 	case 0x1e: /* #UD */
 	case 0xd4:
+	case 0x58 ... 0x5f: /* POP */
 	case 0x63: /* MOVSXD, IMUL */
 	case 0x69:
 	case 0x6b:
@@ -162,7 +164,8 @@ bool gate_page_is_safe(const u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp)
 	const u8 *entry = page + HYPERPS_GATE_ENTRY;
 
 	/* The fill must be an EPT pointer that is useless as a page-table entry, and whose sign extension is itself. */
-	if (monitor_eptp >> 31 || (monitor_eptp & (PAGE_SIZE - 1)) != 0x1e || (cr3 & (PAGE_SIZE - 1)) != GATE_PCID)
+	if (monitor_eptp >> 31 || (monitor_eptp & (PAGE_SIZE - 1)) != ROOT_FLAGS ||
+	    (cr3 & (PAGE_SIZE - 1)) != GATE_PCID)
 		return false;
 	for (u32 i = 0; i < PAGE_SIZE; i++) {
 		u32 offset = i - HYPERPS_GATE_ENTRY;
@@ -185,4 +188,14 @@ bool gate_page_is_safe(const u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp)
 			return false;
 	}
 	return true;
+}
+
+bool gate_root_is_safe(u64 root, u8 scratch[PAGE_SIZE])
+{
+	u32 harmless_cr3 = 0x90909000 | GATE_PCID, eptp = (u32)root | ROOT_FLAGS;
+
+	if (root >> 31 || root % PAGE_SIZE)
+		return false;
+	gate_page_fill(scratch, harmless_cr3, eptp);
+	return gate_page_is_safe(scratch, harmless_cr3, eptp);
 }

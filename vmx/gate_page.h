@@ -32,6 +32,12 @@ void gate_page_fill(u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp);
  */
 bool gate_page_is_safe(const u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp);
 
+/*
+ * Whether a page at host-physical address `root` can be the root of a monitor view, whatever CR3 will be. Also for the
+ * loader, which looks for memory where there are such pages.
+ */
+bool gate_root_is_safe(u64 root, u8 scratch[PAGE_SIZE]);
+
 /* Linear address of the EPTP list's page in the airlock, for the gate page at linear address `gate`. */
 u64 gate_list_linear(u64 gate);
 
