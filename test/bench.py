@@ -140,7 +140,7 @@ def main():
     for name, count in monitor.items():
         if name.endswith(".exits"):
             family, rest = name.split(".", maxsplit=1)
-            result[f"{family}.monitor.{rest}"] = count
+            result[name if family == "gate" else f"{family}.monitor.{rest}"] = count
             print(f"{name[:-6] + ' (exits)':42}{count:14,}")
     result.update(kvm)
     print_compared(result)
