@@ -109,7 +109,7 @@ static const struct {
 	const char *text;
 } feature_states[] = {
 	[HYPERPS_FEATURE_IN_USE] = { "in_use", "in use" },
-	[HYPERPS_FEATURE_FOUND] = { "found", "found; this version does not use it yet" },
+	[HYPERPS_FEATURE_FOUND] = { "found", "found, not in use" },
 	[HYPERPS_FEATURE_MISSING_CPU] = { "missing_cpu", "missing: the CPU lacks it" },
 	[HYPERPS_FEATURE_MISSING_SOME_CPU] = { "missing_some_cpu", "missing: not every CPU has it" },
 	[HYPERPS_FEATURE_NOT_BUILT] = { "not_built", "missing: this version of HyperPS lacks it" },
@@ -122,7 +122,7 @@ static const struct {
 	[HYPERPS_GATE_OFFERED] = { "offered", "the gate is offered, but on no CPU in use" },
 	[HYPERPS_GATE_CONF] = { "conf", "gate = vmcall in hyperps.conf" },
 	[HYPERPS_GATE_CPU] = { "cpu", "a CPU lacks VMFUNC, execute-only pages, SMEP or SMAP" },
-	[HYPERPS_GATE_L1] = { "l1", "a CPU leaks L1 data, so that no gate is safe" },
+	[HYPERPS_GATE_L1] = { "l1", "a CPU leaks L1 data; gate = vmfunc in hyperps.conf insists" },
 	[HYPERPS_GATE_MEMORY] = { "memory", "the monitor's memory lies where the gate's code is not safe" },
 };
 

@@ -135,7 +135,7 @@ enum hyperps_gate {
 /* Reasons why a feature is not in use, in hyperps_status.features[]. */
 enum hyperps_feature_state {
 	HYPERPS_FEATURE_IN_USE = 0,
-	HYPERPS_FEATURE_FOUND = 1, /* the CPU has it; nothing in this version uses it yet */
+	HYPERPS_FEATURE_FOUND = 1, /* the CPU has it; nothing uses it */
 	HYPERPS_FEATURE_MISSING_CPU = 2, /* the CPU lacks it */
 	HYPERPS_FEATURE_MISSING_SOME_CPU = 3, /* another CPU than the first one lacks it */
 	HYPERPS_FEATURE_NOT_BUILT = 4, /* this version of the monitor lacks it */
