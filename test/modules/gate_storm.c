@@ -195,17 +195,21 @@ static int send_nmis(int cpu)
 	return atomic_read(&arrived);
 }
 
-/* This CPU's gate at other addresses, and off, while the others call. Ends with it as it was. */
+/*
+ * This CPU's gate at other addresses, and off, while the others call. The top-level tables come from all over the RAM:
+ * some of their address bytes make code that is refused, and neighbours share these.
+ */
 static unsigned int set_again(void)
 {
-	u64 value, top = page_to_phys(virt_to_page(page_address(ZERO_PAGE(0))));
+	u64 frames = min_t(u64, totalram_pages(), BIT_ULL(32 - PAGE_SHIFT)), value;
 	unsigned int i, done = 0;
 
 	for (i = 0; i < SETS; i++) {
 		u64 linear = i % 3 ? 0xffffffff00000000ULL + (u64)i * PAGE_SIZE : 0;
 
-		done += !call(HYPERPS_CALL_GATE_SET, linear, (top + (u64)i * PAGE_SIZE * 37) & 0xfffff000, 0, 0,
-			      &value);
+		u64 top = (i * 40503ULL % frames) << PAGE_SHIFT;
+
+		done += !call(HYPERPS_CALL_GATE_SET, linear, top, 0, 0, &value);
 	}
 	return done;
 }
