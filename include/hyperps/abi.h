@@ -53,6 +53,7 @@
 #define HYPERPS_OBJECT_EXITS 3 /* index = CPU slot: struct hyperps_exits */
 #define HYPERPS_OBJECT_FRAMES 4 /* struct hyperps_frames */
 #define HYPERPS_OBJECT_VM 5 /* index = 0 to HYPERPS_VMS - 1: struct hyperps_vm */
+#define HYPERPS_OBJECT_MEASUREMENT 6 /* likewise: struct hyperps_measurement */
 
 /*
  * HYPERPS_CALL_TAKE_CPUS: for the loader only, once, right after the firmware's boot services have ended: the monitor
@@ -68,8 +69,9 @@
  *   VM_CREATE                   the handle of a new VM
  *   VM_DECLARE  handle, gpa | permissions, count
  *                               says that the `count` pages from gpa on are RAM of the VM, with these permissions:
- *                               1 read (always), 2 write, 4 execute. At most 8 ranges, below 2^46, that don't
- *                               overlap (HYPERPS_ERROR_OWNER), and only before VM_SEAL. Result: the number of ranges
+ *                               1 read (always), 2 write, 4 execute; or, permissions = 8, that accesses to them are the
+ *                               host's to answer (MMIO). At most 8 ranges, below 2^46, that don't overlap
+ *                               (HYPERPS_ERROR_OWNER), and only before VM_SEAL. Result: the number of ranges
  *   VM_MAP      handle, gpa, first frame number, count
  *                               gives `count` (at most 2^18) consecutive frames of the host's to the VM, at gpa; all of
  *                               it in one declared range, else HYPERPS_ERROR_PERMISSION. The host loses them at once.
@@ -77,8 +79,10 @@
  *                               to 512 it gives all or none. An error is about the first of them
  *   VM_SYNC     handle          makes the frames given so far usable by the VM, when every CPU has flushed.
  *                               Result: how many are left: call again until 0
- *   VM_SEAL     handle          frames given from now on are zeroed, and the ranges are final
- *   VM_DESTROY  handle          ends the VM. Result: 1: call again, 0: done
+ *   VM_SEAL     handle          measures the VM (see below), after which frames given are zeroed, the ranges are final,
+ *                               and it can run. Nothing may wait for VM_SYNC. Result: 1: call again, 0: done. From the
+ *                               first call on nothing else can be done with the VM but this and VM_DESTROY
+ *   VM_DESTROY  handle          ends the VM. Result: 1: call again, 0: done. HYPERPS_ERROR_STATE while a vCPU runs
  *   VM_RECLAIM  handle          zeroes a destroyed VM's frames and gives them back.
  *                               Result: 1: call again, 0: done, and the handle is gone.
  *                               Of another VM the same for what its guest has released; the handle stays
@@ -103,6 +107,78 @@
 #define HYPERPS_CALL_POOL_DONATE 0x48505318
 #define HYPERPS_MAP_FRAMES (1 << 18)
 #define HYPERPS_VM_RANGES 8
+#define HYPERPS_RANGE_MMIO 8 /* permissions of a range that is no RAM */
+
+/*
+ * vCPU calls, by VMCALL only.
+ *
+ *   VCPU_CREATE handle, mode | argument, entry, cr3
+ *                               a vCPU of a VM that is not sealed yet, which starts at `entry` with all registers 0 but
+ *                               those below. argument: a multiple of 4096, below 2^46. Result: its index, from 0 on
+ *       HYPERPS_VCPU_REAL       16-bit real mode: CS = entry >> 4 & 0xf000, IP = entry & 0xffff; entry below 1 MiB;
+ *                               EDI = argument, ESI = index
+ *       HYPERPS_VCPU_PROTECTED  32-bit, flat segments, no paging: EAX = 0x2badb002 and EBX = argument, as multiboot has
+ *                               it; ESI = index
+ *       HYPERPS_VCPU_LONG       64-bit, with the page tables at cr3: RDI = argument, RSI = index
+ *   VCPU_RUN    handle, index | flags, answer, event
+ *                               runs a vCPU of a sealed VM on this CPU until there is something for the host to do.
+ *                               answer: the value that the guest's IN or MMIO read gets, if that was the last exit; of
+ *                               it only so many bytes count. event: 0, or HYPERPS_EVENT_*: HYPERPS_ERROR_AGAIN if the
+ *                               guest can't take it now. Result: enum hyperps_exit and flags in word 0, the others by
+ *                               reason. HYPERPS_ERROR_STATE: it runs on another CPU, or has ended (HYPERPS_EXIT_FAILED)
+ */
+#define HYPERPS_CALL_VCPU_CREATE 0x48505320
+#define HYPERPS_CALL_VCPU_RUN 0x48505321
+#define HYPERPS_VCPUS 16 /* of a VM */
+
+enum hyperps_vcpu_mode { HYPERPS_VCPU_REAL = 0, HYPERPS_VCPU_PROTECTED, HYPERPS_VCPU_LONG, HYPERPS_VCPU_MODES };
+
+#define HYPERPS_RUN_INTERRUPT_WINDOW (1ULL << 32) /* flag: exit when the guest can take an external interrupt */
+
+#define HYPERPS_EVENT_INTERRUPT 0x80000000ULL /* | vector, 32 to 255 */
+#define HYPERPS_EVENT_NMI 0x80000202ULL
+
+/* Why VCPU_RUN came back: word 0, bits 31:0; in bit 32 whether the guest could take an external interrupt now. */
+enum hyperps_exit {
+	HYPERPS_EXIT_INTERRUPTED = 0, /* the CPU has something else to do: call again */
+	HYPERPS_EXIT_OUT, /* words: port, bytes (1, 2, 4), value */
+	HYPERPS_EXIT_IN, /* words: port, bytes */
+	HYPERPS_EXIT_MMIO_WRITE, /* words: gpa, bytes (1, 2, 4, 8), value */
+	HYPERPS_EXIT_MMIO_READ, /* words: gpa, bytes */
+	HYPERPS_EXIT_HLT, /* the guest waits for an interrupt */
+	HYPERPS_EXIT_MEMORY, /* no memory there, or not yet synced. Words: gpa of the page, access: 1 read, 2 write, 4 fetch */
+	HYPERPS_EXIT_INTERRUPT_WINDOW, /* as asked for */
+	HYPERPS_EXIT_CONSOLE, /* words: bytes (1 to 40), then these, 8 a word */
+	HYPERPS_EXIT_SHARED, /* the guest shares these pages with the host. Words: gpa, pages */
+	HYPERPS_EXIT_UNSHARED, /* it does so no longer: VM_SYNC gives it new ones, zeroed. Words: gpa, pages */
+	HYPERPS_EXIT_RELEASED, /* it needs these no longer: VM_RECLAIM. Words: gpa, pages */
+	HYPERPS_EXIT_ROOM, /* for what the guest wants VM_SYNC, VM_RECLAIM or POOL_DONATE is needed first */
+	HYPERPS_EXIT_SHUTDOWN, /* the guest has ended. Word: its exit code */
+	HYPERPS_EXIT_FAILED, /* this vCPU can't go on. Word: enum hyperps_failure */
+	HYPERPS_EXITS /* how many there are */
+};
+
+#define HYPERPS_EXIT_READY (1ULL << 32)
+
+enum hyperps_failure {
+	HYPERPS_FAILURE_TRIPLE_FAULT = 1,
+	HYPERPS_FAILURE_STATE, /* the CPU refuses the vCPU's state */
+	HYPERPS_FAILURE_INSTRUCTION, /* an MMIO access by an instruction that the monitor does not know */
+};
+
+/*
+ * The measurement of a VM: SHA-256 of all that it begins with. First, for each page that it has, in ascending order:
+ * its gpa, then its 4096 bytes. Then for each range, in the order of VM_DECLARE: gpa, bytes, permissions. Then for each
+ * vCPU, from index 0 on: VCPU_CREATE's `mode | argument`, entry, cr3. Last the number of ranges and that of vCPUs. All
+ * numbers are 8 bytes, little-endian. Without pages, ranges and vCPUs that is 16 zero bytes.
+ */
+struct hyperps_measurement {
+	uint64_t handle; /* 0 and all else 0 before VM_SEAL is done, and without a VM; a first handle is 0, too */
+	uint64_t sealed; /* whether there is one */
+	uint8_t sha256[32];
+	uint64_t vcpus;
+	uint64_t reserved;
+};
 
 /*
  * The gate: calls without a VM exit, by VMFUNC from ring 0, on a CPU where GATE_SET has switched it on.
@@ -119,7 +195,7 @@
  * CPU comes back at G + HYPERPS_GATE_RETURN: RSP = what RBP was, RBP = 0 or an error code, RBX = result word 0; R12 to
  * R15 are kept; RAX, RCX, RDX, RSI, RDI, R8 to R11 are 0, the arithmetic flags and DR7 lost; interrupts are off, CR3 is
  * unchanged. HYPERPS_ERROR_USE_VMCALL: the gate does not serve this call. It serves IDENTIFY and the memory calls that
- * need no flush: all but VM_SYNC, VM_RECLAIM and POOL_DONATE. A VMFUNC at another place raises #UD.
+ * need no flush and no content: all but VM_SYNC, VM_SEAL, VM_RECLAIM and POOL_DONATE. A VMFUNC at another place raises #UD.
  */
 #define HYPERPS_CALL_GATE_SET 0x48505303
 
@@ -224,6 +300,7 @@ enum hyperps_vm_state {
 	HYPERPS_VM_SEALED,
 	HYPERPS_VM_DYING, /* VM_DESTROY has begun */
 	HYPERPS_VM_DEAD, /* VM_DESTROY is done; VM_RECLAIM gives the frames back */
+	HYPERPS_VM_SEALING, /* VM_SEAL has begun */
 };
 
 struct hyperps_vm {
