@@ -129,7 +129,7 @@ static void exit_xsetbv_of_guest(struct vcpu *vcpu)
 	const u64 *regs = vcpu->regs.value;
 	u64 value = regs[REGISTER_RDX] << 32 | (u32)regs[REGISTER_RAX];
 
-	if ((u32)regs[REGISTER_RCX] || privilege_level() || !guest_xcr0_is_valid(value, guest_xcr0()) ||
+	if ((u32)regs[REGISTER_RCX] || privilege_level() || !xcr0_is_valid(value, guest_xcr0()) ||
 	    !xsetbv_checked(value))
 		inject_gp();
 	else

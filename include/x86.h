@@ -58,6 +58,7 @@
 #define XCR0_OPMASK BIT(5)
 #define XCR0_ZMM_HI256 BIT(6)
 #define XCR0_HI16_ZMM BIT(7)
+#define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
 #define XCR0_PKRU BIT(9)
 #define XCR0_TILECFG BIT(17)
 #define XCR0_TILEDATA BIT(18)
@@ -79,10 +80,13 @@
 #define MSR_IA32_TSC_ADJUST 0x3b
 #define MSR_IA32_PRED_CMD 0x49
 #define MSR_IA32_BIOS_UPDT_TRIG 0x79
+#define MSR_IA32_BIOS_SIGN_ID 0x8b
 #define MSR_IA32_MTRRCAP 0xfe
 #define MSR_IA32_ARCH_CAPABILITIES 0x10a
 #define MSR_IA32_FLUSH_CMD 0x10b
 #define MSR_IA32_MCU_OPT_CTRL 0x123
+#define MSR_IA32_SYSENTER_CS 0x174
+#define MSR_IA32_SYSENTER_EIP 0x176
 #define MSR_IA32_MISC_ENABLE 0x1a0
 #define MSR_IA32_DEBUGCTL 0x1d9
 #define MSR_IA32_MTRR_PHYSBASE0 0x200
@@ -144,6 +148,16 @@ static inline struct cpuid_result cpuid(u32 leaf, u32 subleaf)
 
 	asm volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(subleaf));
 	return r;
+}
+
+/* SDM, "XSETBV": whether a CPU that supports these bits takes the value; all others raise #GP. */
+static inline bool xcr0_is_valid(u64 value, u64 supported)
+{
+	u64 bound = XCR0_BNDREGS | XCR0_BNDCSR, tile = XCR0_TILECFG | XCR0_TILEDATA;
+
+	return !(value & ~supported) && (value & XCR0_X87) && !((value & XCR0_AVX) && !(value & XCR0_SSE)) &&
+	       !((value & XCR0_AVX512) && ((value & XCR0_AVX512) != XCR0_AVX512 || !(value & XCR0_AVX))) &&
+	       !((value & bound) && (value & bound) != bound) && !((value & tile) && (value & tile) != tile);
 }
 
 static inline u64 rdmsr(u32 msr)

@@ -115,31 +115,18 @@ void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs)
 	cr0_follow(value);
 }
 
-/*
- * SDM, "XSETBV": the combinations that raise #GP. The CPU checks again, but it is not handed what we know to be wrong.
- */
-static bool xcr0_is_valid(u64 value)
-{
-	struct cpuid_result r = cpuid(0xd, 0);
-	u64 supported = (u64)r.edx << 32 | r.eax;
-	u64 avx512 = XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM, bound = XCR0_BNDREGS | XCR0_BNDCSR;
-	u64 tile = XCR0_TILECFG | XCR0_TILEDATA;
-
-	return !(value & ~supported) && (value & XCR0_X87) && !((value & XCR0_AVX) && !(value & XCR0_SSE)) &&
-	       !((value & avx512) && ((value & avx512) != avx512 || !(value & XCR0_AVX))) &&
-	       !((value & bound) && (value & bound) != bound) && !((value & tile) && (value & tile) != tile);
-}
-
+/* The CPU checks the value again, but it is not handed what we know to be wrong. */
 void exit_xsetbv(const struct guest_registers *regs)
 {
+	struct cpuid_result r = cpuid(0xd, 0);
 	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
 
 	if (!(vmread(VMCS_GUEST_CR4) & CR4_OSXSAVE)) {
 		inject_ud();
 		return;
 	}
-	if (privilege_level() != 0 || (u32)regs->value[REGISTER_RCX] != 0 || !xcr0_is_valid(value) ||
-	    !xsetbv_checked(value)) {
+	if (privilege_level() != 0 || (u32)regs->value[REGISTER_RCX] != 0 ||
+	    !xcr0_is_valid(value, (u64)r.edx << 32 | r.eax) || !xsetbv_checked(value)) {
 		log_refusal(REFUSED_REGISTER, "XSETBV of %lx refused", value);
 		inject_gp();
 		return;
