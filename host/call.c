@@ -50,18 +50,19 @@ long hyperps_vmcall(u64 number, const u64 argument[HYPERPS_ARGUMENTS], u64 *valu
 static bool is_for_gate(u64 number)
 {
 	return number == HYPERPS_CALL_VM_CREATE || number == HYPERPS_CALL_VM_DECLARE || number == HYPERPS_CALL_VM_MAP ||
-	       number == HYPERPS_CALL_VM_SEAL || number == HYPERPS_CALL_VM_DESTROY ||
-	       number == HYPERPS_CALL_FRAME_QUERY;
+	       number == HYPERPS_CALL_VM_DESTROY || number == HYPERPS_CALL_FRAME_QUERY;
 }
 
 long hyperps_call(u64 number, const u64 argument[HYPERPS_ARGUMENTS], u64 result[HYPERPS_RESULTS])
 {
-	u64 value[HYPERPS_RESULTS] = { 0 };
-	long error = is_for_gate(number) ? hyperps_gate_call(number, argument, value) : -EOPNOTSUPP;
+	u64 value;
+	long error = is_for_gate(number) ? hyperps_gate_call(number, argument, &value) : -EOPNOTSUPP;
 
 	if (error == -EOPNOTSUPP)
 		return call_by_vmcall(number, argument, result);
-	if (!error)
-		memcpy(result, value, sizeof(value));
+	if (!error) {
+		memset(result, 0, HYPERPS_RESULTS * sizeof(u64));
+		result[0] = value;
+	}
 	return error;
 }

@@ -20,7 +20,8 @@ kbuild = mkdir -p $(2) && cp -u $(3) $(2)/ && \
 	{ [ -d $$headers ] || { echo "no headers for Linux $$release: apt-get install linux-headers-$$release" >&2; false; }; } && \
 	$(MAKE) --no-print-directory -C $$headers M=$(abspath $(2)) HYPERPS_INCLUDE=$(abspath include) KCFLAGS=-Werror modules
 
-HOST_MODULE_SOURCES := host/main.c host/call.c host/gate.c host/gate.h host/gate_page.S host/vm.c host/hyperps.h host/hyperps_ioctl.h host/Kbuild
+HOST_MODULE_SOURCES := host/main.c host/call.c host/gate.c host/gate.h host/gate_page.S host/vm.c host/vm.h host/vm_memory.c \
+	host/vcpu.c host/hyperps.h host/hyperps_ioctl.h host/Kbuild
 
 $(BUILD)/modules/%/hyperps.ko: $(HOST_MODULE_SOURCES) include/hyperps/abi.h include/hyperps/gate.h $(CACHE)/kernels/%/release
 	@echo 'building $@'

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VMs for user space: one file each, which alone names it. The memory is Linux's, allocated here and lent to the
- * monitor: from VM_MAP until VM_RECLAIM is done any access to it faults, and it must not be freed.
+ * VMs for user space: one file each, which alone names it; its memory is in vm_memory.c, its vCPUs in vcpu.c.
  *
  * Locks: vm->lock guards the VM's fields and makes "map, then remember the pages" one step; orphans_lock guards the
  * list of VMs that have lost their file but not yet their memory. Never both.
@@ -10,42 +9,24 @@
 
 #include <linux/anon_inodes.h>
 #include <linux/fs.h>
-#include <linux/gfp.h>
-#include <linux/list.h>
 #include <linux/minmax.h>
-#include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
-#include <linux/page-flags.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
-#include "hyperps.h"
+#include "vm.h"
 
-#define CHUNK_ORDER 9
-#define CHUNK_BYTES (PAGE_SIZE << CHUNK_ORDER)
 #define HANDLE_SLOT 0xffffffffULL
 #define AGAIN_LIMIT 10 /* the monitor waits for the CPUs 0.1 seconds a time */
 #define ORPHAN_INTERVAL HZ
 
-static_assert(CHUNK_BYTES >> PAGE_SHIFT <= HYPERPS_MAP_FRAMES);
-
-struct vm {
-	struct mutex lock;
-	u64 handle;
-	bool sealed;
-	struct list_head pages; /* lent, by page->lru; page->private is the order */
-	struct list_head orphan;
-};
-
 static LIST_HEAD(orphans);
 static DEFINE_MUTEX(orphans_lock);
 
-/* Result word 0, which is never negative, or an error code. */
-static long call(u64 number, u64 handle, u64 a, u64 b, u64 c)
+long vm_call(u64 number, u64 handle, u64 a, u64 b, u64 c)
 {
 	const u64 argument[HYPERPS_ARGUMENTS] = { handle, a, b, c };
 	u64 result[HYPERPS_RESULTS];
@@ -54,178 +35,98 @@ static long call(u64 number, u64 handle, u64 a, u64 b, u64 c)
 	return error ? error : (long)result[0];
 }
 
-/* Pages that are lent are "offline" for Linux, so that /proc/kcore and dumps leave them out. */
-static void set_offline(struct page *page, unsigned int order, bool offline)
+long vm_call_with_pool(u64 number, u64 handle, u64 a, u64 b, u64 c)
 {
-	unsigned long i;
+	long result = vm_call(number, handle, a, b, c);
 
-	page_offline_begin();
-	for (i = 0; i < 1UL << order; i++) {
-		if (offline)
-			__SetPageOffline(page + i);
-		else
-			__ClearPageOffline(page + i);
-	}
-	page_offline_end();
+	return result == -ENOMEM && vm_donate() ? vm_call(number, handle, a, b, c) : result;
 }
 
-/*
- * Gives the monitor 2 MiB for its tables, for ever: also after this module's end. Whoever needs them now asks once more.
- */
-static bool donate(void)
-{
-	struct page *page = alloc_pages(GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY, CHUNK_ORDER);
-
-	if (!page)
-		return false;
-	set_offline(page, CHUNK_ORDER, true);
-	if (call(HYPERPS_CALL_POOL_DONATE, page_to_pfn(page), 0, 0, 0) > 0) {
-		pr_info("gave the monitor 2 MiB for its tables\n");
-		return true;
-	}
-	set_offline(page, CHUNK_ORDER, false);
-	__free_pages(page, CHUNK_ORDER);
-	return false;
-}
-
-/* A call that may need pages of the monitor's pool. */
-static long call_with_pool(u64 number, u64 handle, u64 a, u64 b, u64 c)
-{
-	long result = call(number, handle, a, b, c);
-
-	return result == -ENOMEM && donate() ? call(number, handle, a, b, c) : result;
-}
-
-/* A call that is to be repeated until it says 0. */
-static long finish(u64 number, u64 handle)
+long vm_finish(u64 number, u64 handle)
 {
 	int again = 0;
 	long result;
 
 	do {
-		result = call_with_pool(number, handle, 0, 0, 0);
+		result = vm_call_with_pool(number, handle, 0, 0, 0);
 		cond_resched();
 	} while (result > 0 || (result == -EAGAIN && ++again < AGAIN_LIMIT));
 	return result;
 }
 
-static struct page *allocate(unsigned int order, bool zero)
-{
-	/* Rather fail than have another process killed; without a 2 MiB piece single pages do. */
-	gfp_t flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN | (order ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL);
-
-	return alloc_pages(flags | (zero ? __GFP_ZERO : 0), order);
-}
-
-/*
- * Gives pages to the VM. On an error the caller still has them, but for -ENODEV: then nobody knows, and they are kept
- * until the VM has ended.
- */
-static long map(struct vm *vm, u64 gpa, struct page *page, unsigned int order, bool content)
+static long declare(struct vm *vm, const struct hyperps_vm_declare *range)
 {
 	long result = mutex_lock_killable(&vm->lock);
 
 	if (result)
 		return result;
-	if (content && vm->sealed) {
-		result = -EBUSY;
-		goto unlock;
-	}
-	set_offline(page, order, true);
-	result = call_with_pool(HYPERPS_CALL_VM_MAP, vm->handle, gpa, page_to_pfn(page), 1UL << order);
-	if (result == -EAGAIN) {
-		result = finish(HYPERPS_CALL_VM_SYNC, vm->handle);
-		if (!result)
-			result = call_with_pool(HYPERPS_CALL_VM_MAP, vm->handle, gpa, page_to_pfn(page), 1UL << order);
-	}
-	if (result < 0 && result != -ENODEV) {
-		set_offline(page, order, false);
-		goto unlock;
-	}
-	set_page_private(page, order);
-	list_add(&page->lru, &vm->pages);
-unlock:
+	result = vm_call(HYPERPS_CALL_VM_DECLARE, vm->handle, range->gpa | range->permissions,
+			 range->size >> PAGE_SHIFT, 0);
+	if (result > 0 && vm->range_count < HYPERPS_VM_RANGES)
+		vm->range[vm->range_count++] = *range;
 	mutex_unlock(&vm->lock);
-	return result;
-}
-
-/* Populates the next piece. Returns its bytes or an error code. */
-static long populate_piece(struct vm *vm, u64 gpa, u64 size, const void __user *source)
-{
-	unsigned int order = gpa % CHUNK_BYTES || size < CHUNK_BYTES ? 0 : CHUNK_ORDER;
-	struct page *page = allocate(order, !source);
-	long result;
-
-	if (!page && order) {
-		order = 0;
-		page = allocate(order, !source);
-	}
-	if (!page)
-		return -ENOMEM;
-	if (source && copy_from_user(page_address(page), source, PAGE_SIZE << order))
-		result = -EFAULT;
-	else
-		result = map(vm, gpa, page, order, source);
-	if (result < 0 && result != -ENODEV)
-		__free_pages(page, order);
-	return result < 0 ? result : PAGE_SIZE << order;
-}
-
-static long populate(struct vm *vm, const struct hyperps_vm_populate *request)
-{
-	u64 size = min_t(u64, request->size, HYPERPS_VM_POPULATE_MAX), done = 0;
-	long error = 0;
-
-	while (done < size && !error) {
-		void __user *source = request->source ? u64_to_user_ptr(request->source + done) : NULL;
-		long result =
-			signal_pending(current) ? -EINTR : populate_piece(vm, request->gpa + done, size - done, source);
-
-		if (result < 0)
-			error = result;
-		else
-			done += result;
-		cond_resched();
-	}
-	if (!done)
-		return error;
-	error = mutex_lock_killable(&vm->lock);
-	if (error)
-		return error;
-	error = finish(HYPERPS_CALL_VM_SYNC, vm->handle);
-	mutex_unlock(&vm->lock);
-	return error ? error : done;
+	return min(result, 0L);
 }
 
 static long seal(struct vm *vm)
 {
-	long error = mutex_lock_killable(&vm->lock);
+	long result = mutex_lock_killable(&vm->lock);
 
-	if (error)
-		return error;
-	error = finish(HYPERPS_CALL_VM_SYNC, vm->handle);
-	if (!error)
-		error = call(HYPERPS_CALL_VM_SEAL, vm->handle, 0, 0, 0);
-	vm->sealed |= !error;
+	if (result)
+		return result;
+	if (!vm->sealing)
+		result = vm_finish(HYPERPS_CALL_VM_SYNC, vm->handle);
+	if (!result) {
+		/* Each call measures a little. */
+		do {
+			result = fatal_signal_pending(current) ? -EINTR
+							       : vm_call(HYPERPS_CALL_VM_SEAL, vm->handle, 0, 0, 0);
+			vm->sealing |= result >= 0;
+			cond_resched();
+		} while (result > 0);
+		vm->sealed |= !result;
+	}
 	mutex_unlock(&vm->lock);
+	return result;
+}
+
+/* Reads the VM's object of that kind, of HYPERPS_READ_BYTES bytes. */
+static long read_object(struct vm *vm, u64 object, void *out)
+{
+	const u64 argument[HYPERPS_ARGUMENTS] = { object | (vm->handle & HANDLE_SLOT) << 32 };
+
+	return hyperps_call(HYPERPS_CALL_READ, argument, out);
+}
+
+static long describe(struct vm *vm, struct hyperps_vm *out)
+{
+	long error = read_object(vm, HYPERPS_OBJECT_VM, out);
+
+	static_assert(sizeof(*out) == HYPERPS_READ_BYTES);
+	if (!error && (out->state == HYPERPS_VM_FREE || out->handle != vm->handle))
+		error = -ENOENT;
 	return error;
 }
 
-static long info(struct vm *vm, struct hyperps_vm __user *out)
+static long info(struct vm *vm, struct hyperps_vm __user *user)
 {
-	const u64 argument[HYPERPS_ARGUMENTS] = { HYPERPS_OBJECT_VM | (vm->handle & HANDLE_SLOT) << 32 };
-	union {
-		u64 words[HYPERPS_RESULTS];
-		struct hyperps_vm vm;
-	} result;
-	long error = hyperps_call(HYPERPS_CALL_READ, argument, result.words);
+	struct hyperps_vm out;
+	long error = describe(vm, &out);
 
-	static_assert(sizeof(result.vm) == sizeof(result.words));
-	if (error)
-		return error;
-	if (result.vm.state == HYPERPS_VM_FREE || result.vm.handle != vm->handle)
-		return -ENOENT;
-	return copy_to_user(out, &result.vm, sizeof(result.vm)) ? -EFAULT : 0;
+	return error ? error : copy_to_user(user, &out, sizeof(out)) ? -EFAULT : 0;
+}
+
+static long measurement(struct vm *vm, struct hyperps_measurement __user *user)
+{
+	struct hyperps_measurement out;
+	long error = read_object(vm, HYPERPS_OBJECT_MEASUREMENT, &out);
+
+	static_assert(sizeof(out) == HYPERPS_READ_BYTES);
+	if (!error && !out.sealed)
+		error = -ENODATA;
+	if (!error && out.handle != vm->handle)
+		error = -ENOENT;
+	return error ? error : copy_to_user(user, &out, sizeof(out)) ? -EFAULT : 0;
 }
 
 static bool is_range(u64 gpa, u64 size)
@@ -237,27 +138,42 @@ static long vm_ioctl(struct file *file, unsigned int command, unsigned long argu
 {
 	struct vm *vm = file->private_data;
 	void __user *user = (void __user *)argument;
-	struct hyperps_vm_declare range;
-	struct hyperps_vm_populate request;
-	long result;
+	union {
+		struct hyperps_vm_declare range;
+		struct hyperps_vm_populate populate;
+		struct hyperps_vm_create_vcpu vcpu;
+		struct hyperps_vm_shared shared;
+	} in;
 
+	if (_IOC_DIR(command) == _IOC_WRITE) {
+		if (_IOC_SIZE(command) > sizeof(in))
+			return -ENOTTY;
+		if (copy_from_user(&in, user, _IOC_SIZE(command)))
+			return -EFAULT;
+	}
 	switch (command) {
 	case HYPERPS_VM_IOC_DECLARE:
-		if (copy_from_user(&range, user, sizeof(range)))
-			return -EFAULT;
-		if (!is_range(range.gpa, range.size) || range.permissions >= PAGE_SIZE)
+		if (!is_range(in.range.gpa, in.range.size) || in.range.permissions >= PAGE_SIZE)
 			return -EINVAL;
-		result = call(HYPERPS_CALL_VM_DECLARE, vm->handle, range.gpa | range.permissions,
-			      range.size >> PAGE_SHIFT, 0);
-		return min(result, 0L);
+		return declare(vm, &in.range);
 	case HYPERPS_VM_IOC_POPULATE:
-		if (copy_from_user(&request, user, sizeof(request)))
-			return -EFAULT;
-		return is_range(request.gpa, request.size) ? populate(vm, &request) : -EINVAL;
+		return is_range(in.populate.gpa, in.populate.size) ? vm_populate(vm, &in.populate) : -EINVAL;
+	case HYPERPS_VM_IOC_CREATE_VCPU:
+		if (in.vcpu.mode >= PAGE_SIZE || in.vcpu.argument % PAGE_SIZE)
+			return -EINVAL;
+		return vcpu_create(vm, &in.vcpu);
+	case HYPERPS_VM_IOC_READ_SHARED:
+	case HYPERPS_VM_IOC_WRITE_SHARED:
+		if (in.shared.gpa >= HYPERPS_VM_GPA_LIMIT || !in.shared.size ||
+		    in.shared.size > HYPERPS_VM_GPA_LIMIT - in.shared.gpa)
+			return -EINVAL;
+		return vm_copy_shared(vm, &in.shared, command == HYPERPS_VM_IOC_WRITE_SHARED);
 	case HYPERPS_VM_IOC_SEAL:
 		return argument ? -EINVAL : seal(vm);
 	case HYPERPS_VM_IOC_INFO:
 		return info(vm, user);
+	case HYPERPS_VM_IOC_MEASUREMENT:
+		return measurement(vm, user);
 	default:
 		return -ENOTTY;
 	}
@@ -266,24 +182,21 @@ static long vm_ioctl(struct file *file, unsigned int command, unsigned long argu
 /* Ends the VM and frees its memory and itself. On an error it remains: the monitor may still have some of its pages. */
 static long end(struct vm *vm)
 {
-	long error = finish(HYPERPS_CALL_VM_DESTROY, vm->handle);
-	struct page *page, *next;
+	long error = vm_finish(HYPERPS_CALL_VM_DESTROY, vm->handle);
+	struct hyperps_vm state;
 
-	/* -EBUSY: an earlier attempt got this far. -ENOENT: VM_RECLAIM is done, as nothing else takes a handle away. */
-	if (!error || error == -EBUSY)
-		error = finish(HYPERPS_CALL_VM_RECLAIM, vm->handle);
+	/* An earlier attempt got this far; or a vCPU runs, which not this module's doing can be. */
+	if (error == -EBUSY) {
+		error = describe(vm, &state);
+		if (!error && state.state != HYPERPS_VM_DEAD)
+			error = -EAGAIN;
+	}
+	if (!error)
+		error = vm_finish(HYPERPS_CALL_VM_RECLAIM, vm->handle);
+	/* -ENOENT: VM_RECLAIM is done, as nothing else takes a handle away. */
 	if (error && error != -ENOENT)
 		return error;
-	list_for_each_entry_safe(page, next, &vm->pages, lru)
-	{
-		unsigned int order = page_private(page);
-
-		list_del(&page->lru);
-		set_page_private(page, 0);
-		set_offline(page, order, false);
-		__free_pages(page, order);
-		cond_resched();
-	}
+	vm_free_memory(vm);
 	kfree(vm);
 	return 0;
 }
@@ -322,9 +235,19 @@ static void end_or_orphan(struct vm *vm)
 	queue_delayed_work(system_long_wq, &orphans_work, ORPHAN_INTERVAL);
 }
 
+static void last_put(struct kref *references)
+{
+	end_or_orphan(container_of(references, struct vm, references));
+}
+
+void vm_put(struct vm *vm)
+{
+	kref_put(&vm->references, last_put);
+}
+
 static int vm_release(struct inode *inode, struct file *file)
 {
-	end_or_orphan(file->private_data);
+	vm_put(file->private_data);
 	return 0;
 }
 
@@ -356,12 +279,13 @@ long hyperps_vm_create(void)
 
 	if (!vm)
 		return -ENOMEM;
+	kref_init(&vm->references);
 	mutex_init(&vm->lock);
-	INIT_LIST_HEAD(&vm->pages);
-	result = call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0);
+	xa_init_flags(&vm->lent, XA_FLAGS_ACCOUNT);
+	result = vm_call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0);
 	/* The same error says that there are too many VMs. */
-	if (result == -ENOMEM && has_free_slot() && donate())
-		result = call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0);
+	if (result == -ENOMEM && has_free_slot() && vm_donate())
+		result = vm_call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0);
 	if (result < 0) {
 		kfree(vm);
 		return result;
@@ -369,7 +293,7 @@ long hyperps_vm_create(void)
 	vm->handle = result;
 	result = anon_inode_getfd("hyperps-vm", &vm_operations, vm, O_RDWR | O_CLOEXEC);
 	if (result < 0)
-		end_or_orphan(vm);
+		vm_put(vm);
 	return result;
 }
 
