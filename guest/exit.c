@@ -92,8 +92,8 @@ static void exit_msr(struct vcpu *vcpu, bool write)
 	u64 *regs = vcpu->regs.value, value = regs[REGISTER_RDX] << 32 | (u32)regs[REGISTER_RAX];
 	u32 msr = (u32)regs[REGISTER_RCX];
 
-	if (write ? guest_msr_write(msr) == GUEST_MSR_HANDLE && write_msr(vcpu, msr, value) :
-		    guest_msr_read(msr) == GUEST_MSR_HANDLE && read_msr(vcpu, msr, &value)) {
+	if (write ? guest_msr_write(msr) == GUEST_MSR_HANDLE && write_msr(vcpu, msr, value)
+		  : guest_msr_read(msr) == GUEST_MSR_HANDLE && read_msr(vcpu, msr, &value)) {
 		if (!write) {
 			regs[REGISTER_RAX] = (u32)value;
 			regs[REGISTER_RDX] = value >> 32;
@@ -150,7 +150,8 @@ static enum next exit_io(struct vcpu *vcpu, u64 words[8])
 	if (qualification & IO_IN) {
 		words[0] = HYPERPS_EXIT_IN;
 		vcpu->answer = ANSWER_IN;
-		vcpu->access = (struct mmio_instruction){ .bytes = bytes, .destination_bytes = bytes, .reg = REGISTER_RAX };
+		vcpu->access =
+			(struct mmio_instruction){ .bytes = bytes, .destination_bytes = bytes, .reg = REGISTER_RAX };
 	} else {
 		words[0] = HYPERPS_EXIT_OUT;
 		words[3] = vcpu->regs.value[REGISTER_RAX] & (BIT(8 * bytes) - 1);

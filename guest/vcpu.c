@@ -100,8 +100,7 @@ static void write_start(struct vcpu *vcpu, const struct vmx_capabilities *capabi
 	vmwrite(VMCS_GUEST_CR4, CR4_VMXE | (mode == HYPERPS_VCPU_LONG ? CR4_PAE : 0));
 	vmwrite(VMCS_CR4_READ_SHADOW, 0);
 	vmwrite(VMCS_GUEST_IA32_EFER, mode == HYPERPS_VCPU_LONG ? EFER_LME | EFER_LMA | EFER_NXE : 0);
-	vmwrite(VMCS_ENTRY_CONTROLS,
-		capabilities->entry & ~(mode == HYPERPS_VCPU_LONG ? 0 : (u32)ENTRY_IA32E_GUEST));
+	vmwrite(VMCS_ENTRY_CONTROLS, capabilities->entry & ~(mode == HYPERPS_VCPU_LONG ? 0 : (u32)ENTRY_IA32E_GUEST));
 	vmwrite(VMCS_GUEST_RIP, mode == HYPERPS_VCPU_REAL ? entry & 0xffff : entry);
 	vmwrite(VMCS_GUEST_RSP, 0);
 	vmwrite(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED);
