@@ -41,7 +41,7 @@ static unsigned fetch(struct vcpu *vcpu, u8 code[LONGEST_INSTRUCTION])
 	return done;
 }
 
-static enum next mmio(struct vcpu *vcpu, u64 gpa, u64 words[8])
+static enum next mmio(struct vcpu *vcpu, u64 gpa, bool is_write, u64 words[8])
 {
 	bool is_32bit = vmread(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS)) & CS_DEFAULT_32;
 	struct mmio_instruction *access = &vcpu->access;
@@ -49,7 +49,9 @@ static enum next mmio(struct vcpu *vcpu, u64 gpa, u64 words[8])
 	unsigned length = fetch(vcpu, code);
 
 	vcpu->regs.value[REGISTER_RSP] = vmread(VMCS_GUEST_RSP);
-	if (!decode_mmio(code, length, is_64bit() ? 64 : is_32bit ? 32 : 16, access) || gpa % access->bytes)
+	/* The code may be another one by now. */
+	if (!decode_mmio(code, length, is_64bit() ? 64 : is_32bit ? 32 : 16, access) || gpa % access->bytes ||
+	    access->write != is_write)
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_INSTRUCTION);
 	words[0] = access->write ? HYPERPS_EXIT_MMIO_WRITE : HYPERPS_EXIT_MMIO_READ;
 	words[1] = gpa;
@@ -75,7 +77,7 @@ enum next guest_ept_violation(struct vcpu *vcpu, u64 words[8])
 	memory_unlock();
 	if (allowed == HYPERPS_RANGE_MMIO && (qualification & MAPPED) == MAPPED && !(access & EPT_EXECUTE) &&
 	    !(vectoring & EVENT_VALID))
-		return mmio(vcpu, gpa, words);
+		return mmio(vcpu, gpa, access & EPT_WRITE, words);
 	if (allowed != HYPERPS_RANGE_MMIO && allowed && !(access & ~allowed)) {
 		words[0] = HYPERPS_EXIT_MEMORY;
 		words[1] = ALIGN_DOWN(gpa, PAGE_SIZE);
