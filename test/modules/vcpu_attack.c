@@ -132,7 +132,7 @@ static const char *const guests[] = { guest_io,   guest_mmio,   guest_missing, g
 enum { IO, MMIO_ACCESS, MISSING, WRITES_READ_ONLY, UNDECLARED, LOOP, EVENTS, STACK, SHARE, GUESTS };
 
 static u64 vm;
-static struct page *code, *data, *constant, *late;
+static struct page *code, *data, *constant, *late, *zero;
 
 static s64 run(u64 index, u64 answer, u64 event, u64 words[8])
 {
@@ -222,7 +222,8 @@ static bool make_vm(struct seq_file *out)
 	data = alloc_page(GFP_KERNEL | __GFP_ZERO);
 	constant = alloc_page(GFP_KERNEL | __GFP_ZERO);
 	late = alloc_page(GFP_KERNEL);
-	if (!code || !data || !constant || !late || create(0, RAM_PAGES, &vm))
+	zero = alloc_page(GFP_KERNEL | __GFP_ZERO); /* at gpa 0, where a guest's IDT begins: empty */
+	if (!code || !data || !constant || !late || !zero || create(0, RAM_PAGES, &vm))
 		return false;
 	page = page_address(code);
 	memcpy(page, vcpu_guests, guests_end - vcpu_guests);
@@ -233,7 +234,7 @@ static bool make_vm(struct seq_file *out)
 	expect(out, call(HYPERPS_CALL_VM_DECLARE, vm, MMIO | HYPERPS_RANGE_MMIO, 1, 0, NULL), 0, "an MMIO range");
 	expect(out, call(HYPERPS_CALL_VM_DECLARE, vm, READ_ONLY | 1, 1, 0, NULL), 0, "a read-only range");
 	expect(out, map(vm, MMIO, page_to_pfn(late), 1), HYPERPS_ERROR_PERMISSION, "memory in an MMIO range");
-	expect(out, give(CODE, code) ?: give(SHARED_PAGE, data) ?: give(READ_ONLY, constant), 0, "the VM's memory");
+	expect(out, give(0, zero) ?: give(CODE, code) ?: give(SHARED_PAGE, data) ?: give(READ_ONLY, constant), 0, "the VM's memory");
 	expect(out, vcpu(HYPERPS_VCPU_MODES, CODE, 0), HYPERPS_ERROR_INVALID, "an unknown mode");
 	expect(out, vcpu(HYPERPS_VCPU_PROTECTED, 1ULL << 32, 0), HYPERPS_ERROR_INVALID, "an entry above 4 GiB");
 	expect(out, vcpu(HYPERPS_VCPU_REAL, 1 << 20, 0), HYPERPS_ERROR_INVALID, "a real-mode entry at 1 MiB");
@@ -455,6 +456,7 @@ static int show_vcpu_attack(struct seq_file *out, void *unused)
 	__free_page(data);
 	__free_page(constant);
 	__free_page(late);
+	__free_page(zero);
 	return 0;
 }
 
