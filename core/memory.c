@@ -29,6 +29,13 @@ static void zero_frame(u64 frame)
 	set_own_page(window, 0);
 }
 
+static void measure_page(u64 slot, u64 gpa, u64 frame)
+{
+	(void)slot;
+	(void)gpa;
+	(void)frame;
+}
+
 static bool map_donated(u64 frame)
 {
 	hpa_t hpa = HPA(frame << PAGE_SHIFT);
@@ -48,6 +55,7 @@ void memory_init(const struct cpu *cpu)
 	mm.mtrr = &mtrr;
 	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
 	mm.zero_frame = zero_frame;
+	mm.measure_page = measure_page;
 	mm.map_donated = map_donated;
 	mm_init(&mm);
 }
@@ -135,12 +143,11 @@ struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 u
 	case HYPERPS_CALL_VM_CREATE:
 	case HYPERPS_CALL_VM_DECLARE:
 	case HYPERPS_CALL_VM_MAP:
-	case HYPERPS_CALL_VM_SEAL:
 	case HYPERPS_CALL_VM_DESTROY:
 	case HYPERPS_CALL_FRAME_QUERY:
 		return gate_request(call, (const u64[]){ argument1, argument2, argument3, argument4 });
 	default:
-		/* It zeroes frames or has other CPUs flush, which only root can. */
+		/* It reads or zeroes frames, or has other CPUs flush, which only root can. */
 		return (struct gate_result){ HYPERPS_ERROR_USE_VMCALL, 0 };
 	}
 }

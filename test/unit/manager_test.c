@@ -31,6 +31,7 @@ static struct ept host_view;
 static struct mtrr_state mtrr;
 static struct mm mm, mm_before;
 static u64 zeroed, zeroed_last, donated_last;
+static u64 measured, measured_last; /* pages, and the gpa of the last one */
 static bool direct_map_fails;
 
 static bool host_has(u64 frame)
@@ -64,6 +65,16 @@ static void assert_state(u64 frame, u64 count, u64 state)
 	assert_true(page_marks_are(&marks, frame, count, state));
 }
 
+static void measure_page(u64 slot, u64 gpa, u64 frame)
+{
+	assert_false(host_has(frame));
+	assert_int_equal(mark[frame],
+			 HYPERPS_FRAME_PRIVATE | slot << MARK_VM_SHIFT | gpa >> PAGE_SHIFT << MARK_PAGE_SHIFT);
+	assert_true(!measured || gpa > measured_last);
+	measured++;
+	measured_last = gpa;
+}
+
 static bool map_donated(u64 frame)
 {
 	assert_state(frame, FRAMES_2M, HYPERPS_FRAME_HOST);
@@ -82,7 +93,7 @@ static int setup(void **state)
 	mark = calloc(FRAMES, sizeof(*mark));
 	mark_before = calloc(FRAMES, sizeof(*mark));
 	memset(memory, 0x5a, BACKED);
-	zeroed = 0;
+	zeroed = measured = 0;
 	mtrr = (struct mtrr_state){ .capability = 1, .default_type = MTRR_ENABLE | MEMORY_TYPE_WB };
 	mtrr.variable[0].base = UNCACHED | MEMORY_TYPE_UC;
 	mtrr.variable[0].mask = (BIT(ADDRESS_BITS) - 0x100000) | MTRR_MASK_VALID;
@@ -111,6 +122,7 @@ static int setup(void **state)
 			  .mtrr = &mtrr,
 			  .physical_address_bits = ADDRESS_BITS,
 			  .zero_frame = zero_frame,
+			  .measure_page = measure_page,
 			  .map_donated = map_donated };
 	mm_init(&mm);
 	assert_int_equal(host_level(FRAME), 3);
@@ -203,6 +215,16 @@ static void destroy(u64 handle)
 
 	do
 		result = mm_destroy(&mm, handle);
+	while (result == 1);
+	assert_int_equal(result, 0);
+}
+
+static void finish_seal(u64 handle)
+{
+	s64 result;
+
+	do
+		result = mm_seal(&mm, handle);
 	while (result == 1);
 	assert_int_equal(result, 0);
 }
@@ -688,7 +710,8 @@ static u64 sealed_vm(u64 gpa, u64 frame, u64 count)
 	u64 handle = new_vm();
 
 	map_and_sync(handle, gpa, frame, count);
-	assert_int_equal(mm_seal(&mm, handle), 0);
+	finish_seal(handle);
+	measured = 0;
 	return handle;
 }
 
