@@ -183,12 +183,11 @@ struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 u
 	case HYPERPS_CALL_VM_CREATE:
 	case HYPERPS_CALL_VM_DECLARE:
 	case HYPERPS_CALL_VM_MAP:
-	case HYPERPS_CALL_VM_SEAL:
 	case HYPERPS_CALL_VM_DESTROY:
 	case HYPERPS_CALL_FRAME_QUERY:
 		return gate_request(call, (const u64[]){ argument1, argument2, argument3, argument4 });
 	default:
-		/* It zeroes frames or has other CPUs flush, which only root can. */
+		/* It reads or zeroes frames, or has other CPUs flush, which only root can. */
 		return (struct gate_result){ HYPERPS_ERROR_USE_VMCALL, 0 };
 	}
 }

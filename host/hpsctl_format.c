@@ -437,7 +437,7 @@ static const char *vm_state_name(uint64_t state)
 {
 	static const char *const names[] = {
 		[HYPERPS_VM_FREE] = "free",   [HYPERPS_VM_OPEN] = "open", [HYPERPS_VM_SEALED] = "sealed",
-		[HYPERPS_VM_DYING] = "dying", [HYPERPS_VM_DEAD] = "dead",
+		[HYPERPS_VM_DYING] = "dying", [HYPERPS_VM_DEAD] = "dead", [HYPERPS_VM_SEALING] = "sealing",
 	};
 
 	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
