@@ -3,6 +3,7 @@
  * Calls of the host (hyperps/abi.h). Registers in, registers out: the monitor maps and reads no memory of the host's.
  */
 #include "core.h"
+#include "vcpu.h"
 #include "vmx.h"
 
 #ifndef VERSION
@@ -99,6 +100,7 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 		struct hyperps_exits exits;
 		struct hyperps_frames frames;
 		struct hyperps_vm vm;
+		struct hyperps_measurement measurement;
 		u64 words[ALIGN_UP(sizeof(struct hyperps_exits), HYPERPS_READ_BYTES) / sizeof(u64)];
 	} object = { .words = { 0 } };
 	u32 index = object_and_index >> 32;
@@ -129,6 +131,12 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 		size = sizeof(object.vm);
 		describe_vm(index, &object.vm);
 		break;
+	case HYPERPS_OBJECT_MEASUREMENT:
+		if (index >= HYPERPS_VMS)
+			return HYPERPS_ERROR_INVALID;
+		size = sizeof(object.measurement);
+		describe_measurement(index, &object.measurement);
+		break;
 	default:
 		return HYPERPS_ERROR_INVALID;
 	}
@@ -142,6 +150,8 @@ void serve_call(struct guest_registers *regs)
 {
 	static const u8 result_registers[8] = { REGISTER_RBX, REGISTER_RDX, REGISTER_RSI, REGISTER_RDI,
 						REGISTER_R8,  REGISTER_R9,  REGISTER_R10, REGISTER_R11 };
+	const u64 argument[4] = { regs->value[REGISTER_RDI], regs->value[REGISTER_RSI], regs->value[REGISTER_RDX],
+				  regs->value[REGISTER_R8] };
 	u64 words[8] = { 0 };
 	s64 result;
 
@@ -152,24 +162,28 @@ void serve_call(struct guest_registers *regs)
 		result = HYPERPS_OK;
 		break;
 	case HYPERPS_CALL_READ:
-		result = read_object(regs->value[REGISTER_RDI], regs->value[REGISTER_RSI], words);
+		result = read_object(argument[0], argument[1], words);
 		break;
 	case HYPERPS_CALL_GATE_SET:
-		result = serve_gate_set(regs->value[REGISTER_RDI], regs->value[REGISTER_RSI], &words[0]);
+		result = serve_gate_set(argument[0], argument[1], &words[0]);
 		break;
 	case HYPERPS_CALL_TAKE_CPUS:
 		result = take_other_cpus();
 		break;
+	case HYPERPS_CALL_VCPU_CREATE:
+		result = vcpu_create(argument);
+		words[0] = (u64)result;
+		break;
+	case HYPERPS_CALL_VCPU_RUN:
+		result = vcpu_run(argument, words);
+		break;
 	case HYPERPS_CALL_VM_CREATE ... HYPERPS_CALL_POOL_DONATE:
-		result = serve_memory_call(regs->value[REGISTER_RAX],
-					   (const u64[]){ regs->value[REGISTER_RDI], regs->value[REGISTER_RSI],
-							  regs->value[REGISTER_RDX], regs->value[REGISTER_R8] },
-					   &words[0]);
+		result = serve_memory_call(regs->value[REGISTER_RAX], argument, &words[0]);
 		break;
 	default:
 		result = HYPERPS_ERROR_NO_CALL;
 	}
-	regs->value[REGISTER_RAX] = (u64)result;
+	regs->value[REGISTER_RAX] = result < 0 ? (u64)result : HYPERPS_OK;
 	if (result < 0)
 		return;
 #pragma GCC unroll 8

@@ -17,6 +17,8 @@ struct spinlock {
 	volatile u32 taken;
 };
 
+struct mm;
+
 void spin_lock(struct spinlock *lock);
 void spin_unlock(struct spinlock *lock);
 
@@ -128,6 +130,13 @@ void memory_init(const struct cpu *cpu);
  * *value. Takes mm_lock, and may flush all CPUs. Returns 0 or a HYPERPS_ERROR_* code.
  */
 s64 serve_memory_call(u64 call, const u64 *argument, u64 *value);
+
+/* The memory manager, under mm_lock. */
+struct mm *memory_lock(void);
+void memory_unlock(void);
+
+/* Reads from a page that the guest of a sealed VM has; nothing crosses the page. False if it has none. Takes mm_lock. */
+bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
 
 /* HYPERPS_CALL_GATE_SET: gate_set() on this CPU. Takes mm_lock. */
 s64 serve_gate_set(u64 linear, u64 top, u64 *cr3);

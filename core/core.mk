@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# The monitor: core/, mm/ and vmx/ linked into one flat image, build/monitor.bin.
+# The monitor: core/, mm/, vmx/ and guest/ linked into one flat image, build/monitor.bin.
 MONITOR_C := $(filter-out core/asm_offsets.c,$(wildcard core/*.c mm/*.c vmx/*.c guest/*.c))
 MONITOR_ASM := $(wildcard core/*.asm vmx/*.asm)
 MONITOR_OBJECTS := $(MONITOR_C:%.c=$(BUILD)/monitor/%.o) $(MONITOR_ASM:%.asm=$(BUILD)/monitor/%.asm.o)
-MONITOR_INCLUDES := -Iinclude -Icore -Imm -Ivmx -Iboot
+MONITOR_INCLUDES := -Iinclude -Icore -Imm -Ivmx -Iguest -Iboot
 # No red zone: exceptions use the interrupted stack. No vector registers: they hold the host's values.
 MONITOR_CFLAGS := -std=gnu11 -ffreestanding -O2 -g $(WARNINGS) -Wframe-larger-than=2048 -mgeneral-regs-only \
 	-mno-red-zone -fPIE -fvisibility=hidden -fno-stack-protector -fno-asynchronous-unwind-tables \
@@ -18,7 +18,7 @@ $(BUILD)/monitor/%.asm.o: %.asm $(BUILD)/monitor/asm_offsets.inc
 	$(NASM) -f elf64 -Werror -I$(BUILD)/monitor/ $< -o $@
 
 # The compiler evaluates the offsets: lines that begin with #define in its output become NASM's %define.
-$(BUILD)/monitor/asm_offsets.inc: core/asm_offsets.c $(wildcard include/*.h include/hyperps/*.h core/*.h vmx/*.h mm/*.h)
+$(BUILD)/monitor/asm_offsets.inc: core/asm_offsets.c $(wildcard include/*.h include/hyperps/*.h core/*.h vmx/*.h mm/*.h guest/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(MONITOR_CFLAGS) -S $< -o - | sed -n 's/^#define \([A-Z0-9_]*\) \$$*\(-\{0,1\}[0-9]*\)$$/%define \1 \2/p' > $@
 

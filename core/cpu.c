@@ -106,5 +106,5 @@ void latch_event(u64 vector)
 	 * NMI.
 	 */
 	if (cpu->vmcs_current)
-		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | PRIMARY_NMI_WINDOW_EXITING);
+		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->primary | PRIMARY_NMI_WINDOW_EXITING);
 }

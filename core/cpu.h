@@ -45,6 +45,9 @@ struct tss {
 #define CPU_STACK_PAGES 4
 #define LOG_SIZE 65536 /* bytes of the log ring, a power of two */
 
+/* XSAVE area of what a guest may use: x87, SSE, AVX, AVX-512 and PKRU in the standard format. */
+#define GUEST_FPU_BYTES 2752
+
 /* Events that arrived while this CPU was in VMX root, for the host at its next entry. */
 #define LATCHED_NMI BIT(0)
 #define LATCHED_MACHINE_CHECK BIT(1)
@@ -56,7 +59,8 @@ struct cpu {
 	u32 apic_id; /* initial APIC ID, from CPUID */
 	volatile u32 state; /* HYPERPS_CPU_STATE_* */
 	volatile u32 latched; /* LATCHED_*; set by the NMI and #MC handlers with a locked OR */
-	volatile bool vmcs_current; /* the VMCS is complete: the NMI handler may use VMWRITE */
+	volatile bool vmcs_current; /* a VMCS is current and complete: the NMI handler may use VMWRITE */
+	volatile u32 primary; /* its primary controls, but for the exiting at an NMI window */
 	volatile u64 flushed; /* epoch after whose beginning this CPU has flushed its EPT translations; core/flush.c */
 	volatile bool parked; /* waits for a SIPI, and flushes before it runs host code again */
 	volatile bool kicked; /* an NMI for a flush is on its way: not one of the host's */
@@ -66,6 +70,7 @@ struct cpu {
 	struct mtrr_state mtrr; /* what the host believes; MTRR writes change this alone */
 	struct vmx_capabilities capabilities;
 	struct gate gate;
+	u8 host_fpu[GUEST_FPU_BYTES] __attribute__((aligned(64))); /* the host's, while a guest runs */
 	u64 gdt[GDT_ENTRIES];
 	struct tss tss;
 };

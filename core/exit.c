@@ -98,10 +98,10 @@ void exit_dispatch(struct guest_registers *regs)
 	if (cpu->gate.on && vmread(VMCS_EPTP) != monitor.host_eptp && gate_exit(cpu, reason))
 		return;
 	/* First: it is what a host waits for. */
-	if (reason == EXIT_VMCALL && host_is_64bit_ring0()) {
+	if (reason == EXIT_VMCALL && is_64bit_ring0()) {
 		cpu->exits_vmcall++;
 		serve_call(regs);
-		host_skip_instruction();
+		skip_instruction();
 		if (monitor.flush_l1)
 			wrmsr(MSR_IA32_FLUSH_CMD, FLUSH_CMD_L1D);
 		if (__builtin_expect(!cpu->latched, true))

@@ -4,6 +4,7 @@
 #include "host.h"
 #include "memory_type.h"
 #include "msr_policy.h"
+#include "vcpu.h"
 #include "x86.h"
 
 #ifndef VERSION
@@ -194,6 +195,7 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	msr_policy_fill_bitmap(monitor.msr_bitmap);
 	build_host_view(cpu);
 	memory_init(cpu);
+	guest_init();
 	log_line(LOG_INFO, "low pages at %lx, %lu KiB", boot->low_base, boot->low_size >> 10);
 	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
 		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],

@@ -3,6 +3,7 @@
  * frames. */
 #include "core.h"
 #include "manager.h"
+#include "vcpu.h"
 #include "x86.h"
 
 #define CACHE_LINE 64
@@ -14,18 +15,33 @@ static struct spinlock mm_lock;
 /* The boot CPU's MTRRs as the firmware set them; struct cpu's copy is the host's to write. */
 static struct mtrr_state mtrr;
 
-/* Each CPU has one page of linear addresses, mapped only while it zeroes a frame through it. Needs mm_lock. */
-static void zero_frame(u64 frame)
+/* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. Needs mm_lock. */
+static u8 *open_window(u64 frame)
 {
 	u8 *window = (u8 *)(MONITOR_WINDOW_VA + this_cpu()->slot * PAGE_SIZE);
 
 	set_own_page(window, frame << PAGE_SHIFT | PTE_PRESENT_WRITABLE_NX);
+	return window;
+}
+
+static void zero_frame(u64 frame)
+{
+	u8 *window = open_window(frame);
+
 	__builtin_memset(window, 0, PAGE_SIZE);
 	/* Written back, so that whoever has it next sees the zeros by any memory type, and devices by DMA. */
 #pragma GCC unroll 8
 	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
 		asm volatile("clflush %0" : "+m"(window[line]));
 	asm volatile("mfence" ::: "memory");
+	set_own_page(window, 0);
+}
+
+static void measure_frame(u64 slot, u64 gpa, u64 frame)
+{
+	u8 *window = open_window(frame);
+
+	measure_page(slot, gpa, window);
 	set_own_page(window, 0);
 }
 
@@ -49,6 +65,7 @@ void memory_init(const struct cpu *cpu)
 	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
 	mm.zero_frame = zero_frame;
 	mm.map_donated = map_donated;
+	mm.measure_page = measure_frame;
 	mm_init(&mm);
 }
 
@@ -70,12 +87,43 @@ static bool flush(void)
 	return true;
 }
 
+struct mm *memory_lock(void)
+{
+	spin_lock(&mm_lock);
+	return &mm;
+}
+
+void memory_unlock(void)
+{
+	spin_unlock(&mm_lock);
+}
+
+bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
+{
+	s64 frame;
+	u8 *window;
+
+	spin_lock(&mm_lock);
+	frame = mm_guest_frame(&mm, handle, gpa);
+	if (frame >= 0) {
+		window = open_window((u64)frame);
+		__builtin_memcpy(out, window + gpa % PAGE_SIZE, bytes);
+		set_own_page(window, 0);
+	}
+	spin_unlock(&mm_lock);
+	return frame >= 0;
+}
+
 static s64 locked_request(u64 call, const u64 *argument)
 {
 	s64 result;
 
 	spin_lock(&mm_lock);
 	result = mm_dispatch(&mm, call, argument);
+	if (call == HYPERPS_CALL_VM_SEAL && !result)
+		measure_end(&mm, argument[0]);
+	if (call == HYPERPS_CALL_VM_DESTROY && result >= 0)
+		guest_end(argument[0]);
 	spin_unlock(&mm_lock);
 	return result;
 }
@@ -135,12 +183,11 @@ struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 u
 	case HYPERPS_CALL_VM_CREATE:
 	case HYPERPS_CALL_VM_DECLARE:
 	case HYPERPS_CALL_VM_MAP:
-	case HYPERPS_CALL_VM_SEAL:
 	case HYPERPS_CALL_VM_DESTROY:
 	case HYPERPS_CALL_FRAME_QUERY:
 		return gate_request(call, (const u64[]){ argument1, argument2, argument3, argument4 });
 	default:
-		/* It zeroes frames or has other CPUs flush, which only root can. */
+		/* It reads or zeroes frames, or has other CPUs flush, which only root can. */
 		return (struct gate_result){ HYPERPS_ERROR_USE_VMCALL, 0 };
 	}
 }

@@ -177,9 +177,9 @@ static const struct command commands[] = {
 	{ "vm", "list", "VMs and their memory",
 	  "usage: hpsctl vm list [--json]\n"
 	  "\n"
-	  "Lists the VMs that exist: slot, state (open, sealed, dying, dead), declared ranges of RAM, 4 KiB frames of "
-	  "memory,\n"
-	  "of these those that are pending until every CPU has flushed, pages by size, and the memory's size.\n"
+	  "Lists the VMs that exist: slot, state (open, sealing, sealed, dying, dead), declared ranges, 4 KiB\n"
+	  "frames of memory, of these those that are pending until every CPU has flushed, pages by size, and the\n"
+	  "memory's size.\n"
 	  "\n"
 	  "  -j, --json   one JSON object, a VM a line; sizes are numbers in bytes\n"
 	  "  -h, --help   this text\n",

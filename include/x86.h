@@ -58,6 +58,8 @@
 #define XCR0_OPMASK BIT(5)
 #define XCR0_ZMM_HI256 BIT(6)
 #define XCR0_HI16_ZMM BIT(7)
+#define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
+#define XCR0_PKRU BIT(9)
 #define XCR0_TILECFG BIT(17)
 #define XCR0_TILEDATA BIT(18)
 
@@ -68,6 +70,7 @@
 #define VECTOR_DF 8
 #define VECTOR_GP 13
 #define VECTOR_PF 14
+#define VECTOR_AC 17
 #define VECTOR_MC 18
 
 /* Model-specific registers. */
@@ -75,11 +78,15 @@
 #define MSR_IA32_APIC_BASE 0x1b
 #define MSR_IA32_FEATURE_CONTROL 0x3a
 #define MSR_IA32_TSC_ADJUST 0x3b
+#define MSR_IA32_PRED_CMD 0x49
 #define MSR_IA32_BIOS_UPDT_TRIG 0x79
+#define MSR_IA32_BIOS_SIGN_ID 0x8b
 #define MSR_IA32_MTRRCAP 0xfe
 #define MSR_IA32_ARCH_CAPABILITIES 0x10a
 #define MSR_IA32_FLUSH_CMD 0x10b
 #define MSR_IA32_MCU_OPT_CTRL 0x123
+#define MSR_IA32_SYSENTER_CS 0x174
+#define MSR_IA32_SYSENTER_EIP 0x176
 #define MSR_IA32_MISC_ENABLE 0x1a0
 #define MSR_IA32_DEBUGCTL 0x1d9
 #define MSR_IA32_MTRR_PHYSBASE0 0x200
@@ -89,6 +96,7 @@
 #define MSR_IA32_PAT 0x277
 #define MSR_IA32_MTRR_DEF_TYPE 0x2ff
 #define MSR_IA32_PERF_CAPABILITIES 0x345
+#define MSR_IA32_PERF_GLOBAL_CTRL 0x38f
 #define MSR_IA32_VMX_BASIC 0x480
 #define MSR_IA32_VMX_PINBASED_CTLS 0x481
 #define MSR_IA32_VMX_MISC 0x485
@@ -110,14 +118,21 @@
 #define MSR_IA32_X2APIC_APICID 0x802
 #define MSR_IA32_X2APIC_ICR 0x830
 #define MSR_IA32_EFER 0xc0000080
+#define MSR_IA32_STAR 0xc0000081
+#define MSR_IA32_LSTAR 0xc0000082
+#define MSR_IA32_CSTAR 0xc0000083
+#define MSR_IA32_FMASK 0xc0000084
 #define MSR_IA32_FS_BASE 0xc0000100
 #define MSR_IA32_GS_BASE 0xc0000101
+#define MSR_IA32_KERNEL_GS_BASE 0xc0000102
+#define MSR_IA32_TSC_AUX 0xc0000103
 
 #define FEATURE_CONTROL_LOCK BIT(0)
 #define FEATURE_CONTROL_VMX_IN_SMX BIT(1)
 #define FEATURE_CONTROL_VMX BIT(2)
 
 #define FLUSH_CMD_L1D BIT(0)
+#define PRED_CMD_IBPB BIT(0)
 
 #define APIC_BASE_BSP BIT(8)
 #define APIC_BASE_X2APIC BIT(10)
@@ -133,6 +148,16 @@ static inline struct cpuid_result cpuid(u32 leaf, u32 subleaf)
 
 	asm volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(subleaf));
 	return r;
+}
+
+/* SDM, "XSETBV": whether a CPU that supports these bits takes the value; all others raise #GP. */
+static inline bool xcr0_is_valid(u64 value, u64 supported)
+{
+	u64 bound = XCR0_BNDREGS | XCR0_BNDCSR, tile = XCR0_TILECFG | XCR0_TILEDATA;
+
+	return !(value & ~supported) && (value & XCR0_X87) && !((value & XCR0_AVX) && !(value & XCR0_SSE)) &&
+	       !((value & XCR0_AVX512) && ((value & XCR0_AVX512) != XCR0_AVX512 || !(value & XCR0_AVX))) &&
+	       !((value & bound) && (value & bound) != bound) && !((value & tile) && (value & tile) != tile);
 }
 
 static inline u64 rdmsr(u32 msr)

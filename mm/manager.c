@@ -33,9 +33,10 @@ static bool refresh_pool(struct mm *mm, u64 reserve)
 	return page_pool_available(mm->pool) >= reserve;
 }
 
-static struct vm *find_vm(struct mm *mm, u64 handle)
+/* Drops the const, as strchr() does: some callers only look. */
+static struct vm *find_vm(const struct mm *mm, u64 handle)
 {
-	struct vm *vm = &mm->vm[(handle & HANDLE_SLOT) % MM_VMS];
+	struct vm *vm = (struct vm *)&mm->vm[(handle & HANDLE_SLOT) % MM_VMS];
 
 	return (handle & HANDLE_SLOT) < MM_VMS && handle >> 32 == vm->generation && vm->state != VM_FREE ? vm : NULL;
 }
@@ -115,8 +116,8 @@ s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions)
 		return HYPERPS_ERROR_NO_VM;
 	if (vm->state != VM_OPEN)
 		return HYPERPS_ERROR_STATE;
-	if (!is_in_view(gpa, count) || !(permissions & EPT_READ) || (permissions & ~EPT_RWX) ||
-	    vm->range_count == MM_RANGES)
+	if (!is_in_view(gpa, count) || vm->range_count == MM_RANGES ||
+	    (permissions != HYPERPS_RANGE_MMIO && (!(permissions & EPT_READ) || (permissions & ~EPT_RWX))))
 		return HYPERPS_ERROR_INVALID;
 	for (u32 i = 0; i < vm->range_count; i++)
 		if (gpa < vm->range[i].gpa + vm->range[i].frames * PAGE_SIZE &&
@@ -126,7 +127,7 @@ s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions)
 	return vm->range_count;
 }
 
-/* The declared range that holds all of a range for which is_in_view() holds; NULL if none does. */
+/* The declared range that holds all of [gpa, gpa + count pages), any numbers; NULL if none does. */
 static const struct vm_range *range_of(const struct vm *vm, u64 gpa, u64 count)
 {
 	for (u32 i = 0; i < vm->range_count; i++) {
@@ -216,7 +217,7 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 	if (count > HYPERPS_MAP_FRAMES || !is_in_view(gpa, count))
 		return HYPERPS_ERROR_INVALID;
 	range = range_of(vm, gpa, count);
-	if (!range)
+	if (!range || range->permissions == HYPERPS_RANGE_MMIO)
 		return HYPERPS_ERROR_PERMISSION;
 	for (u64 batch = 0, n; batch < MM_MAP_BATCHES && done < count; batch++, done += n) {
 		s64 error;
@@ -265,15 +266,45 @@ s64 mm_sync(struct mm *mm, u64 handle)
 s64 mm_seal(struct mm *mm, u64 handle)
 {
 	struct vm *vm = find_vm(mm, handle);
+	u64 done = 0, budget = WALK_BUDGET;
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN)
+	if (vm->state != VM_OPEN && vm->state != VM_SEALING)
 		return HYPERPS_ERROR_STATE;
 	if (vm->pending.count)
 		return HYPERPS_ERROR_AGAIN;
+	vm->state = VM_SEALING;
+	while (vm->cursor < VIEW_LIMIT) {
+		bool found;
+
+		vm->cursor = ept_next(&vm->view, GPA(vm->cursor), &budget, &found).value;
+		if (found ? done++ == MM_SEAL_PAGES : !budget)
+			return 1;
+		if (!found)
+			continue;
+		mm->measure_page(slot_of(mm, vm), vm->cursor, ept_run(&vm->view, GPA(vm->cursor), 1).frame);
+		vm->cursor += PAGE_SIZE;
+	}
 	vm->state = VM_SEALED;
 	return HYPERPS_OK;
+}
+
+s64 mm_enter(struct mm *mm, u64 handle)
+{
+	struct vm *vm = find_vm(mm, handle);
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_SEALED)
+		return HYPERPS_ERROR_STATE;
+	vm->running++;
+	return HYPERPS_OK;
+}
+
+void mm_leave(struct mm *mm, u64 handle)
+{
+	find_vm(mm, handle)->running--;
 }
 
 s64 mm_destroy(struct mm *mm, u64 handle)
@@ -283,7 +314,7 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state == VM_DEAD)
+	if (vm->state == VM_DEAD || vm->running)
 		return HYPERPS_ERROR_STATE;
 	if (vm->state != VM_DYING) {
 		vm->state = VM_DYING;
@@ -484,16 +515,48 @@ s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count)
 
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
 {
-	u64 state = page_mark_state(mm->marks, frame), slot = handle & HANDLE_SLOT;
+	const struct vm *vm = find_vm(mm, handle);
+	u64 state = page_mark_state(mm->marks, frame);
 	bool is_of_vm = state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_SHARED ||
 			state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST;
 
 	if (state == HYPERPS_FRAME_HOST)
 		return (s64)state;
-	if (is_of_vm && slot < MM_VMS && mm->vm[slot].state != VM_FREE && mm->vm[slot].generation == handle >> 32 &&
-	    (mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM) == slot)
+	if (is_of_vm && vm && (mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM) == slot_of(mm, vm))
 		return (s64)state;
 	return HYPERPS_ERROR_OWNER;
+}
+
+u64 mm_range(const struct mm *mm, u64 handle, u64 gpa)
+{
+	const struct vm *vm = find_vm(mm, handle);
+	const struct vm_range *range = vm ? range_of(vm, gpa, 1) : NULL;
+
+	return range ? range->permissions : 0;
+}
+
+s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa)
+{
+	const struct vm *vm = find_vm(mm, handle);
+	struct ept_run run;
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != VM_SEALED)
+		return HYPERPS_ERROR_STATE;
+	run = ept_run(&vm->view, GPA(gpa), 1);
+	return run.entry & EPT_READ ? (s64)run.frame : HYPERPS_ERROR_OWNER;
+}
+
+u64 mm_view_pointer(const struct mm *mm, u64 handle)
+{
+	return ept_pointer(&find_vm(mm, handle)->view);
+}
+
+const struct vm_range *mm_ranges(const struct mm *mm, u64 slot, u32 *count)
+{
+	*count = mm->vm[slot].range_count;
+	return mm->vm[slot].range;
 }
 
 void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)

@@ -27,8 +27,12 @@
  * the largest epoch such that every CPU has flushed after that epoch had begun. A frame removed in epoch e is safe when
  * mm->flushed > e; mm_new_epoch() begins one.
  *
+ * States of a VM (enum vm_state): OPEN, by mm_create; SEALING, by mm_seal, while its pages are measured; SEALED, when
+ * they all are: now vCPUs can run, and the guest can make requests. From each of them DYING, by mm_destroy, unless a
+ * vCPU runs; DEAD, when all frames are TO_HOST; FREE, by mm_reclaim.
+ *
  * Lock: all functions need the lock of the struct mm (core/ takes it), and do a bounded amount of work: at most
- * MM_BATCH frames, mm_map at most MM_MAP_BATCHES times as many.
+ * MM_BATCH frames, mm_map at most MM_MAP_BATCHES times as many, mm_seal MM_SEAL_PAGES.
  */
 #ifndef MANAGER_H
 #define MANAGER_H
@@ -41,6 +45,7 @@
 #define MM_VMS HYPERPS_VMS
 #define MM_BATCH 512 /* frames that are handled at once */
 #define MM_MAP_BATCHES 8 /* batches that one mm_map handles at most */
+#define MM_SEAL_PAGES 8 /* pages that one mm_seal measures at most */
 #define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced; also: from it, not yet reclaimed */
 #define MM_RANGES HYPERPS_VM_RANGES
 #define MM_DIRECT_TABLES 4 /* pages of the pool that map_donated() takes at most */
@@ -61,6 +66,7 @@ enum vm_state {
 	VM_SEALED = HYPERPS_VM_SEALED,
 	VM_DYING = HYPERPS_VM_DYING,
 	VM_DEAD = HYPERPS_VM_DEAD,
+	VM_SEALING = HYPERPS_VM_SEALING,
 };
 
 /* Runs of frames by guest-physical address. */
@@ -71,19 +77,23 @@ struct gpa_runs {
 	} run[MM_PENDING];
 };
 
+/* permissions: an OR of EPT_READ, EPT_WRITE, EPT_EXECUTE, of RAM; or HYPERPS_RANGE_MMIO. */
+struct vm_range {
+	u64 gpa, frames, permissions;
+};
+
 struct vm {
 	enum vm_state state;
 	u32 generation; /* counts the VMs that had this slot; part of the handle */
 	struct ept view;
 	u64 frames; /* PRIVATE, SHARED, TO_VM and TO_HOST frames of this VM */
 	u64 epoch; /* in which a frame last entered quarantine TO_VM or TO_HOST */
-	u64 cursor; /* gpa from which mm_destroy or mm_reclaim goes on */
+	u64 cursor; /* gpa from which mm_seal, mm_destroy or mm_reclaim goes on */
+	u32 running; /* vCPUs that are between mm_enter and mm_leave */
 	struct gpa_runs pending; /* TO_VM frames */
 	struct gpa_runs released; /* TO_HOST frames of a VM that lives: their entries are not present, but not 0 */
 	u32 range_count;
-	struct vm_range {
-		u64 gpa, frames, permissions;
-	} range[MM_RANGES]; /* declared RAM */
+	struct vm_range range[MM_RANGES]; /* as declared */
 };
 
 struct mm {
@@ -97,6 +107,8 @@ struct mm {
 	struct vm vm[MM_VMS];
 	/* Overwrites a frame with zeros and writes it back from the caches. Given by the caller. */
 	void (*zero_frame)(u64 frame);
+	/* Adds a page to the measurement of the VM in a slot. Given by the caller. */
+	void (*measure_page)(u64 slot, u64 gpa, u64 frame);
 	/*
 	 * Maps the 512 frames from `frame` on, which the host donates, where page_pool.direct says. May take
 	 * MM_DIRECT_TABLES pages of the pool; false if there are fewer. Given by the caller.
@@ -110,7 +122,7 @@ struct mm {
  *   _NO_VM     the handle names no VM (never did, or an earlier one in that slot)
  *   _STATE     the VM is not in a state for this request
  *   _INVALID   an address, count or permission is malformed: misaligned, empty, too many, past the end
- *   _PERMISSION  the guest-physical range does not lie within one that is declared
+ *   _PERMISSION  the guest-physical range does not lie within one that is declared as RAM
  *   _OWNER     a frame is not in the state that the request needs (or the gpa is taken)
  *   _MEMORY    the pool has too few pages: donate some (mm_donate), sync, and try again
  *   _AGAIN     not every CPU has flushed, or too many runs are pending: sync first
@@ -125,10 +137,10 @@ u64 mm_new_epoch(struct mm *mm);
 s64 mm_create(struct mm *mm);
 
 /*
- * Declares [gpa, gpa + count pages) as RAM of an OPEN VM, with permissions (EPT_READ always, EPT_WRITE, EPT_EXECUTE).
- * Page-aligned, below 2^MM_VIEW_BITS, apart from the ranges declared before (else _OWNER); at most MM_RANGES of them
- * (else _INVALID). Returns how many there are now. What is declared stays until the VM's end, so that after mm_seal the
- * layout is the one that was sealed.
+ * Declares [gpa, gpa + count pages) as RAM of an OPEN VM, with permissions (EPT_READ always, EPT_WRITE, EPT_EXECUTE),
+ * or, permissions = HYPERPS_RANGE_MMIO, as addresses at which no frame ever is. Page-aligned, below 2^MM_VIEW_BITS,
+ * apart from the ranges declared before (else _OWNER); at most MM_RANGES of them (else _INVALID). Returns how many there
+ * are now. What is declared stays until the VM's end, so that after mm_seal the layout is the one that was sealed.
  */
 s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions);
 
@@ -145,13 +157,19 @@ s64 mm_sync(struct mm *mm, u64 handle);
 
 /*
  * No content that the host prepared enters the VM any more: frames synced from now on are zeroed, and no range is
- * declared any more. Needs nothing pending.
+ * declared any more. Needs nothing pending. Measures each page of the VM once, in ascending order of gpa, at most
+ * MM_SEAL_PAGES. Returns 0 when all are measured and the VM is SEALED, 1 if it must be called again: until then the VM
+ * takes no other request but mm_destroy.
  */
 s64 mm_seal(struct mm *mm, u64 handle);
 
+/* A CPU is about to run a vCPU of the VM, which must be SEALED; it has stopped, of a VM that mm_enter let run. */
+s64 mm_enter(struct mm *mm, u64 handle);
+void mm_leave(struct mm *mm, u64 handle);
+
 /*
- * Ends the VM: its view is out of use at once (the caller has seen to it that no CPU runs it). Returns 0 when all
- * frames are TO_HOST, 1 if it must be called again.
+ * Ends the VM: its view is out of use at once. _STATE while a vCPU runs. Returns 0 when all frames are TO_HOST, 1 if it
+ * must be called again.
  */
 s64 mm_destroy(struct mm *mm, u64 handle);
 
@@ -183,6 +201,18 @@ s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count);
 
 /* State of a frame (HYPERPS_FRAME_*) if it is the host's own or the VM `handle` has it; else _OWNER. */
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame);
+
+/* Permissions of the declared range that holds gpa, any number; 0 if none does, or the handle names no VM. */
+u64 mm_range(const struct mm *mm, u64 handle, u64 gpa);
+
+/* The frame of the page of a SEALED VM that holds gpa, any number; _OWNER if the guest can't reach one there. */
+s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa);
+
+/* Value for the VMCS field EPT pointer, of a VM that exists. */
+u64 mm_view_pointer(const struct mm *mm, u64 handle);
+
+/* The ranges declared by the VM in a slot, in the order in which they were; slot < MM_VMS. */
+const struct vm_range *mm_ranges(const struct mm *mm, u64 slot, u32 *count);
 
 /* What the host may know of the VM in a slot; slot < MM_VMS. */
 void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out);

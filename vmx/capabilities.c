@@ -27,6 +27,21 @@ static const struct control_word secondary_word = { MSR_IA32_VMX_PROCBASED_CTLS2
 							    SECONDARY_XSAVES | SECONDARY_USER_WAIT_PAUSE |
 							    SECONDARY_ENCLS_EXITING,
 						    0 };
+/* A guest's: I/O, HLT, MONITOR, MWAIT, RDPMC and CR8 exit, and whatever is the host's to handle. */
+static const struct control_word guest_pin_word = { MSR_IA32_VMX_TRUE_PINBASED_CTLS,
+						    PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS,
+						    PIN_PREEMPTION_TIMER, 0 };
+static const struct control_word guest_primary_word = {
+	MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
+	PRIMARY_TSC_OFFSETTING | PRIMARY_HLT_EXITING | PRIMARY_RDPMC_EXITING | PRIMARY_CR8_LOAD_EXITING |
+		PRIMARY_CR8_STORE_EXITING | PRIMARY_IO_EXITING | PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS,
+	PRIMARY_MWAIT_EXITING | PRIMARY_MONITOR_EXITING, /* a CPU may have neither these nor the instructions */
+	PRIMARY_CR3_LOAD_EXITING | PRIMARY_CR3_STORE_EXITING | PRIMARY_INVLPG_EXITING
+};
+static const struct control_word guest_secondary_word = {
+	MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EPT | SECONDARY_WBINVD_EXITING | SECONDARY_UNRESTRICTED_GUEST,
+	SECONDARY_VPID | SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_ENCLS_EXITING, 0
+};
 static const struct control_word exit_word = { MSR_IA32_VMX_TRUE_EXIT_CTLS,
 					       EXIT_HOST_64 | EXIT_SAVE_DEBUG | EXIT_SAVE_PAT | EXIT_LOAD_PAT |
 						       EXIT_SAVE_EFER | EXIT_LOAD_EFER,
@@ -99,6 +114,11 @@ const char *vmx_check_this_cpu(struct vmx_capabilities *out)
 	    !choose_controls(&entry_word, &out->entry))
 		return "this CPU's VT-x can't save and load PAT, EFER and debug registers, or lacks virtual NMIs. "
 		       "Use a CPU of 2010 or later (Westmere or newer)";
+	if (!choose_controls(&guest_pin_word, &out->guest_pin) ||
+	    !choose_controls(&guest_primary_word, &out->guest_primary) ||
+	    !choose_controls(&guest_secondary_word, &out->guest_secondary))
+		return "this CPU's VT-x lacks exits that guests need. Use a CPU of 2010 or later (Westmere or newer)";
+	out->timer_rate = rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_TIMER_RATE;
 	out->ept_vpid = rdmsr(MSR_IA32_VMX_EPT_VPID_CAP);
 	if (!(out->ept_vpid & EPT_CAP_WB) || !(out->ept_vpid & EPT_CAP_2M) || !(out->ept_vpid & EPT_CAP_WALK_4) ||
 	    !(out->ept_vpid & EPT_CAP_INVEPT) || !(out->ept_vpid & EPT_CAP_INVEPT_ALL))
@@ -106,6 +126,7 @@ const char *vmx_check_this_cpu(struct vmx_capabilities *out)
 	if ((out->secondary & SECONDARY_VPID) &&
 	    (!(out->ept_vpid & EPT_CAP_INVVPID) || !(out->ept_vpid & EPT_CAP_INVVPID_ALL)))
 		out->secondary &= ~(u32)SECONDARY_VPID;
+	out->guest_secondary &= out->secondary | ~(u32)SECONDARY_VPID;
 	if (!(rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_WAIT_FOR_SIPI))
 		return "this CPU's VT-x lacks the wait-for-SIPI state. Use a newer CPU or outer hypervisor";
 	out->cr0_fixed0 = rdmsr(MSR_IA32_VMX_CR0_FIXED0);
@@ -130,7 +151,9 @@ const char *vmx_compare_capabilities(const struct vmx_capabilities *first, const
 	if ((first->basic ^ other->basic) & 0x003cffff7fffffffULL)
 		return "its VMCS revision or format differs";
 	if (first->pin != other->pin || first->primary != other->primary || first->secondary != other->secondary ||
-	    first->exit != other->exit || first->entry != other->entry)
+	    first->exit != other->exit || first->entry != other->entry || first->guest_pin != other->guest_pin ||
+	    first->guest_primary != other->guest_primary || first->guest_secondary != other->guest_secondary ||
+	    first->timer_rate != other->timer_rate)
 		return "its VM-execution, exit or entry controls differ";
 	if (first->ept_levels != other->ept_levels || first->physical_address_bits != other->physical_address_bits)
 		return "its physical-address width differs";

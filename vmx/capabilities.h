@@ -11,6 +11,8 @@ struct vmx_capabilities {
 	u64 ept_vpid; /* IA32_VMX_EPT_VPID_CAP */
 	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	u32 pin, primary, secondary, exit, entry; /* control words as the monitor sets them for the host's VMCS */
+	u32 guest_pin, guest_primary, guest_secondary; /* those of the guests' VMCS that differ */
+	u32 timer_rate; /* a tick of the preemption timer is 2^timer_rate of the TSC's */
 	u32 physical_address_bits;
 	u32 ept_levels; /* 4, or 5 where physical addresses are wider than 48 bits */
 	bool feature[HYPERPS_FEATURES]; /* enum hyperps_feature: the CPU has it */

@@ -10,23 +10,33 @@
 #define PENDING_DEBUG_BS BIT(14)
 #define DEBUGCTL_BTF BIT(1)
 
-bool host_is_64bit(void)
+bool is_64bit(void)
 {
 	return (vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_ACCESS_RIGHTS) & ACCESS_RIGHTS_LONG);
 }
 
-bool host_is_64bit_ring0(void)
+unsigned privilege_level(void)
 {
-	return host_is_64bit() && (vmread(VMCS_GUEST_SS_ACCESS_RIGHTS) >> ACCESS_RIGHTS_DPL_SHIFT & 3) == 0;
+	return vmread(VMCS_GUEST_SS_ACCESS_RIGHTS) >> ACCESS_RIGHTS_DPL_SHIFT & 3;
 }
 
-void host_skip_instruction(void)
+bool is_64bit_ring0(void)
 {
-	u64 from = vmread(VMCS_GUEST_RIP), to = from + vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
+	return is_64bit() && privilege_level() == 0;
+}
+
+void skip_instruction(void)
+{
+	skip_bytes(vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+}
+
+void skip_bytes(u64 bytes)
+{
+	u64 from = vmread(VMCS_GUEST_RIP), to = from + bytes;
 	u64 interruptibility = vmread(VMCS_GUEST_INTERRUPTIBILITY);
 
 	/* Outside 64-bit mode RIP wraps at 4 GiB. */
-	vmwrite(VMCS_GUEST_RIP, (from ^ to) >> 32 && !host_is_64bit() ? (u32)to : to);
+	vmwrite(VMCS_GUEST_RIP, (from ^ to) >> 32 && !is_64bit() ? (u32)to : to);
 	if (interruptibility & (INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS))
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
 			interruptibility & ~(INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS));
@@ -35,23 +45,23 @@ void host_skip_instruction(void)
 		vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
 }
 
-static void inject(u64 information)
+void inject(u64 information)
 {
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, EVENT_VALID | information);
 	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, 0);
 }
 
-void host_inject_again(u64 information)
+void inject_again(u64 information)
 {
 	inject(information & (EVENT_TYPE | EVENT_VECTOR));
 }
 
-void host_inject_ud(void)
+void inject_ud(void)
 {
 	inject(EVENT_TYPE_EXCEPTION | VECTOR_UD);
 }
 
-void host_inject_pf(u64 linear)
+void inject_pf(u64 linear)
 {
 	asm volatile("mov %0, %%cr2" ::"r"(linear));
 	inject(EVENT_TYPE_EXCEPTION | EVENT_ERROR_CODE | VECTOR_PF);
@@ -63,14 +73,36 @@ static u64 error_code_if_protected(void)
 	return vmread(VMCS_GUEST_CR0) & CR0_PE ? EVENT_ERROR_CODE : 0;
 }
 
-void host_inject_gp(void)
+void inject_gp(void)
 {
 	inject(EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_GP);
 }
 
-void host_inject_df(void)
+void inject_df(void)
 {
 	inject(EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_DF);
+}
+
+/* SDM, "Interrupt 8 - Double Fault Exception": a #GP while one of these is delivered becomes a double fault. */
+#define CONTRIBUTORY_VECTORS (BIT(0) | BIT(VECTOR_DF) | BIT(10) | BIT(11) | BIT(12) | BIT(VECTOR_GP) | BIT(VECTOR_PF))
+
+bool inject_gp_during(u64 vectoring)
+{
+	if (!(vectoring & EVENT_VALID) || (vectoring & EVENT_TYPE) != EVENT_TYPE_EXCEPTION ||
+	    !(CONTRIBUTORY_VECTORS & BIT(vectoring & 31)))
+		inject_gp();
+	else if ((vectoring & EVENT_VECTOR) == VECTOR_DF)
+		return false;
+	else
+		inject_df();
+	return true;
+}
+
+void inject_nmi(void)
+{
+	/* Blocking by STI does not hold an NMI back, but VM entry refuses the combination. */
+	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_STI);
+	inject(EVENT_TYPE_NMI | VECTOR_NMI);
 }
 
 static bool take_latched(struct cpu *cpu, u32 event)
@@ -93,9 +125,7 @@ void host_deliver_latched(struct cpu *cpu)
 			inject(EVENT_TYPE_EXCEPTION | VECTOR_MC);
 		} else if (!(interruptibility & (INTERRUPTIBILITY_NMI | INTERRUPTIBILITY_MOV_SS)) &&
 			   take_latched(cpu, LATCHED_NMI)) {
-			/* Blocking by STI does not hold an NMI back, but VM entry refuses the combination. */
-			vmwrite(VMCS_GUEST_INTERRUPTIBILITY, interruptibility & ~INTERRUPTIBILITY_STI);
-			inject(EVENT_TYPE_NMI | VECTOR_NMI);
+			inject_nmi();
 		}
 	}
 	if (cpu->latched)
@@ -113,7 +143,7 @@ void exit_exception_or_nmi(struct cpu *cpu)
 	__atomic_fetch_or(&cpu->latched, is_machine_check ? LATCHED_MACHINE_CHECK : LATCHED_NMI, __ATOMIC_SEQ_CST);
 	/* A machine check can break off the delivery of an interrupt or NMI, which counts as delivered. */
 	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL) {
-		host_inject_again(vectoring);
+		inject_again(vectoring);
 	} else if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_NMI) {
 		__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_NMI);

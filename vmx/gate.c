@@ -406,7 +406,7 @@ bool gate_exit(struct cpu *cpu, u32 reason)
 	reset_list(cpu);
 	vmwrite(VMCS_EPTP, monitor.host_eptp);
 	/* Outside 64-bit mode a fetch wraps at 4 GiB, and VM entry refuses what lies above. */
-	rip = host_is_64bit() ? vmread(VMCS_GUEST_RIP) : (u32)vmread(VMCS_GUEST_RIP);
+	rip = is_64bit() ? vmread(VMCS_GUEST_RIP) : (u32)vmread(VMCS_GUEST_RIP);
 	on_gate_page = rip - cpu->gate.linear < PAGE_SIZE;
 	if (reason == EXIT_EXCEPTION_OR_NMI || reason == EXIT_NMI_WINDOW || reason == EXIT_INIT ||
 	    reason == EXIT_CR_ACCESS) {
@@ -416,13 +416,13 @@ bool gate_exit(struct cpu *cpu, u32 reason)
 	log_refusal(REFUSED_GATE, "gate entered in a wrong way: exit reason %u at %016lx", reason, rip);
 	vectoring = vmread(VMCS_IDT_VECTORING_INFO);
 	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL) {
-		host_inject_again(vectoring);
+		inject_again(vectoring);
 		return true;
 	}
 	/* At the VMFUNC, where it is known: elsewhere than on the gate page nothing was executed after it. */
 	if (!on_gate_page)
-		rip = host_is_64bit() ? rip - 3 : (u32)(rip - 3);
+		rip = is_64bit() ? rip - 3 : (u32)(rip - 3);
 	vmwrite(VMCS_GUEST_RIP, rip);
-	host_inject_ud();
+	inject_ud();
 	return true;
 }

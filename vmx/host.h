@@ -4,6 +4,8 @@
 #define HOST_H
 
 #include "cpu.h"
+#include "boot_info.h"
+#include "event.h"
 #include "vmx.h"
 
 /* CR4 bits that the host may change as it likes; any other is refused with #GP. */
@@ -33,39 +35,29 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state);
  */
 void host_load_reset_state(struct cpu *cpu, u64 cr0_kept);
 
+/* Parts of any VMCS, the current one: a segment register, and root's own state on this CPU with exits arriving at rip. */
+void vmcs_write_segment(enum vmcs_segment segment, const struct boot_segment *value);
+void vmcs_write_root_state(struct cpu *cpu, u64 rip);
+
 /*
  * The first VM entry, with all general registers 0. Does not return: VM exits arrive in exit_dispatch(). vmx/exit.asm.
  */
 void host_launch(void) __attribute__((noreturn));
 
+/* Makes this CPU's VMCS of the host the current one again. */
+void host_vmcs_load(struct cpu *cpu);
+
+/* Lets the bits of CR0 that the monitor owns read as in value, in the current VMCS. */
+void cr0_follow(u64 value);
+
 /* Reads all MTRRs of this CPU; zeros (all uncacheable) if it has none. msr.c. */
 void mtrr_read_all(struct mtrr_state *mtrr);
-
-/* Moves the host past the instruction that exited, as the CPU would have. */
-void host_skip_instruction(void);
-
-/* Queues an exception for the next VM entry. #GP and #DF have error code 0. */
-void host_inject_ud(void);
-void host_inject_gp(void);
-void host_inject_df(void);
-
-/* Queues a page fault: a read of a page that is not present, by the host's kernel. */
-void host_inject_pf(u64 linear);
-
-/* Queues an external interrupt again whose delivery an exit broke off; information as in the IDT-vectoring field. */
-void host_inject_again(u64 information);
 
 /*
  * Queues a latched NMI or machine check for the next VM entry, if there is room; else sees to it that the host exits
  * again.
  */
 void host_deliver_latched(struct cpu *cpu);
-
-/* Whether the host runs 64-bit code at CPL 0: the only place from which it may call the monitor. */
-bool host_is_64bit_ring0(void);
-
-/* Whether the host runs 64-bit code: its instruction pointer does not wrap at 4 GiB. */
-bool host_is_64bit(void);
 
 /* Exit handlers by family. regs: the host's general registers but RSP. */
 void exit_cpuid(struct guest_registers *regs);

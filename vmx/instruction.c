@@ -69,7 +69,7 @@ void exit_cpuid(struct guest_registers *regs)
 	regs->value[REGISTER_RBX] = r.ebx;
 	regs->value[REGISTER_RCX] = r.ecx;
 	regs->value[REGISTER_RDX] = r.edx;
-	host_skip_instruction();
+	skip_instruction();
 }
 
 /* Exit qualification for control-register accesses. */
@@ -77,6 +77,11 @@ void exit_cpuid(struct guest_registers *regs)
 #define CR_ACCESS_TYPE(q) ((q) >> 4 & 3)
 #define CR_REGISTER(q) ((q) >> 8 & 0xf)
 #define CR_ACCESS_MOV_TO 0
+
+void cr0_follow(u64 value)
+{
+	vmwrite(VMCS_CR0_READ_SHADOW, (vmread(VMCS_CR0_READ_SHADOW) & ~HOST_CR0_OWNED) | (value & HOST_CR0_OWNED));
+}
 
 void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs)
 {
@@ -99,7 +104,7 @@ void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs)
 	if (CR_NUMBER(qualification) == 4 || ((value & CR0_NW) && !(value & CR0_CD))) {
 		log_refusal(REFUSED_REGISTER, "write of %lx to CR%lu refused, at %016lx", value,
 			    CR_NUMBER(qualification), vmread(VMCS_GUEST_RIP));
-		host_inject_gp();
+		inject_gp();
 		return;
 	}
 	/*
@@ -107,39 +112,26 @@ void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs)
 	 * let the CPU execute the instruction again: now it does not exit, and every check and side effect of the write
 	 * is the hardware's.
 	 */
-	vmwrite(VMCS_CR0_READ_SHADOW, (vmread(VMCS_CR0_READ_SHADOW) & ~HOST_CR0_OWNED) | (value & HOST_CR0_OWNED));
+	cr0_follow(value);
 }
 
-/*
- * SDM, "XSETBV": the combinations that raise #GP. The CPU checks again, but it is not handed what we know to be wrong.
- */
-static bool xcr0_is_valid(u64 value)
-{
-	struct cpuid_result r = cpuid(0xd, 0);
-	u64 supported = (u64)r.edx << 32 | r.eax;
-	u64 avx512 = XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM, bound = XCR0_BNDREGS | XCR0_BNDCSR;
-	u64 tile = XCR0_TILECFG | XCR0_TILEDATA;
-
-	return !(value & ~supported) && (value & XCR0_X87) && !((value & XCR0_AVX) && !(value & XCR0_SSE)) &&
-	       !((value & avx512) && ((value & avx512) != avx512 || !(value & XCR0_AVX))) &&
-	       !((value & bound) && (value & bound) != bound) && !((value & tile) && (value & tile) != tile);
-}
-
+/* The CPU checks the value again, but it is not handed what we know to be wrong. */
 void exit_xsetbv(const struct guest_registers *regs)
 {
+	struct cpuid_result r = cpuid(0xd, 0);
 	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
 
 	if (!(vmread(VMCS_GUEST_CR4) & CR4_OSXSAVE)) {
-		host_inject_ud();
+		inject_ud();
 		return;
 	}
-	if ((vmread(VMCS_GUEST_SS_ACCESS_RIGHTS) >> ACCESS_RIGHTS_DPL_SHIFT & 3) != 0 ||
-	    (u32)regs->value[REGISTER_RCX] != 0 || !xcr0_is_valid(value) || !xsetbv_checked(value)) {
+	if (privilege_level() != 0 || (u32)regs->value[REGISTER_RCX] != 0 ||
+	    !xcr0_is_valid(value, (u64)r.edx << 32 | r.eax) || !xsetbv_checked(value)) {
 		log_refusal(REFUSED_REGISTER, "XSETBV of %lx refused", value);
-		host_inject_gp();
+		inject_gp();
 		return;
 	}
-	host_skip_instruction();
+	skip_instruction();
 }
 
 void exit_refused_instruction(u32 reason)
@@ -150,13 +142,13 @@ void exit_refused_instruction(u32 reason)
 		 * given.
 		 */
 		asm volatile("wbinvd" ::: "memory");
-		host_skip_instruction();
+		skip_instruction();
 		return;
 	}
 	log_refusal(REFUSED_INSTRUCTION, "instruction refused: exit reason %u at %016lx", reason,
 		    vmread(VMCS_GUEST_RIP));
 	if (reason == EXIT_TASK_SWITCH)
-		host_inject_gp();
+		inject_gp();
 	else
-		host_inject_ud();
+		inject_ud();
 }

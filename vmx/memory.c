@@ -4,9 +4,6 @@
 #include "host.h"
 #include "x86.h"
 
-/* SDM, "Interrupt 8 - Double Fault Exception": a #GP while one of these is delivered becomes a double fault. */
-#define CONTRIBUTORY_VECTORS (BIT(0) | BIT(VECTOR_DF) | BIT(10) | BIT(11) | BIT(12) | BIT(VECTOR_GP) | BIT(VECTOR_PF))
-
 /* A read, no write or fetch, of what a linear address translates to. */
 #define KERNEL_READ (EPT_VIOLATION_READ | EPT_VIOLATION_LINEAR | EPT_VIOLATION_TRANSLATED)
 #define KERNEL_READ_MASK (KERNEL_READ | EPT_VIOLATION_WRITE | EPT_VIOLATION_FETCH)
@@ -25,9 +22,9 @@ void exit_ept_violation(void)
 	 * A kernel's read of its own half is a page fault: Linux reads a few bytes past what it owns
 	 * (load_unaligned_zeropad) and recovers from that alone.
 	 */
-	if (!(vectoring & EVENT_VALID) && (qualification & KERNEL_READ_MASK) == KERNEL_READ && host_is_64bit_ring0() &&
+	if (!(vectoring & EVENT_VALID) && (qualification & KERNEL_READ_MASK) == KERNEL_READ && is_64bit_ring0() &&
 	    (s64)vmread(VMCS_GUEST_LINEAR_ADDRESS) < 0) {
-		host_inject_pf(vmread(VMCS_GUEST_LINEAR_ADDRESS));
+		inject_pf(vmread(VMCS_GUEST_LINEAR_ADDRESS));
 		return;
 	}
 	/*
@@ -36,11 +33,6 @@ void exit_ept_violation(void)
 	 * architecture's rules for a fault during delivery apply: an exception becomes a double fault, a double fault a
 	 * triple fault.
 	 */
-	if (!(vectoring & EVENT_VALID) || (vectoring & EVENT_TYPE) != EVENT_TYPE_EXCEPTION ||
-	    !(CONTRIBUTORY_VECTORS & BIT(vectoring & 31)))
-		host_inject_gp();
-	else if ((vectoring & EVENT_VECTOR) == VECTOR_DF)
+	if (!inject_gp_during(vectoring))
 		exit_triple_fault();
-	else
-		host_inject_df();
 }

@@ -187,7 +187,7 @@ static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
 static void refuse(u32 msr, const char *what)
 {
 	log_refusal(REFUSED_MSR, "%s of MSR %x refused, at %016lx", what, msr, vmread(VMCS_GUEST_RIP));
-	host_inject_gp();
+	inject_gp();
 }
 
 void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
@@ -201,7 +201,7 @@ void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
 	}
 	regs->value[REGISTER_RAX] = (u32)value;
 	regs->value[REGISTER_RDX] = value >> 32;
-	host_skip_instruction();
+	skip_instruction();
 }
 
 void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
@@ -217,5 +217,5 @@ void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
 		refuse(msr, "write");
 		return;
 	}
-	host_skip_instruction();
+	skip_instruction();
 }

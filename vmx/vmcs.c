@@ -43,7 +43,7 @@ void vmx_switch_on(struct cpu *cpu)
 		panic("INVVPID failed");
 }
 
-static void write_segment(enum vmcs_segment segment, const struct boot_segment *value)
+void vmcs_write_segment(enum vmcs_segment segment, const struct boot_segment *value)
 {
 	vmwrite(VMCS_GUEST_SELECTOR(segment), value->selector);
 	vmwrite(VMCS_GUEST_BASE(segment), value->base);
@@ -51,7 +51,7 @@ static void write_segment(enum vmcs_segment segment, const struct boot_segment *
 	vmwrite(VMCS_GUEST_ACCESS_RIGHTS(segment), value->access_rights);
 }
 
-static void write_host_state(struct cpu *cpu)
+void vmcs_write_root_state(struct cpu *cpu, u64 rip)
 {
 	struct cpu_area *area = (struct cpu_area *)((u8 *)cpu - offsetof(struct cpu_area, cpu));
 	struct {
@@ -81,7 +81,7 @@ static void write_host_state(struct cpu *cpu)
 	vmwrite(VMCS_HOST_IA32_PAT, PAT_RESET);
 	vmwrite(VMCS_HOST_IA32_EFER, EFER_LME | EFER_LMA | EFER_NXE);
 	vmwrite(VMCS_HOST_RSP, (u64)(area->stack + sizeof(area->stack)));
-	vmwrite(VMCS_HOST_RIP, (u64)vmx_exit);
+	vmwrite(VMCS_HOST_RIP, rip);
 }
 
 static void write_controls(const struct vmx_capabilities *capabilities)
@@ -124,9 +124,9 @@ void host_load_reset_state(struct cpu *cpu, u64 cr0_kept)
 	static const struct boot_segment tr = { 0, 0xffff, 0x8b, 0, { 0 } };
 
 	for (unsigned segment = SEGMENT_ES; segment <= SEGMENT_GS; segment++)
-		write_segment(segment, segment == SEGMENT_CS ? &code : &data);
-	write_segment(SEGMENT_LDTR, &ldtr);
-	write_segment(SEGMENT_TR, &tr);
+		vmcs_write_segment(segment, segment == SEGMENT_CS ? &code : &data);
+	vmcs_write_segment(SEGMENT_LDTR, &ldtr);
+	vmcs_write_segment(SEGMENT_TR, &tr);
 	vmwrite(VMCS_GUEST_GDTR_BASE, 0);
 	vmwrite(VMCS_GUEST_GDTR_LIMIT, 0xffff);
 	vmwrite(VMCS_GUEST_IDTR_BASE, 0);
@@ -153,14 +153,14 @@ void host_load_reset_state(struct cpu *cpu, u64 cr0_kept)
 
 static void load_boot_state(const struct boot_cpu_state *state)
 {
-	write_segment(SEGMENT_ES, &state->es);
-	write_segment(SEGMENT_CS, &state->cs);
-	write_segment(SEGMENT_SS, &state->ss);
-	write_segment(SEGMENT_DS, &state->ds);
-	write_segment(SEGMENT_FS, &state->fs);
-	write_segment(SEGMENT_GS, &state->gs);
-	write_segment(SEGMENT_LDTR, &state->ldtr);
-	write_segment(SEGMENT_TR, &state->tr);
+	vmcs_write_segment(SEGMENT_ES, &state->es);
+	vmcs_write_segment(SEGMENT_CS, &state->cs);
+	vmcs_write_segment(SEGMENT_SS, &state->ss);
+	vmcs_write_segment(SEGMENT_DS, &state->ds);
+	vmcs_write_segment(SEGMENT_FS, &state->fs);
+	vmcs_write_segment(SEGMENT_GS, &state->gs);
+	vmcs_write_segment(SEGMENT_LDTR, &state->ldtr);
+	vmcs_write_segment(SEGMENT_TR, &state->tr);
 	vmwrite(VMCS_GUEST_GDTR_BASE, state->gdt_base);
 	vmwrite(VMCS_GUEST_GDTR_LIMIT, state->gdt_limit);
 	vmwrite(VMCS_GUEST_IDTR_BASE, state->idt_base);
@@ -183,10 +183,20 @@ static void load_boot_state(const struct boot_cpu_state *state)
 	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
 }
 
+void host_vmcs_load(struct cpu *cpu)
+{
+	struct cpu_area *area = (struct cpu_area *)((u8 *)cpu - offsetof(struct cpu_area, cpu));
+
+	if (vmptrld(hpa_of(area->vmcs)) != VMX_OK)
+		panic("VMPTRLD of the host's VMCS failed");
+	cpu->primary = cpu->capabilities.primary;
+	cpu->vmcs_current = true;
+}
+
 void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
 {
 	write_controls(&cpu->capabilities);
-	write_host_state(cpu);
+	vmcs_write_root_state(cpu, (u64)vmx_exit);
 	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, 0);
 	vmwrite(VMCS_GUEST_IA32_PAT, rdmsr(MSR_IA32_PAT));
 	vmwrite(VMCS_GUEST_SYSENTER_CS, 0);
@@ -198,5 +208,6 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
 		host_load_reset_state(cpu, CR0_CD | CR0_NW);
 		vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
 	}
+	cpu->primary = cpu->capabilities.primary;
 	cpu->vmcs_current = true;
 }

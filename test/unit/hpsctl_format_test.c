@@ -162,6 +162,7 @@ static void vms_are_listed(void **state)
 					       .view_4k = 1,
 					       .view_2m = 32,
 					       .ranges = 2 },
+				       [2] = { .state = HYPERPS_VM_SEALING, .ranges = 1 },
 				       [3] = { .state = 77 } /* from a newer monitor */ };
 	FILE *out = open_text();
 
@@ -169,6 +170,7 @@ static void vms_are_listed(void **state)
 	format_vms_text(out, slots, 4);
 	fclose(out);
 	assert_has("   1  sealed        2       16385           3           1          32  64.0 MiB\n");
+	assert_has("   2  sealing       1           0 ");
 	assert_has("   3  unknown");
 	assert_null(strstr(text, "\n   0  "));
 	free(text);
@@ -178,6 +180,8 @@ static void vms_are_listed(void **state)
 	assert_string_equal(text, "{\n  \"vms\": [\n"
 				  "    {\"slot\": 1, \"state\": \"sealed\", \"ranges\": 2, \"frames\": 16385, "
 				  "\"bytes\": 67112960, \"pending\": 3, \"pages_4k\": 1, \"pages_2m\": 32},\n"
+				  "    {\"slot\": 2, \"state\": \"sealing\", \"ranges\": 1, \"frames\": 0, "
+				  "\"bytes\": 0, \"pending\": 0, \"pages_4k\": 0, \"pages_2m\": 0},\n"
 				  "    {\"slot\": 3, \"state\": \"unknown\", \"ranges\": 0, \"frames\": 0, "
 				  "\"bytes\": 0, \"pending\": 0, \"pages_4k\": 0, \"pages_2m\": 0}\n  ]\n}\n");
 	free(text);

@@ -31,6 +31,7 @@ static struct ept host_view;
 static struct mtrr_state mtrr;
 static struct mm mm, mm_before;
 static u64 zeroed, zeroed_last, donated_last;
+static u64 measured, measured_last; /* pages, and the gpa of the last one */
 static bool direct_map_fails;
 
 static bool host_has(u64 frame)
@@ -64,6 +65,16 @@ static void assert_state(u64 frame, u64 count, u64 state)
 	assert_true(page_marks_are(&marks, frame, count, state));
 }
 
+static void measure_page(u64 slot, u64 gpa, u64 frame)
+{
+	assert_false(host_has(frame));
+	assert_int_equal(mark[frame],
+			 HYPERPS_FRAME_PRIVATE | slot << MARK_VM_SHIFT | gpa >> PAGE_SHIFT << MARK_PAGE_SHIFT);
+	assert_true(!measured || gpa > measured_last);
+	measured++;
+	measured_last = gpa;
+}
+
 static bool map_donated(u64 frame)
 {
 	assert_state(frame, FRAMES_2M, HYPERPS_FRAME_HOST);
@@ -82,7 +93,7 @@ static int setup(void **state)
 	mark = calloc(FRAMES, sizeof(*mark));
 	mark_before = calloc(FRAMES, sizeof(*mark));
 	memset(memory, 0x5a, BACKED);
-	zeroed = 0;
+	zeroed = measured = 0;
 	mtrr = (struct mtrr_state){ .capability = 1, .default_type = MTRR_ENABLE | MEMORY_TYPE_WB };
 	mtrr.variable[0].base = UNCACHED | MEMORY_TYPE_UC;
 	mtrr.variable[0].mask = (BIT(ADDRESS_BITS) - 0x100000) | MTRR_MASK_VALID;
@@ -111,6 +122,7 @@ static int setup(void **state)
 			  .mtrr = &mtrr,
 			  .physical_address_bits = ADDRESS_BITS,
 			  .zero_frame = zero_frame,
+			  .measure_page = measure_page,
 			  .map_donated = map_donated };
 	mm_init(&mm);
 	assert_int_equal(host_level(FRAME), 3);
@@ -207,6 +219,16 @@ static void destroy(u64 handle)
 	assert_int_equal(result, 0);
 }
 
+static void finish_seal(u64 handle)
+{
+	s64 result;
+
+	do
+		result = mm_seal(&mm, handle);
+	while (result == 1);
+	assert_int_equal(result, 0);
+}
+
 static void reclaim(u64 handle)
 {
 	s64 result;
@@ -281,6 +303,10 @@ static void handles(void **state)
 	assert_refused(mm_seal(&mm, first), HYPERPS_ERROR_NO_VM);
 	assert_refused(mm_destroy(&mm, first), HYPERPS_ERROR_NO_VM);
 	assert_refused(mm_reclaim(&mm, first), HYPERPS_ERROR_NO_VM);
+	assert_refused(mm_enter(&mm, first), HYPERPS_ERROR_NO_VM);
+	assert_int_equal(mm_guest_frame(&mm, first, 0), HYPERPS_ERROR_NO_VM);
+	assert_int_equal(mm_range(&mm, first, 0), 0);
+	assert_int_equal(mm_range(&mm, ~0ULL, 0), 0);
 	assert_int_equal(mm_sync(&mm, second), 0);
 }
 
@@ -295,7 +321,10 @@ static void declare(void **state)
 	assert_refused(mm_declare(&mm, handle, end - PAGE_SIZE, 2, EPT_READ), HYPERPS_ERROR_INVALID);
 	assert_refused(mm_declare(&mm, handle, PAGE_SIZE, ~0ULL, EPT_READ), HYPERPS_ERROR_INVALID);
 	assert_refused(mm_declare(&mm, handle, 0, 1, EPT_WRITE), HYPERPS_ERROR_INVALID);
-	assert_refused(mm_declare(&mm, handle, 0, 1, EPT_READ | BIT(3)), HYPERPS_ERROR_INVALID);
+	for (u64 permissions = 0; permissions < 64; permissions++)
+		if (permissions > HYPERPS_RANGE_MMIO || !(permissions & EPT_READ || permissions == HYPERPS_RANGE_MMIO))
+			assert_refused(mm_declare(&mm, handle, 0, 1, permissions), HYPERPS_ERROR_INVALID);
+	assert_refused(mm_declare(&mm, handle, 0, 1, BIT(63) | HYPERPS_RANGE_MMIO), HYPERPS_ERROR_INVALID);
 	assert_int_equal(mm_declare(&mm, handle, 4 * PAGE_SIZE, 4, EPT_READ), 1);
 	assert_refused(mm_declare(&mm, handle, 0, 5, EPT_READ), HYPERPS_ERROR_OWNER);
 	assert_refused(mm_declare(&mm, handle, 7 * PAGE_SIZE, 1, EPT_READ), HYPERPS_ERROR_OWNER);
@@ -307,6 +336,66 @@ static void declare(void **state)
 	assert_refused(mm_declare(&mm, handle, end - PAGE_SIZE, 1, EPT_READ), HYPERPS_ERROR_STATE);
 	destroy(handle);
 	assert_refused(mm_declare(&mm, handle, end - PAGE_SIZE, 1, EPT_READ), HYPERPS_ERROR_STATE);
+}
+
+/* MMIO is a range like any other, but takes no frames. */
+static void declare_mmio(void **state)
+{
+	u64 handle = (u64)mm_create(&mm);
+	struct hyperps_vm description;
+
+	(void)state;
+	assert_int_equal(mm_declare(&mm, handle, 4 * PAGE_SIZE, 4, HYPERPS_RANGE_MMIO), 1);
+	assert_refused(mm_declare(&mm, handle, 7 * PAGE_SIZE, 2, EPT_READ), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_declare(&mm, handle, 7 * PAGE_SIZE, 2, HYPERPS_RANGE_MMIO), HYPERPS_ERROR_OWNER);
+	assert_int_equal(mm_declare(&mm, handle, 8 * PAGE_SIZE, 4, EPT_RWX), 2);
+	assert_refused(mm_declare(&mm, handle, 9 * PAGE_SIZE, 1, HYPERPS_RANGE_MMIO), HYPERPS_ERROR_OWNER);
+	mm_describe(&mm, handle & 0xffffffff, &description);
+	assert_int_equal(description.ranges, 2);
+	assert_refused(mm_map(&mm, handle, 4 * PAGE_SIZE, FRAME, 1), HYPERPS_ERROR_PERMISSION);
+	assert_refused(mm_map(&mm, handle, 7 * PAGE_SIZE, FRAME, 2), HYPERPS_ERROR_PERMISSION);
+	assert_int_equal(mm_map(&mm, handle, 8 * PAGE_SIZE, FRAME, 1), 1);
+	flush();
+	assert_int_equal(mm_sync(&mm, handle), 0);
+	finish_seal(handle);
+	assert_refused(mm_map(&mm, handle, 4 * PAGE_SIZE, FRAME + 1, 1), HYPERPS_ERROR_PERMISSION);
+	for (u64 n = 2; n < MM_RANGES; n++)
+		assert_refused(mm_declare(&mm, handle, n * PAGE_SIZE_1G, 1, HYPERPS_RANGE_MMIO), HYPERPS_ERROR_STATE);
+}
+
+static void ranges(void **state)
+{
+	static const u64 nowhere[] = { 0,       4 * PAGE_SIZE - 1, 8 * PAGE_SIZE, BIT(MM_VIEW_BITS), BIT(48), BIT(52),
+				       BIT(63), ~0xfffULL,         ~0ULL };
+	u64 handle = (u64)mm_create(&mm), other = (u64)mm_create(&mm);
+	const struct vm_range *range;
+	u32 count;
+
+	(void)state;
+	mm_ranges(&mm, handle & 0xffffffff, &count);
+	assert_int_equal(count, 0);
+	assert_int_equal(mm_declare(&mm, handle, 6 * PAGE_SIZE, 2, HYPERPS_RANGE_MMIO), 1);
+	assert_int_equal(mm_declare(&mm, handle, 4 * PAGE_SIZE, 2, EPT_READ | EPT_EXECUTE), 2);
+	assert_int_equal(mm_declare(&mm, handle, BIT(MM_VIEW_BITS) - PAGE_SIZE, 1, EPT_READ), 3);
+	range = mm_ranges(&mm, handle & 0xffffffff, &count);
+	assert_int_equal(count, 3);
+	assert_int_equal(range[0].gpa, 6 * PAGE_SIZE);
+	assert_int_equal(range[0].frames, 2);
+	assert_int_equal(range[0].permissions, HYPERPS_RANGE_MMIO);
+	assert_int_equal(range[1].gpa, 4 * PAGE_SIZE);
+	assert_int_equal(range[1].permissions, EPT_READ | EPT_EXECUTE);
+	for (u64 round = 0; round < 2; round++) {
+		assert_int_equal(mm_range(&mm, handle, 4 * PAGE_SIZE), EPT_READ | EPT_EXECUTE);
+		assert_int_equal(mm_range(&mm, handle, 6 * PAGE_SIZE - 1), EPT_READ | EPT_EXECUTE);
+		assert_int_equal(mm_range(&mm, handle, 6 * PAGE_SIZE), HYPERPS_RANGE_MMIO);
+		assert_int_equal(mm_range(&mm, handle, 8 * PAGE_SIZE - 1), HYPERPS_RANGE_MMIO);
+		assert_int_equal(mm_range(&mm, handle, BIT(MM_VIEW_BITS) - 1), EPT_READ);
+		for (unsigned i = 0; i < ARRAY_SIZE(nowhere); i++)
+			assert_int_equal(mm_range(&mm, handle, nowhere[i]), 0);
+		assert_int_equal(mm_range(&mm, other, 4 * PAGE_SIZE), 0);
+		if (!round)
+			finish_seal(handle);
+	}
 }
 
 /* ---- HOST -> TO_VM ---- */
@@ -510,6 +599,84 @@ static void seal(void **state)
 	assert_int_equal(zeroed_last, FRAME + 1);
 }
 
+/* Each page is measured, a few in each call; meanwhile the VM takes no other request, and keeps what it has. */
+static void seal_in_steps(void **state)
+{
+	u64 handle = new_vm(), calls = 0, before;
+	struct hyperps_vm description;
+	s64 result;
+
+	(void)state;
+	map_and_sync(handle, PAGE_SIZE_1G, FRAME - 2, 1);
+	map_and_sync(handle, PAGE_SIZE_2M, FRAME, FRAMES_2M); /* a large page */
+	map_and_sync(handle, BIT(MM_VIEW_BITS) - PAGE_SIZE, FRAME - 1, 1);
+	do {
+		before = measured;
+		result = mm_seal(&mm, handle);
+		assert_true(measured - before <= MM_SEAL_PAGES);
+		assert_int_equal(vm_of(handle)->state, result ? VM_SEALING : VM_SEALED);
+		if (calls++)
+			continue;
+		assert_int_equal(measured, MM_SEAL_PAGES);
+		mm_describe(&mm, handle & 0xffffffff, &description);
+		assert_int_equal(description.state, HYPERPS_VM_SEALING);
+		assert_refused(mm_declare(&mm, handle, 0, 1, EPT_READ), HYPERPS_ERROR_STATE);
+		assert_refused(mm_map(&mm, handle, 0, FRAME - 3, 1), HYPERPS_ERROR_STATE);
+		assert_refused(mm_sync(&mm, handle), HYPERPS_ERROR_STATE);
+		assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
+		assert_refused(mm_enter(&mm, handle), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_share(&mm, handle, PAGE_SIZE_2M, 1), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_unshare(&mm, handle, PAGE_SIZE_2M, 1), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_release(&mm, handle, PAGE_SIZE_2M, 1), HYPERPS_ERROR_STATE);
+		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M), HYPERPS_ERROR_STATE);
+	} while (result == 1);
+	assert_int_equal(result, 0);
+	assert_int_equal(measured, 2 + FRAMES_2M);
+	assert_int_equal(measured_last, BIT(MM_VIEW_BITS) - PAGE_SIZE);
+	assert_true(calls <= (2 + FRAMES_2M) / MM_SEAL_PAGES + 3);
+	assert_true(guest_entry(handle, PAGE_SIZE_2M) & EPT_LARGE);
+	assert_refused(mm_seal(&mm, handle), HYPERPS_ERROR_STATE);
+}
+
+/* As many pages as one call measures need one call, and one more page one more. */
+static void seal_exactly(void **state)
+{
+	u64 handle[] = { new_vm(), new_vm(), new_vm() };
+
+	(void)state;
+	map_and_sync(handle[1], 0, FRAME, MM_SEAL_PAGES);
+	map_and_sync(handle[2], 0, FRAME + FRAMES_2M, MM_SEAL_PAGES + 1);
+	for (u64 i = 0; i < 3; i++, measured = 0)
+		assert_int_equal(mm_seal(&mm, handle[i]), i == 2);
+	assert_int_equal(mm_seal(&mm, handle[2]), 0);
+	assert_int_equal(measured, 1);
+	assert_int_equal(measured_last, MM_SEAL_PAGES * PAGE_SIZE);
+}
+
+/* Long walks between the pages are steps, too. A VM can be ended half-way. */
+static void seal_sparse(void **state)
+{
+	u64 handle[] = { new_vm(), new_vm() }, calls = 0;
+
+	(void)state;
+	for (u64 i = 0; i < 8; i++) {
+		map_and_sync(handle[0], i << 41, FRAME + i, 1);
+		map_and_sync(handle[1], i << 41, FRAME + FRAMES_2M + i, 1);
+	}
+	for (; mm_seal(&mm, handle[0]) == 1; calls++)
+		assert_true(calls < 20);
+	assert_true(calls >= 1);
+	assert_int_equal(measured, 8);
+	measured = 0;
+	assert_int_equal(mm_seal(&mm, handle[1]), 1);
+	destroy(handle[1]);
+	assert_state(FRAME + FRAMES_2M, 8, HYPERPS_FRAME_TO_HOST);
+	assert_refused(mm_seal(&mm, handle[1]), HYPERPS_ERROR_STATE);
+	reclaim(handle[1]);
+	assert_state(FRAME + FRAMES_2M, 8, HYPERPS_FRAME_HOST);
+	assert_int_equal(zeroed, 8);
+}
+
 /* ---- PRIVATE, TO_VM -> TO_HOST -> HOST ---- */
 
 static void destroy_and_reclaim(void **state)
@@ -688,7 +855,8 @@ static u64 sealed_vm(u64 gpa, u64 frame, u64 count)
 	u64 handle = new_vm();
 
 	map_and_sync(handle, gpa, frame, count);
-	assert_int_equal(mm_seal(&mm, handle), 0);
+	finish_seal(handle);
+	measured = 0;
 	return handle;
 }
 
@@ -830,7 +998,64 @@ static void destroy_with_shared(void **state)
 	assert_int_equal(host_entry(FRAME + 8) & EPT_RWX, EPT_RWX);
 }
 
+/* A vCPU runs only in a SEALED VM, which then can't end. */
+static void enter_and_leave(void **state)
+{
+	u64 open = new_vm(), handle = sealed_vm(0, FRAME, 1), other = sealed_vm(0, FRAME + 1, 1);
+
+	(void)state;
+	assert_refused(mm_enter(&mm, open), HYPERPS_ERROR_STATE);
+	assert_refused(mm_enter(&mm, handle + BIT(32)), HYPERPS_ERROR_NO_VM);
+	assert_int_equal(mm_enter(&mm, handle), 0);
+	assert_int_equal(mm_enter(&mm, handle), 0);
+	assert_refused(mm_destroy(&mm, handle), HYPERPS_ERROR_STATE);
+	mm_leave(&mm, handle);
+	assert_refused(mm_destroy(&mm, handle), HYPERPS_ERROR_STATE);
+	/* All else goes on; another VM can end. */
+	destroy(other);
+	assert_refused(mm_enter(&mm, other), HYPERPS_ERROR_STATE);
+	map_and_sync(handle, PAGE_SIZE, FRAME + 2, 1);
+	assert_int_equal(mm_guest_release(&mm, handle, PAGE_SIZE, 1), 0);
+	reclaim(handle);
+	mm_leave(&mm, handle);
+	destroy(handle);
+	assert_refused(mm_enter(&mm, handle), HYPERPS_ERROR_STATE);
+	reclaim(handle);
+	assert_refused(mm_enter(&mm, handle), HYPERPS_ERROR_NO_VM);
+}
+
 /* ---- What can be asked ---- */
+
+static void guest_frame(void **state)
+{
+	static const u64 hostile[] = { BIT(MM_VIEW_BITS), BIT(47), BIT(48),   BIT(48) + PAGE_SIZE,
+				       BIT(52),           BIT(63), ~0xfffULL, ~0ULL };
+	u64 open = new_vm(), handle = sealed_vm(PAGE_SIZE_2M, FRAME, FRAMES_2M);
+
+	(void)state;
+	map_and_sync(open, 0, FRAME - 1, 1);
+	assert_int_equal(mm_guest_frame(&mm, open, 0), HYPERPS_ERROR_STATE);
+	assert_int_equal(mm_guest_frame(&mm, open + BIT(32), 0), HYPERPS_ERROR_NO_VM);
+	assert_int_equal(mm_view_pointer(&mm, handle), ept_pointer(&vm_of(handle)->view));
+	assert_true(mm_view_pointer(&mm, open) != mm_view_pointer(&mm, handle));
+	for (u64 i = 0; i < 2; i++) {
+		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M), FRAME);
+		assert_int_equal(mm_guest_frame(&mm, handle, 2 * PAGE_SIZE_2M - 1), FRAME + FRAMES_2M - 1);
+		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M - 1), HYPERPS_ERROR_OWNER);
+		assert_int_equal(mm_guest_frame(&mm, handle, 2 * PAGE_SIZE_2M), HYPERPS_ERROR_OWNER);
+		assert_int_equal(mm_guest_share(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4), 0);
+		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE + 7), FRAME + 3);
+		/* Now as small pages. */
+		assert_int_equal(mm_guest_unshare(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4), 0);
+		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE), HYPERPS_ERROR_OWNER);
+		flush();
+		assert_int_equal(mm_sync(&mm, handle), 0);
+	}
+	assert_int_equal(mm_guest_release(&mm, handle, PAGE_SIZE_2M, 1), 0);
+	assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M), HYPERPS_ERROR_OWNER);
+	for (unsigned i = 0; i < ARRAY_SIZE(hostile); i++)
+		assert_int_equal(mm_guest_frame(&mm, handle, hostile[i]), HYPERPS_ERROR_OWNER);
+}
 
 static void query(void **state)
 {
@@ -893,6 +1118,8 @@ int main(void)
 		TEST(create_in_a_dry_pool),
 		TEST(handles),
 		TEST(declare),
+		TEST(declare_mmio),
+		TEST(ranges),
 		TEST(map),
 		TEST(map_refuses_arguments),
 		TEST(map_refuses_owners),
@@ -901,6 +1128,9 @@ int main(void)
 		TEST(sync),
 		TEST(sync_in_batches),
 		TEST(seal),
+		TEST(seal_in_steps),
+		TEST(seal_exactly),
+		TEST(seal_sparse),
 		TEST(destroy_and_reclaim),
 		TEST(destroy_and_reclaim_in_batches),
 		TEST(destroy_and_reclaim_sparse),
@@ -912,6 +1142,8 @@ int main(void)
 		TEST(release_in_batches),
 		TEST(guest_errors),
 		TEST(destroy_with_shared),
+		TEST(enter_and_leave),
+		TEST(guest_frame),
 		TEST(query),
 		TEST(dispatch),
 	};

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT
+/* VM exits of guests, by reason. What is not the host's to handle is decided here, by the tables of policy.c. */
+#include "core.h"
+#include "event.h"
+#include "exception.h"
+#include "host.h"
+#include "policy.h"
+#include "vcpu.h"
+#include "x86.h"
+
+/* Exit qualification of an I/O instruction, of a debug exception, and of a control-register access. */
+#define IO_BYTES(q) (((q)&7) + 1)
+#define IO_IN BIT(3)
+#define IO_STRING BIT(4)
+#define IO_PORT(q) ((q) >> 16 & 0xffff)
+#define DEBUG_CAUSES (0xfULL | BIT(13) | BIT(14))
+#define DR6_BREAKPOINTS 0xfULL
+#define DR7_GD BIT(13)
+#define CR_NUMBER(q) ((q)&0xf)
+#define CR_MOV_FROM BIT(4)
+#define CR_ACCESS_TYPE(q) ((q) >> 4 & 3)
+#define CR_REGISTER(q) ((q) >> 8 & 0xf)
+#define APIC_BASE_RESET 0xfee00000ULL
+#define MISC_ENABLE_FAST_STRINGS 1
+
+static u64 *cr_register(struct vcpu *vcpu, u64 number)
+{
+	vcpu->regs.value[REGISTER_RSP] = vmread(VMCS_GUEST_RSP);
+	return &vcpu->regs.value[number];
+}
+
+static void exit_cpuid_of_guest(struct vcpu *vcpu)
+{
+	u64 *regs = vcpu->regs.value;
+	struct cpuid_result r = cpuid((u32)regs[REGISTER_RAX], (u32)regs[REGISTER_RCX]);
+	const struct guest_cpuid_state state = { .cr4 = vmread(VMCS_GUEST_CR4),
+						 .xcr0_supported = guest_xcr0(),
+						 .xsave_bytes = guest_xsave_bytes(),
+						 .index = vcpu->index,
+						 .vcpus = guest_of(vcpu->handle)->vcpus };
+
+	guest_cpuid((u32)regs[REGISTER_RAX], (u32)regs[REGISTER_RCX], &state, &r);
+	regs[REGISTER_RAX] = r.eax;
+	regs[REGISTER_RBX] = r.ebx;
+	regs[REGISTER_RCX] = r.ecx;
+	regs[REGISTER_RDX] = r.edx;
+	skip_instruction();
+}
+
+static bool read_msr(struct vcpu *vcpu, u32 msr, u64 *value)
+{
+	switch (msr) {
+	case MSR_IA32_TSC_ADJUST:
+		*value = vcpu->tsc_adjust;
+		return true;
+	case MSR_IA32_APIC_BASE: /* not enabled: there is none */
+		*value = APIC_BASE_RESET | (vcpu->index ? 0 : APIC_BASE_BSP);
+		return true;
+	case MSR_IA32_MISC_ENABLE:
+		*value = MISC_ENABLE_FAST_STRINGS;
+		return true;
+	case MSR_IA32_BIOS_SIGN_ID:
+	case MSR_IA32_DEBUGCTL:
+		*value = 0;
+		return true;
+	}
+	return false;
+}
+
+static bool write_msr(struct vcpu *vcpu, u32 msr, u64 value)
+{
+	u64 moved;
+
+	switch (msr) {
+	case MSR_IA32_TSC:
+	case MSR_IA32_TSC_ADJUST:
+		moved = msr == MSR_IA32_TSC ? value - (rdtsc() + vmread(VMCS_TSC_OFFSET)) : value - vcpu->tsc_adjust;
+		vcpu->tsc_adjust += moved;
+		vmwrite(VMCS_TSC_OFFSET, vmread(VMCS_TSC_OFFSET) + moved);
+		return true;
+	case MSR_IA32_APIC_BASE:
+	case MSR_IA32_BIOS_SIGN_ID:
+		return true;
+	case MSR_IA32_DEBUGCTL:
+		return !value;
+	}
+	return false;
+}
+
+static void exit_msr(struct vcpu *vcpu, bool write)
+{
+	u64 *regs = vcpu->regs.value, value = regs[REGISTER_RDX] << 32 | (u32)regs[REGISTER_RAX];
+	u32 msr = (u32)regs[REGISTER_RCX];
+
+	if (write ? guest_msr_write(msr) == GUEST_MSR_HANDLE && write_msr(vcpu, msr, value)
+		  : guest_msr_read(msr) == GUEST_MSR_HANDLE && read_msr(vcpu, msr, &value)) {
+		if (!write) {
+			regs[REGISTER_RAX] = (u32)value;
+			regs[REGISTER_RDX] = value >> 32;
+		}
+		skip_instruction();
+	} else {
+		inject_gp();
+	}
+}
+
+/* MOV CR8 stays here: there is no APIC. Of CR0 and CR4 the bits exit that the monitor owns (exit_cr_access()). */
+static void exit_cr(struct vcpu *vcpu)
+{
+	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), number = CR_NUMBER(qualification);
+	u64 *reg = cr_register(vcpu, CR_REGISTER(qualification));
+
+	if (number == 8 && (qualification & CR_MOV_FROM)) {
+		*reg = vcpu->cr8;
+		vmwrite(VMCS_GUEST_RSP, vcpu->regs.value[REGISTER_RSP]);
+		skip_instruction();
+	} else if (number == 8 && *reg <= 15) {
+		vcpu->cr8 = *reg;
+		skip_instruction();
+	} else if (number == 0 && !CR_ACCESS_TYPE(qualification) && (!(*reg & CR0_NW) || (*reg & CR0_CD))) {
+		cr0_follow(*reg);
+	} else {
+		inject_gp();
+	}
+}
+
+static void exit_xsetbv_of_guest(struct vcpu *vcpu)
+{
+	const u64 *regs = vcpu->regs.value;
+	u64 value = regs[REGISTER_RDX] << 32 | (u32)regs[REGISTER_RAX];
+
+	if ((u32)regs[REGISTER_RCX] || privilege_level() || !xcr0_is_valid(value, guest_xcr0()) ||
+	    !xsetbv_checked(value))
+		inject_gp();
+	else
+		skip_instruction();
+}
+
+static enum next exit_io(struct vcpu *vcpu, u64 words[8])
+{
+	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), bytes = IO_BYTES(qualification);
+
+	/* INS and OUTS: no device that a guest has is driven by them. */
+	if (qualification & IO_STRING) {
+		inject_gp();
+		return RESUME_GUEST;
+	}
+	words[1] = IO_PORT(qualification);
+	words[2] = bytes;
+	if (qualification & IO_IN) {
+		words[0] = HYPERPS_EXIT_IN;
+		vcpu->answer = ANSWER_IN;
+		vcpu->access =
+			(struct mmio_instruction){ .bytes = bytes, .destination_bytes = bytes, .reg = REGISTER_RAX };
+	} else {
+		words[0] = HYPERPS_EXIT_OUT;
+		words[3] = vcpu->regs.value[REGISTER_RAX] & (BIT(8 * bytes) - 1);
+	}
+	skip_instruction();
+	return RETURN_TO_HOST;
+}
+
+static enum next exit_exception(struct cpu *cpu)
+{
+	u64 information = vmread(VMCS_EXIT_INTERRUPTION_INFO), dr6;
+
+	switch (information & EVENT_VECTOR) {
+	case VECTOR_DB:
+		/* An INT1 is no debug exception. Else the exit has changed neither DR6 nor DR7 ("Debug Exceptions"). */
+		if ((information & EVENT_TYPE) >= EVENT_TYPE_SOFTWARE) {
+			vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+		} else {
+			asm volatile("mov %%dr6, %0" : "=r"(dr6));
+			dr6 = (dr6 & ~DR6_BREAKPOINTS) | (vmread(VMCS_EXIT_QUALIFICATION) & DEBUG_CAUSES);
+			asm volatile("mov %0, %%dr6" ::"r"(dr6));
+			vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
+		}
+		inject((information & EVENT_TYPE) | VECTOR_DB);
+		return RESUME_GUEST;
+	case VECTOR_AC:
+		inject(EVENT_TYPE_EXCEPTION | EVENT_ERROR_CODE | VECTOR_AC);
+		return RESUME_GUEST;
+	case VECTOR_NMI:
+		if (flush_take_kick(cpu))
+			return RESUME_GUEST;
+		__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
+		return RESUME_GUEST; /* run() sees what is latched */
+	default:
+		__atomic_fetch_or(&cpu->latched, LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
+		return RESUME_GUEST;
+	}
+}
+
+/* SDM, "Information for VM Exits That Occur During Event Delivery": the event is delivered at the next entry. */
+static void deliver_again(void)
+{
+	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO), type = vectoring & EVENT_TYPE;
+
+	/* VM entry leaves no event behind. */
+	if (!(vectoring & EVENT_VALID))
+		return;
+	if (type == EVENT_TYPE_NMI)
+		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_NMI);
+	if (type >= EVENT_TYPE_SOFTWARE)
+		vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, vmread(VMCS_IDT_VECTORING_ERROR_CODE));
+	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, vectoring & (EVENT_VALID | EVENT_TYPE | EVENT_ERROR_CODE | EVENT_VECTOR));
+}
+
+static enum next interrupted(u64 words[8])
+{
+	words[0] = HYPERPS_EXIT_INTERRUPTED;
+	return RETURN_TO_HOST;
+}
+
+enum next guest_exit_dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
+{
+	u64 full_reason = vmread(VMCS_EXIT_REASON);
+	u32 reason = full_reason & 0xffff;
+
+	if (full_reason == (EXIT_REASON_ENTRY_FAILURE | EXIT_ENTRY_FAILED_MACHINE_CHECK)) {
+		__atomic_fetch_or(&cpu->latched, LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
+		return RESUME_GUEST;
+	}
+	if (full_reason & EXIT_REASON_ENTRY_FAILURE) {
+		log_line(LOG_WARNING, "VM entry of a guest refused by the CPU: reason %u", reason);
+		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
+	}
+	deliver_again();
+	switch (reason) {
+	case EXIT_EXCEPTION_OR_NMI:
+		return exit_exception(cpu);
+	case EXIT_INIT:
+		__atomic_fetch_or(&cpu->latched, LATCHED_INIT, __ATOMIC_SEQ_CST);
+		return RESUME_GUEST;
+	case EXIT_EXTERNAL_INTERRUPT:
+	case EXIT_NMI_WINDOW:
+	case EXIT_PREEMPTION_TIMER:
+		return interrupted(words);
+	case EXIT_INTERRUPT_WINDOW:
+		words[0] = HYPERPS_EXIT_INTERRUPT_WINDOW;
+		return RETURN_TO_HOST;
+	case EXIT_TRIPLE_FAULT:
+		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_TRIPLE_FAULT);
+	case EXIT_CPUID:
+		exit_cpuid_of_guest(vcpu);
+		return RESUME_GUEST;
+	case EXIT_HLT:
+		skip_instruction();
+		words[0] = HYPERPS_EXIT_HLT;
+		return RETURN_TO_HOST;
+	case EXIT_INVD: /* its caches are coherent, and not its own */
+	case EXIT_WBINVD:
+		skip_instruction();
+		return RESUME_GUEST;
+	case EXIT_VMCALL:
+		return guest_hypercall(vcpu, words);
+	case EXIT_CR_ACCESS:
+		exit_cr(vcpu);
+		return RESUME_GUEST;
+	case EXIT_IO_INSTRUCTION:
+		return exit_io(vcpu, words);
+	case EXIT_RDMSR:
+	case EXIT_WRMSR:
+		exit_msr(vcpu, reason == EXIT_WRMSR);
+		return RESUME_GUEST;
+	case EXIT_XSETBV:
+		exit_xsetbv_of_guest(vcpu);
+		return RESUME_GUEST;
+	case EXIT_EPT_VIOLATION:
+		return guest_ept_violation(vcpu, words);
+	case EXIT_RDPMC:
+		inject_gp();
+		return RESUME_GUEST;
+	case EXIT_GETSEC:
+	case EXIT_VMCLEAR ... EXIT_VMXON:
+	case EXIT_MWAIT:
+	case EXIT_MONITOR:
+	case EXIT_INVEPT:
+	case EXIT_INVVPID:
+	case EXIT_VMFUNC:
+	case EXIT_ENCLS:
+	case EXIT_SEAMCALL:
+	case EXIT_TDCALL:
+	case EXIT_RDMSR_IMMEDIATE:
+	case EXIT_WRMSRNS_IMMEDIATE:
+		inject_ud();
+		return RESUME_GUEST;
+	case EXIT_TASK_SWITCH: /* of tasks in hardware: never needed by 64-bit code */
+		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_INSTRUCTION);
+	default:
+		log_line(LOG_WARNING, "unexpected VM exit of a guest, reason %u", reason);
+		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
+	}
+}

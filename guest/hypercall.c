@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+/* Calls of guests to the monitor (include/hyperps/guest.h). */
+#include "core.h"
+#include "event.h"
+#include "manager.h"
+#include "vcpu.h"
+#include "x86.h"
+#include "hyperps/guest.h"
+
+#define CONSOLE_WORD_COUNT 5
+#define RANDOM_TRIES 10
+_Static_assert(HYPERPS_GUEST_RELEASE - HYPERPS_GUEST_SHARE == HYPERPS_EXIT_RELEASED - HYPERPS_EXIT_SHARED &&
+		       HYPERPS_GUEST_UNSHARE - HYPERPS_GUEST_SHARE == HYPERPS_EXIT_UNSHARED - HYPERPS_EXIT_SHARED,
+	       "calls and exits are in the same order");
+#define CPUID_1_ECX_RDRAND BIT(30)
+
+static s64 random(u64 *value)
+{
+	bool done = false;
+
+	if (!(cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND))
+		return HYPERPS_ERROR_NO_CALL;
+	/* SDM, "RDRAND": CF tells whether there was a number; ten tries are enough on a CPU that works. */
+	for (unsigned i = 0; i < RANDOM_TRIES && !done; i++)
+		asm volatile("rdrand %0" : "=r"(*value), "=@ccc"(done));
+	return done ? HYPERPS_OK : HYPERPS_ERROR_AGAIN;
+}
+
+/* Only the bytes that are meant reach the host. */
+static s64 console(const u64 *regs, bool is_long, u64 words[8])
+{
+	static const u8 source[CONSOLE_WORD_COUNT] = { REGISTER_RSI, REGISTER_RDX, REGISTER_R8, REGISTER_R9,
+						       REGISTER_R10 };
+	u64 bytes = regs[REGISTER_RDI], text[CONSOLE_WORD_COUNT] = { 0 };
+
+	if (!is_long)
+		text[0] = (u32)regs[REGISTER_RSI] | regs[REGISTER_RDX] << 32;
+	for (unsigned i = 0; is_long && i < CONSOLE_WORD_COUNT; i++)
+		text[i] = regs[source[i]];
+	if (!bytes || bytes > (is_long ? sizeof(text) : sizeof(text[0])))
+		return HYPERPS_ERROR_INVALID;
+	words[0] = HYPERPS_EXIT_CONSOLE;
+	words[1] = bytes;
+	__builtin_memcpy(&words[2], text, bytes);
+	return HYPERPS_OK;
+}
+
+/* A request of the memory manager. *room: it can only be met once the host has made room for it. */
+static s64 memory_request(struct vcpu *vcpu, u64 call, u64 gpa, u64 count, bool *room, u64 words[8])
+{
+	struct mm *mm = memory_lock();
+	s64 result;
+
+	switch (call) {
+	case HYPERPS_GUEST_SHARE:
+		result = mm_guest_share(mm, vcpu->handle, gpa, count);
+		break;
+	case HYPERPS_GUEST_UNSHARE:
+		result = mm_guest_unshare(mm, vcpu->handle, gpa, count);
+		vcpu->must_sync |= !result;
+		break;
+	default:
+		result = mm_guest_release(mm, vcpu->handle, gpa, count);
+	}
+	memory_unlock();
+	*room = result == HYPERPS_ERROR_AGAIN || result == HYPERPS_ERROR_MEMORY;
+	if (result)
+		return result;
+	/* Not present for this vCPU from now on; for others when it is synced or reclaimed. */
+	if (call != HYPERPS_GUEST_SHARE)
+		flush_this_cpu(this_cpu());
+	words[0] = HYPERPS_EXIT_SHARED + (call - HYPERPS_GUEST_SHARE);
+	words[1] = gpa;
+	words[2] = count;
+	return HYPERPS_OK;
+}
+
+enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
+{
+	u64 *regs = vcpu->regs.value, call = (u32)regs[REGISTER_RAX], value = 0, digest[4];
+	bool is_long = is_64bit(), to_host = false, room = false;
+	s64 result = HYPERPS_ERROR_NO_CALL;
+
+	if (privilege_level()) {
+		inject_ud();
+		return RESUME_GUEST;
+	}
+	/* Outside 64-bit mode only the lower halves are the guest's. */
+	for (unsigned i = 0; !is_long && i < ARRAY_SIZE(vcpu->regs.value); i++)
+		regs[i] = (u32)regs[i];
+	if (regs[REGISTER_RAX] != call)
+		call = 0;
+	switch (call) {
+	case HYPERPS_GUEST_CONSOLE:
+		result = console(regs, is_long, words);
+		to_host = !result;
+		break;
+	case HYPERPS_GUEST_SHARE:
+	case HYPERPS_GUEST_UNSHARE:
+	case HYPERPS_GUEST_RELEASE:
+		result = memory_request(vcpu, call, regs[REGISTER_RDI], regs[REGISTER_RSI], &room, words);
+		if (room) {
+			/* Made again, once the host has done that. */
+			words[0] = HYPERPS_EXIT_ROOM;
+			return RETURN_TO_HOST;
+		}
+		to_host = !result;
+		break;
+	case HYPERPS_GUEST_RANDOM:
+		result = random(&value);
+		if (!result)
+			regs[REGISTER_RDX] = value;
+		break;
+	case HYPERPS_GUEST_MEASUREMENT:
+		if (!is_long)
+			break;
+		__builtin_memcpy(digest, guest_of(vcpu->handle)->digest, sizeof(digest));
+		regs[REGISTER_RDI] = digest[0];
+		regs[REGISTER_RSI] = digest[1];
+		regs[REGISTER_RDX] = digest[2];
+		regs[REGISTER_R8] = digest[3];
+		result = HYPERPS_OK;
+		break;
+	case HYPERPS_GUEST_SHUTDOWN:
+		words[0] = HYPERPS_EXIT_SHUTDOWN;
+		words[1] = (u8)regs[REGISTER_RDI];
+		result = HYPERPS_OK;
+		to_host = true;
+	}
+	regs[REGISTER_RAX] = (u64)result;
+	skip_instruction();
+	return to_host ? RETURN_TO_HOST : RESUME_GUEST;
+}

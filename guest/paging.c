@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+/* SDM, "Paging"; five levels are not offered to guests. */
+#include "paging.h"
+#include "x86.h"
+
+#define ENTRY_PRESENT BIT(0)
+#define ENTRY_LARGE BIT(7)
+#define ENTRY_ADDRESS 0x000ffffffffff000ULL
+#define ENTRY_NX BIT(63)
+#define LEGACY_RESERVED 0x7ff0000000000000ULL /* outside IA-32e mode */
+#define PDPTE_RESERVED 0x80000000000001e6ULL /* in PAE paging */
+
+bool guest_translate(u64 linear, u64 cr0, u64 cr3, u64 cr4, u64 efer,
+		     bool (*read)(void *context, u64 gpa, void *out, unsigned bytes), void *context, u64 *gpa)
+{
+	bool long_mode = efer & EFER_LMA, pae = cr4 & CR4_PAE;
+	unsigned level = long_mode ? 4 : pae ? 3 : 2, bits = pae ? 9 : 10, entry_bytes = pae ? 8 : 4;
+	u64 reserved = (long_mode ? 0 : LEGACY_RESERVED) | (efer & EFER_NXE ? 0 : ENTRY_NX), entry = 0;
+	u64 table = cr3 & (long_mode ? ENTRY_ADDRESS : pae ? 0xffffffe0 : 0xfffff000);
+
+	linear = long_mode ? linear : (u32)linear;
+	if (!(cr0 & CR0_PG)) {
+		*gpa = linear;
+		return true;
+	}
+	for (;; level--) {
+		unsigned shift = PAGE_SHIFT + bits * (level - 1);
+		u64 offset = BIT(shift) - 1;
+
+		if (!read(context, table + (linear >> shift & (BIT(bits) - 1)) * entry_bytes, &entry, entry_bytes) ||
+		    !(entry & ENTRY_PRESENT) || (entry & reserved) ||
+		    (level == 3 && !long_mode && (entry & PDPTE_RESERVED)))
+			return false;
+		table = entry & ENTRY_ADDRESS;
+		if (level > 1 && !((entry & ENTRY_LARGE) && (pae || (cr4 & CR4_PSE))))
+			continue;
+		/* Bit 12 of a large page's entry is PAT; of a 4-byte one's, bits 20:13 are address bits 39:32. */
+		if (level == 4 || (entry & offset & (pae ? ~0x1fffULL : BIT(21))))
+			return false;
+		*gpa = (table & ~offset) | (linear & offset) | (pae || level == 1 ? 0 : (entry & 0x1fe000) << 19);
+		return true;
+	}
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Running a vCPU: a call of the host's that ends at an exit which is the host's to handle. What the VMCS does not
+ * switch is switched here, once for each call; exits that the monitor handles itself go straight back to the guest.
+ */
+#include "core.h"
+#include "event.h"
+#include "exception.h"
+#include "host.h"
+#include "manager.h"
+#include "vcpu.h"
+#include "x86.h"
+
+#define SLICE_PER_SECOND 1000 /* a run takes a millisecond at most */
+#define RUN_FLAGS HYPERPS_RUN_INTERRUPT_WINDOW
+#define FIRST_EXTERNAL_VECTOR 32
+#define EVENT_BLOCKED (INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS)
+#define CPUID_7_EDX_IBPB BIT(26)
+
+static const u32 switched_msrs[SWITCHED_MSRS] = { MSR_IA32_STAR,  MSR_IA32_LSTAR,          MSR_IA32_CSTAR,
+						  MSR_IA32_FMASK, MSR_IA32_KERNEL_GS_BASE, MSR_IA32_TSC_AUX };
+
+static bool has_ibpb;
+/* From version 2 on the architectural counters have one switch for all: they do not count what guests do. */
+static bool has_counter_switch;
+
+void run_init(void)
+{
+	u32 leaves = cpuid(0, 0).eax;
+
+	has_ibpb = leaves >= 7 && (cpuid(7, 0).edx & CPUID_7_EDX_IBPB);
+	has_counter_switch = leaves >= 0xa && (cpuid(0xa, 0).eax & 0xff) >= 2;
+}
+
+/* The last one is there if RDTSCP is. */
+static unsigned msr_count(void)
+{
+	return SWITCHED_MSRS - !(monitor.capabilities.guest_secondary & SECONDARY_RDTSCP);
+}
+
+static void exchange(struct switched_state *out, const struct switched_state *in)
+{
+	for (unsigned i = 0; i < msr_count(); i++) {
+		out->msr[i] = rdmsr(switched_msrs[i]);
+		wrmsr(switched_msrs[i], in->msr[i]);
+	}
+	asm volatile("mov %%dr0, %0; mov %%dr1, %1" : "=r"(out->dr[0]), "=r"(out->dr[1]));
+	asm volatile("mov %%dr2, %0; mov %%dr3, %1" : "=r"(out->dr[2]), "=r"(out->dr[3]));
+	asm volatile("mov %%dr6, %0; mov %%cr2, %1" : "=r"(out->dr6), "=r"(out->cr2));
+	asm volatile("mov %0, %%dr0; mov %1, %%dr1" ::"r"(in->dr[0]), "r"(in->dr[1]));
+	asm volatile("mov %0, %%dr2; mov %1, %%dr3" ::"r"(in->dr[2]), "r"(in->dr[3]));
+	asm volatile("mov %0, %%dr6; mov %1, %%cr2" ::"r"(in->dr6), "r"(in->cr2));
+}
+
+static u64 xgetbv(void)
+{
+	u32 low, high;
+
+	asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	return (u64)high << 32 | low;
+}
+
+/*
+ * All vector and x87 state that a guest can have, whatever the host's XCR0 leaves out; the host's other components
+ * (AMX, say) stay where they are, since no guest can reach them. xcr0: what the CPU goes on with.
+ */
+static void exchange_fpu(u8 *out, const u8 *in, u64 xcr0)
+{
+	u64 mask = guest_xcr0();
+
+	if (!mask) {
+		asm volatile("fxsave64 (%0); fxrstor64 (%1)" ::"r"(out), "r"(in) : "memory");
+		return;
+	}
+	CHECK(xsetbv_checked(xgetbv() | mask | xcr0));
+	asm volatile("xsave64 (%0)" ::"r"(out), "a"((u32)mask), "d"(0) : "memory");
+	asm volatile("xrstor64 (%0)" ::"r"(in), "a"((u32)mask), "d"(0) : "memory");
+	CHECK(xsetbv_checked(xcr0));
+}
+
+/* What the host has outside of any VMCS while a guest runs, but for its vector state, which is in struct cpu. */
+struct host_side {
+	struct switched_state state;
+	u64 xcr0, counters;
+};
+
+static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *host)
+{
+	cpu->vmcs_current = false;
+	if (vmptrld(vcpu->vmcs) != VMX_OK)
+		panic("VMPTRLD of a guest's VMCS failed");
+	cpu->primary = monitor.capabilities.guest_primary;
+	cpu->vmcs_current = true;
+	if (vcpu->last_cpu != cpu->slot + 1) {
+		vmcs_write_root_state(cpu, (u64)guest_exit);
+		/* What another run on this CPU left in the TLB, of this vCPU or of another that had its VPID. */
+		if ((monitor.capabilities.guest_secondary & SECONDARY_VPID) && invvpid_all() != VMX_OK)
+			panic("INVVPID failed");
+		vcpu->last_cpu = cpu->slot + 1;
+	}
+	if (has_counter_switch) {
+		host->counters = rdmsr(MSR_IA32_PERF_GLOBAL_CTRL);
+		wrmsr(MSR_IA32_PERF_GLOBAL_CTRL, 0);
+	}
+	exchange(&host->state, &vcpu->state);
+	host->xcr0 = guest_xcr0() ? xgetbv() : 0;
+	exchange_fpu(cpu->host_fpu, vcpu->fpu, vcpu->xcr0);
+	/* The guest's branches are not predicted by what the host, or another guest, has trained. */
+	if (has_ibpb)
+		wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+}
+
+static void leave_side(struct cpu *cpu, struct vcpu *vcpu, const struct host_side *host)
+{
+	static const u16 selector = SELECTOR_DATA;
+
+	vcpu->xcr0 = guest_xcr0() ? xgetbv() : 0;
+	exchange_fpu(vcpu->fpu, cpu->host_fpu, host->xcr0);
+	exchange(&vcpu->state, &host->state);
+	if (has_counter_switch)
+		wrmsr(MSR_IA32_PERF_GLOBAL_CTRL, host->counters);
+	/* From here on no CPU has the VMCS: the vCPU may go on anywhere, and its pages may be used anew. */
+	cpu->vmcs_current = false;
+	if (vmclear(vcpu->vmcs) != VMX_OK)
+		panic("VMCLEAR of a guest's VMCS failed");
+	host_vmcs_load(cpu);
+	if (has_ibpb)
+		wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+	/* SDM, "VERW": with MD_CLEAR it overwrites CPU buffers that may hold the guest's data. */
+	asm volatile("verw %0" ::"m"(selector) : "cc");
+}
+
+bool vcpu_is_ready(void)
+{
+	return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) && !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & EVENT_BLOCKED) &&
+	       !(vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID);
+}
+
+/* Queues the host's event, of which event_is_valid() holds; false if the guest can't take it now. */
+static bool queue_event(u64 event)
+{
+	if (!event)
+		return true;
+	if (event == HYPERPS_EVENT_NMI) {
+		if ((vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID) ||
+		    (vmread(VMCS_GUEST_INTERRUPTIBILITY) & (INTERRUPTIBILITY_NMI | INTERRUPTIBILITY_MOV_SS)))
+			return false;
+		inject_nmi();
+		return true;
+	}
+	if (!vcpu_is_ready())
+		return false;
+	inject(EVENT_TYPE_EXTERNAL | (event & EVENT_VECTOR));
+	return true;
+}
+
+static bool event_is_valid(u64 event)
+{
+	return !event || event == HYPERPS_EVENT_NMI ||
+	       ((event & ~EVENT_VECTOR) == HYPERPS_EVENT_INTERRUPT && (event & EVENT_VECTOR) >= FIRST_EXTERNAL_VECTOR);
+}
+
+/* The last exit was an IN or an MMIO read: the guest gets the answer, cut to the access's width. */
+static void take_answer(struct vcpu *vcpu, u64 answer)
+{
+	if (vcpu->answer == ANSWER_NONE)
+		return;
+	vcpu->regs.value[REGISTER_RSP] = vmread(VMCS_GUEST_RSP);
+	mmio_read_result(&vcpu->access, answer, vcpu->regs.value);
+	vmwrite(VMCS_GUEST_RSP, vcpu->regs.value[REGISTER_RSP]);
+	vcpu->answer = ANSWER_NONE;
+}
+
+enum next vcpu_fail(struct vcpu *vcpu, u64 words[8], u64 failure)
+{
+	vcpu->ended = true;
+	words[0] = HYPERPS_EXIT_FAILED;
+	words[1] = failure;
+	return RETURN_TO_HOST;
+}
+
+/* Until there is something for the host. */
+static void run(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
+{
+	u64 start = rdtsc(), slice = monitor.boot->tsc_hz / SLICE_PER_SECOND;
+	bool launched = false;
+
+	if (monitor.capabilities.guest_pin & PIN_PREEMPTION_TIMER)
+		vmwrite(VMCS_PREEMPTION_TIMER, slice >> monitor.capabilities.timer_rate);
+	/* An NMI after this look makes the guest exit at once: latch_event(). */
+	while (!cpu->latched && rdtsc() - start < slice) {
+		if (guest_enter(&vcpu->regs, launched))
+			panic("VM entry of a guest failed");
+		launched = true;
+		if (guest_exit_dispatch(cpu, vcpu, words) == RETURN_TO_HOST)
+			return;
+	}
+	words[0] = HYPERPS_EXIT_INTERRUPTED;
+}
+
+/* What an earlier exit of this vCPU left to do. False: not yet possible. */
+static bool finish_unshare(struct vcpu *vcpu)
+{
+	u64 left = 1;
+
+	while (vcpu->must_sync && left)
+		if (serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left))
+			return false;
+	vcpu->must_sync = false;
+	return true;
+}
+
+static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
+{
+	struct cpu *cpu = this_cpu();
+	struct host_side host;
+	s64 result = HYPERPS_OK;
+
+	if (!finish_unshare(vcpu)) {
+		words[0] = HYPERPS_EXIT_ROOM;
+		return HYPERPS_OK;
+	}
+	enter_side(cpu, vcpu, &host);
+	if (!queue_event(argument[3])) {
+		result = HYPERPS_ERROR_AGAIN;
+	} else {
+		if (argument[1] & HYPERPS_RUN_INTERRUPT_WINDOW)
+			cpu->primary |= (u32)PRIMARY_INTERRUPT_WINDOW_EXITING;
+		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->primary);
+		take_answer(vcpu, argument[2]);
+		run(cpu, vcpu, words);
+		words[0] |= vcpu_is_ready() ? HYPERPS_EXIT_READY : 0;
+	}
+	leave_side(cpu, vcpu, &host);
+	return result;
+}
+
+s64 vcpu_run(const u64 argument[4], u64 words[8])
+{
+	u64 index = (u32)argument[1];
+	struct mm *mm = memory_lock();
+	s64 result = mm_enter(mm, argument[0]);
+	struct vcpu *vcpu = NULL;
+
+	if (!result) {
+		struct guest *guest = guest_of(argument[0]);
+
+		if (index < guest->vcpus)
+			vcpu = guest->vcpu[index];
+		if (!vcpu || ((argument[1] ^ index) & ~RUN_FLAGS) || !event_is_valid(argument[3]))
+			result = HYPERPS_ERROR_INVALID;
+		else if (vcpu->running || vcpu->ended)
+			result = HYPERPS_ERROR_STATE;
+		else
+			vcpu->running = true;
+		if (result)
+			mm_leave(mm, argument[0]);
+	}
+	memory_unlock();
+	if (result)
+		return result;
+	result = run_here(vcpu, argument, words);
+	memory_lock();
+	vcpu->running = false;
+	mm_leave(mm, argument[0]);
+	memory_unlock();
+	return result;
+}

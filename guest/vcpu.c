@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT
+/* vCPUs: their two pages, the state in which they start, and the measurement of a VM. */
+#include "core.h"
+#include "event.h"
+#include "host.h"
+#include "manager.h"
+#include "policy.h"
+#include "vcpu.h"
+#include "x86.h"
+
+#define FIRST_GUEST_VPID 2 /* 0 is root, 1 the host */
+#define FCW_RESET 0x37f
+#define MXCSR_RESET 0x1f80
+#define FPU_FCW 0 /* byte offsets in an XSAVE area */
+#define FPU_MXCSR 24
+#define MULTIBOOT_MAGIC 0x2badb002
+#define ARGUMENT (BIT(46) - PAGE_SIZE)
+#define PAT_RESET 0x0007040600070406ULL
+
+static struct guest guests[HYPERPS_VMS];
+static u8 *msr_bitmap;
+static u64 xcr0_supported;
+static u32 xsave_bytes = 576; /* the legacy area and the header */
+
+void guest_init(void)
+{
+	u64 wanted = XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM | XCR0_PKRU;
+
+	msr_bitmap = page_pool_take(&monitor.pool);
+	CHECK(msr_bitmap);
+	guest_msr_fill_bitmap(msr_bitmap);
+	if (read_cr4() & CR4_OSXSAVE)
+		xcr0_supported = wanted & cpuid(0xd, 0).eax;
+	for (u32 i = 2; i < 32; i++) {
+		struct cpuid_result area = cpuid(0xd, i);
+
+		if ((xcr0_supported & BIT(i)) && area.ebx + area.eax > xsave_bytes)
+			xsave_bytes = area.ebx + area.eax;
+	}
+	CHECK(xsave_bytes <= GUEST_FPU_BYTES);
+	run_init();
+}
+
+u32 guest_xsave_bytes(void)
+{
+	return xsave_bytes;
+}
+
+u64 guest_xcr0(void)
+{
+	return xcr0_supported;
+}
+
+struct guest *guest_of(u64 handle)
+{
+	return &guests[handle % HYPERPS_VMS];
+}
+
+static void write_segments(enum hyperps_vcpu_mode mode, u64 entry)
+{
+	bool real = mode == HYPERPS_VCPU_REAL;
+	struct boot_segment data = { 0, real ? 0xffff : 0xffffffff, real ? 0x93 : 0xc093, real ? 0 : 16, { 0 } };
+	struct boot_segment code = data;
+	static const struct boot_segment ldtr = { 0, 0xffff, 0x82, 0, { 0 } };
+	static const struct boot_segment tr = { 0, 0xffff, 0x8b, 0, { 0 } };
+
+	if (real) {
+		code.selector = entry >> 4 & 0xf000;
+		code.base = (u64)code.selector << 4;
+		code.access_rights = 0x9b;
+	} else {
+		code.selector = 8;
+		code.access_rights = mode == HYPERPS_VCPU_LONG ? 0xa09b : 0xc09b;
+	}
+	for (unsigned segment = SEGMENT_ES; segment <= SEGMENT_GS; segment++)
+		vmcs_write_segment(segment, segment == SEGMENT_CS ? &code : &data);
+	vmcs_write_segment(SEGMENT_LDTR, &ldtr);
+	vmcs_write_segment(SEGMENT_TR, &tr);
+}
+
+static void write_start(struct vcpu *vcpu, const struct vmx_capabilities *capabilities)
+{
+	enum hyperps_vcpu_mode mode = vcpu->start[0] & (PAGE_SIZE - 1);
+	u64 argument = vcpu->start[0] & ARGUMENT, entry = vcpu->start[1];
+	u64 *regs = vcpu->regs.value, cr0 = CR0_ET | CR0_NE;
+
+	regs[REGISTER_RSI] = vcpu->index;
+	regs[REGISTER_RDI] = argument;
+	if (mode == HYPERPS_VCPU_PROTECTED) {
+		regs[REGISTER_RAX] = MULTIBOOT_MAGIC;
+		regs[REGISTER_RBX] = argument;
+		regs[REGISTER_RDI] = 0;
+	}
+	cr0 |= mode == HYPERPS_VCPU_REAL ? 0 : CR0_PE;
+	cr0 |= mode == HYPERPS_VCPU_LONG ? CR0_PG | CR0_WP : 0;
+	write_segments(mode, entry);
+	vmwrite(VMCS_GUEST_CR0, cr0);
+	vmwrite(VMCS_CR0_READ_SHADOW, cr0 & ~CR0_NE);
+	vmwrite(VMCS_GUEST_CR3, vcpu->start[2]);
+	vmwrite(VMCS_GUEST_CR4, CR4_VMXE | (mode == HYPERPS_VCPU_LONG ? CR4_PAE : 0));
+	vmwrite(VMCS_CR4_READ_SHADOW, 0);
+	vmwrite(VMCS_GUEST_IA32_EFER, mode == HYPERPS_VCPU_LONG ? EFER_LME | EFER_LMA | EFER_NXE : 0);
+	vmwrite(VMCS_ENTRY_CONTROLS, capabilities->entry & ~(mode == HYPERPS_VCPU_LONG ? 0 : (u32)ENTRY_IA32E_GUEST));
+	vmwrite(VMCS_GUEST_RIP, mode == HYPERPS_VCPU_REAL ? entry & 0xffff : entry);
+	vmwrite(VMCS_GUEST_RSP, 0);
+	vmwrite(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED);
+	vcpu->xcr0 = XCR0_X87;
+	vcpu->state.dr6 = DR6_RESET;
+	/* As XRSTOR's initial values; with FXRSTOR these are all that is not 0. */
+	*(u16 *)(vcpu->fpu + FPU_FCW) = FCW_RESET;
+	*(u32 *)(vcpu->fpu + FPU_MXCSR) = MXCSR_RESET;
+}
+
+/* CR4 bits that this guest may not set: those that its CPUID does not know, and the monitor's. */
+static u64 cr4_owned(const struct vcpu *vcpu)
+{
+	const struct guest_cpuid_state state = { .xcr0_supported = xcr0_supported, .index = vcpu->index, .vcpus = 1 };
+	struct cpuid_result leaf1 = cpuid(1, 0), leaf7 = { 0 };
+
+	guest_cpuid(1, 0, &state, &leaf1);
+	if (cpuid(0, 0).eax >= 7)
+		leaf7 = cpuid(7, 0);
+	guest_cpuid(7, 0, &state, &leaf7);
+	return ~guest_cr4_allowed(leaf1.ecx, leaf1.edx, leaf7.ebx, leaf7.ecx);
+}
+
+/* All but the fields of root's state, which each run writes. The VMCS is current. */
+static void write_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
+{
+	const struct vmx_capabilities *capabilities = &monitor.capabilities;
+
+	vmwrite(VMCS_PIN_CONTROLS, capabilities->guest_pin);
+	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->guest_primary);
+	vmwrite(VMCS_SECONDARY_CONTROLS, capabilities->guest_secondary);
+	vmwrite(VMCS_EXIT_CONTROLS, capabilities->exit);
+	/* #AC and #DB, since a guest can make their delivery raise them again for ever, without ever leaving. */
+	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
+	vmwrite(VMCS_MSR_BITMAP, hpa_of(msr_bitmap).value);
+	vmwrite(VMCS_EPTP, eptp);
+	vmwrite(VMCS_LINK_POINTER, ~0ULL);
+	if (capabilities->guest_secondary & SECONDARY_VPID)
+		vmwrite(VMCS_VPID, FIRST_GUEST_VPID + slot * HYPERPS_VCPUS + vcpu->index);
+	if (capabilities->guest_secondary & SECONDARY_ENCLS_EXITING)
+		vmwrite(VMCS_ENCLS_EXITING_BITMAP, ~0ULL);
+	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
+	vmwrite(VMCS_CR4_MASK, cr4_owned(vcpu));
+	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
+	vmwrite(VMCS_GUEST_IA32_PAT, PAT_RESET);
+	vmwrite(VMCS_GUEST_GDTR_LIMIT, 0xffff);
+	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0xffff);
+	/* Its TSC begins at 0: when the host started is no business of the guest's. */
+	vmwrite(VMCS_TSC_OFFSET, 0 - rdtsc());
+	write_start(vcpu, capabilities);
+}
+
+/* SDM, "VMCLEAR", "VMPTRLD": the memory image is complete, and no CPU has the VMCS, after VMCLEAR. */
+static void make_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
+{
+	struct cpu *cpu = this_cpu();
+
+	cpu->vmcs_current = false;
+	if (vmclear(vcpu->vmcs) != VMX_OK || vmptrld(vcpu->vmcs) != VMX_OK)
+		panic("VMCLEAR or VMPTRLD of a guest's VMCS failed");
+	write_vmcs(vcpu, slot, eptp);
+	if (vmclear(vcpu->vmcs) != VMX_OK)
+		panic("VMCLEAR of a guest's VMCS failed");
+	host_vmcs_load(cpu);
+}
+
+static bool start_is_valid(u64 mode_and_argument, u64 entry, u64 cr3)
+{
+	u64 mode = mode_and_argument & (PAGE_SIZE - 1);
+
+	if (mode_and_argument & ~(ARGUMENT | (PAGE_SIZE - 1)))
+		return false;
+	switch (mode) {
+	case HYPERPS_VCPU_REAL:
+		return entry < BIT(20) && !cr3;
+	case HYPERPS_VCPU_PROTECTED:
+		return entry < BIT(32) && !cr3;
+	case HYPERPS_VCPU_LONG:
+		return (u64)((s64)(entry << 16) >> 16) == entry && !(cr3 & ~ARGUMENT) &&
+		       !(cr3 >> monitor.capabilities.physical_address_bits);
+	default:
+		return false;
+	}
+}
+
+s64 vcpu_create(const u64 argument[4])
+{
+	struct mm *mm = memory_lock();
+	struct guest *guest = guest_of(argument[0]);
+	struct hyperps_vm vm;
+	struct vcpu *vcpu;
+	s64 result = HYPERPS_OK;
+	u8 *vmcs;
+
+	mm_describe(mm, argument[0] % HYPERPS_VMS, &vm);
+	if (vm.state == HYPERPS_VM_FREE || vm.handle != argument[0])
+		result = HYPERPS_ERROR_NO_VM;
+	else if (vm.state != HYPERPS_VM_OPEN)
+		result = HYPERPS_ERROR_STATE;
+	else if (guest->vcpus == HYPERPS_VCPUS || !start_is_valid(argument[1], argument[2], argument[3]))
+		result = HYPERPS_ERROR_INVALID;
+	else if (page_pool_available(mm->pool) < MM_POOL_RESERVE + 2)
+		result = HYPERPS_ERROR_MEMORY;
+	if (!result) {
+		vmcs = page_pool_take(mm->pool);
+		vcpu = page_pool_take(mm->pool);
+		*(u32 *)vmcs = monitor.capabilities.basic & 0x7fffffff;
+		vcpu->vmcs = page_pool_hpa(mm->pool, vmcs);
+		vcpu->handle = argument[0];
+		__builtin_memcpy(vcpu->start, &argument[1], sizeof(vcpu->start));
+		vcpu->index = guest->vcpus;
+		make_vmcs(vcpu, argument[0] % HYPERPS_VMS, vm.view_eptp);
+		guest->vcpu[guest->vcpus++] = vcpu;
+		result = vcpu->index;
+	}
+	memory_unlock();
+	return result;
+}
+
+void guest_end(u64 handle)
+{
+	struct guest *guest = guest_of(handle);
+
+	for (u32 i = 0; i < guest->vcpus; i++) {
+		page_pool_put(&monitor.pool, guest->vcpu[i]->vmcs.value >> PAGE_SHIFT);
+		page_pool_put(&monitor.pool, page_pool_hpa(&monitor.pool, guest->vcpu[i]).value >> PAGE_SHIFT);
+	}
+	__builtin_memset(guest, 0, sizeof(*guest));
+}
+
+void measure_page(u64 slot, u64 gpa, const u8 *page)
+{
+	struct guest *guest = &guests[slot];
+
+	if (!guest->measuring)
+		sha256_init(&guest->sha256);
+	guest->measuring = true;
+	sha256_update(&guest->sha256, &gpa, sizeof(gpa));
+	sha256_update(&guest->sha256, page, PAGE_SIZE);
+}
+
+void measure_end(const struct mm *mm, u64 handle)
+{
+	struct guest *guest = guest_of(handle);
+	const struct vm_range *range;
+	u64 counts[2];
+	u32 ranges;
+
+	if (!guest->measuring)
+		sha256_init(&guest->sha256);
+	range = mm_ranges(mm, handle % HYPERPS_VMS, &ranges);
+	for (u32 i = 0; i < ranges; i++) {
+		const u64 words[] = { range[i].gpa, range[i].frames * PAGE_SIZE, range[i].permissions };
+
+		sha256_update(&guest->sha256, words, sizeof(words));
+	}
+	for (u32 i = 0; i < guest->vcpus; i++)
+		sha256_update(&guest->sha256, guest->vcpu[i]->start, sizeof(guest->vcpu[i]->start));
+	counts[0] = ranges;
+	counts[1] = guest->vcpus;
+	sha256_update(&guest->sha256, counts, sizeof(counts));
+	sha256_final(&guest->sha256, guest->digest);
+	guest->measured = true;
+}
+
+void describe_measurement(u32 slot, struct hyperps_measurement *out)
+{
+	struct hyperps_vm vm;
+
+	mm_describe(memory_lock(), slot, &vm);
+	*out = (struct hyperps_measurement){ 0 };
+	if (guests[slot].measured) {
+		out->handle = vm.handle;
+		out->sealed = 1;
+		out->vcpus = guests[slot].vcpus;
+		__builtin_memcpy(out->sha256, guests[slot].digest, sizeof(out->sha256));
+	}
+	memory_unlock();
+}

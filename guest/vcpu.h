@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A guest's virtual CPUs. Each has two pages of the pool: its VMCS, and a struct vcpu with all of its state that the
+ * VMCS does not hold. Both are monitor memory: the host sees of a vCPU what an exit says, nothing else.
+ */
+#ifndef VCPU_H
+#define VCPU_H
+
+#include "cpu.h"
+#include "decode.h"
+#include "sha256.h"
+#include "vmx.h"
+
+/* MSRs that no VMCS field holds and that a guest may write (policy.c): switched around each run. */
+#define SWITCHED_MSRS 6
+
+/* What root gives to the guest, and takes from it, when a run begins and ends. */
+struct switched_state {
+	u64 msr[SWITCHED_MSRS];
+	u64 dr[4], dr6, cr2;
+};
+
+struct mm;
+
+struct vcpu {
+	struct guest_registers regs;
+	struct switched_state state;
+	u64 xcr0, cr8, tsc_adjust;
+	u64 handle; /* of its VM */
+	u64 start[3]; /* VCPU_CREATE's arguments, as measured */
+	hpa_t vmcs;
+	u32 index;
+	u32 last_cpu; /* CPU slot + 1 on which it ran last; 0: none */
+	bool running; /* under mm_lock: one CPU at a time */
+	bool ended; /* it can't go on */
+	bool must_sync; /* an unshare is complete only when every CPU has flushed */
+	enum { ANSWER_NONE, ANSWER_IN, ANSWER_MMIO } answer; /* that the last exit asks for */
+	struct mmio_instruction access; /* of ANSWER_MMIO; of ANSWER_IN only the width */
+	u8 fpu[GUEST_FPU_BYTES] __attribute__((aligned(64)));
+};
+_Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "struct vcpu outgrew its page");
+
+/* The guest's side of a VM slot. Under mm_lock, but that a vCPU that runs belongs to its CPU. */
+struct guest {
+	u32 vcpus;
+	bool measuring, measured;
+	struct vcpu *vcpu[HYPERPS_VCPUS];
+	struct sha256 sha256;
+	u8 digest[32];
+};
+
+/* Boot CPU, once: what guests may use of this CPU. */
+void guest_init(void);
+
+/* guest/run.c: likewise, for guest_init(). */
+void run_init(void);
+
+/* Components of XCR0 that guests may use; 0 if the CPU has no XSAVE. */
+u64 guest_xcr0(void);
+
+/* Bytes of an XSAVE area with all of these components, in the standard format. */
+u32 guest_xsave_bytes(void);
+
+/* The side of the VM's slot that is here. Needs mm_lock, and a handle that is valid. */
+struct guest *guest_of(u64 handle);
+
+/* HYPERPS_CALL_VCPU_CREATE and _RUN: 0 or more, or an error code; words are the results. In VMX root, no lock held. */
+s64 vcpu_create(const u64 argument[4]);
+s64 vcpu_run(const u64 argument[4], u64 words[8]);
+
+/* The VM of this handle has ended: its vCPUs go back to the pool. Needs mm_lock; none runs. */
+void guest_end(u64 handle);
+
+/* VM_SEAL: one page of the VM, in ascending order; and all of them were given. Needs mm_lock. */
+void measure_page(u64 slot, u64 gpa, const u8 *page);
+void measure_end(const struct mm *mm, u64 handle);
+
+/* HYPERPS_OBJECT_MEASUREMENT; slot < HYPERPS_VMS. Takes mm_lock. */
+void describe_measurement(u32 slot, struct hyperps_measurement *out);
+
+/* Where an exit handler leaves the guest: back to it, or to the host with the words filled. */
+enum next { RESUME_GUEST, RETURN_TO_HOST };
+
+/* guest/exit.c: the exit that has just happened. */
+enum next guest_exit_dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8]);
+
+/* guest/hypercall.c. */
+enum next guest_hypercall(struct vcpu *vcpu, u64 words[8]);
+
+/* guest/memory.c: EPT violations. */
+enum next guest_ept_violation(struct vcpu *vcpu, u64 words[8]);
+
+/* This vCPU can't go on: enum hyperps_failure. */
+enum next vcpu_fail(struct vcpu *vcpu, u64 words[8], u64 failure);
+
+/* Whether the guest takes an external interrupt at its next entry. */
+bool vcpu_is_ready(void);
+
+/*
+ * Enters the guest, by VMLAUNCH or (resume) VMRESUME, and comes back after its next VM exit: 0. 1: VM entry failed with
+ * VMfail. vmx/guest.asm.
+ */
+u64 guest_enter(struct guest_registers *regs, bool resume);
+void guest_exit(void);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Events for the virtual CPU whose VMCS is current, the host's or a guest's, and its instruction pointer. */
+#ifndef EVENT_H
+#define EVENT_H
+
+#include "cpu.h"
+#include "vmx.h"
+
+/* Moves past the instruction that exited, or past so many bytes, as the CPU would have. */
+void skip_instruction(void);
+void skip_bytes(u64 bytes);
+
+/* Queues an exception for the next VM entry. #GP and #DF have error code 0. */
+void inject_ud(void);
+void inject_gp(void);
+void inject_df(void);
+
+/* Queues any event: EVENT_TYPE_* and a vector. */
+void inject(u64 information);
+
+/*
+ * Queues a #GP, or what it becomes if it came while the event with this IDT-vectoring information was being delivered
+ * (SDM, "Interrupt 8 - Double Fault Exception"). False if that is a triple fault; then nothing is queued.
+ */
+bool inject_gp_during(u64 vectoring);
+
+/* Queues a page fault: a read of a page that is not present, by a kernel. */
+void inject_pf(u64 linear);
+
+/* Queues an external interrupt again whose delivery an exit broke off; information as in the IDT-vectoring field. */
+void inject_again(u64 information);
+
+/* Queues an NMI. There is room for it: nothing else is queued, and nothing but STI blocks it. */
+void inject_nmi(void);
+
+/* Whether 64-bit code runs, at CPL 0: the only place from which the host may call the monitor. */
+bool is_64bit_ring0(void);
+
+/* Whether 64-bit code runs: its instruction pointer does not wrap at 4 GiB. */
+bool is_64bit(void);
+
+/* Current privilege level. */
+unsigned privilege_level(void);
+
+#endif

@@ -1,0 +1,93 @@
+; SPDX-License-Identifier: MIT
+; VM entry and exit of a guest, as a function call. Only saves, calls, restores.
+bits 64
+default rel
+
+%include "asm_offsets.inc"
+
+RETURN_STACK_ENTRIES equ 32
+
+section .text
+
+; u64 guest_enter(struct guest_registers *regs, bool resume). HOST_RSP of the guest's VMCS is this call's stack.
+global guest_enter, guest_exit
+guest_enter:
+	push	rbx
+	push	rbp
+	push	r12
+	push	r13
+	push	r14
+	push	r15
+	push	rdi
+	mov	eax, FIELD_HOST_RSP
+	vmwrite	rax, rsp
+	jbe	.failed
+	test	sil, sil		; no load below changes the flags
+	mov	rax, [rdi]
+	mov	rcx, [rdi + 8]
+	mov	rdx, [rdi + 16]
+	mov	rbx, [rdi + 24]
+	mov	rbp, [rdi + 40]
+	mov	rsi, [rdi + 48]
+	mov	r8, [rdi + 64]
+	mov	r9, [rdi + 72]
+	mov	r10, [rdi + 80]
+	mov	r11, [rdi + 88]
+	mov	r12, [rdi + 96]
+	mov	r13, [rdi + 104]
+	mov	r14, [rdi + 112]
+	mov	r15, [rdi + 120]
+	mov	rdi, [rdi + 56]
+	jnz	.resume
+	vmlaunch
+	jmp	.failed
+.resume:
+	vmresume
+.failed:
+	pop	rdi
+	mov	eax, 1
+	jmp	guest_exit.return
+
+; HOST_RIP. The guest's registers are saved and then cleared, so that nothing that runs speculatively finds its values; and no
+; return is predicted from what the guest left in the return stack buffer.
+guest_exit:
+	xchg	rdi, [rsp]
+	mov	[rdi], rax
+	mov	[rdi + 8], rcx
+	mov	[rdi + 16], rdx
+	mov	[rdi + 24], rbx
+	mov	[rdi + 40], rbp
+	mov	[rdi + 48], rsi
+	mov	[rdi + 64], r8
+	mov	[rdi + 72], r9
+	mov	[rdi + 80], r10
+	mov	[rdi + 88], r11
+	mov	[rdi + 96], r12
+	mov	[rdi + 104], r13
+	mov	[rdi + 112], r14
+	mov	[rdi + 120], r15
+	pop	rax
+	mov	[rdi + 56], rax
+	xor	eax, eax
+	xor	ecx, ecx
+	xor	edx, edx
+	xor	esi, esi
+	xor	edi, edi
+	xor	r8d, r8d
+	xor	r9d, r9d
+	xor	r10d, r10d
+	xor	r11d, r11d
+%rep RETURN_STACK_ENTRIES
+	call	$ + 6			; over the INT3
+	int3
+%endrep
+	add	rsp, 8 * RETURN_STACK_ENTRIES
+	lfence
+.return:
+	pop	r15
+	pop	r14
+	pop	r13
+	pop	r12
+	pop	rbp
+	pop	rbx
+	ret
