@@ -2,9 +2,11 @@
 # hpsctl, hyperps.ko and the host's initrds. The kernels come from $(CACHE)/kernels/<flavour>/ (tools/setup).
 FLAVOURS := cloud generic
 
-HPSCTL_SOURCES := host/hpsctl.c host/hpsctl_format.c host/monitor_device.c
-HPSCTL_HEADERS := host/hpsctl_format.h host/monitor_device.h host/hyperps_ioctl.h include/hyperps/abi.h
-HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost
+HPSCTL_SOURCES := host/hpsctl.c host/hpsctl_format.c host/monitor_device.c host/run.c host/image.c host/measure.c host/uart.c \
+	guest/sha256.c
+HPSCTL_HEADERS := host/hpsctl.h host/hpsctl_format.h host/monitor_device.h host/image.h host/uart.h host/hyperps_ioctl.h \
+	guest/sha256.h include/types.h include/hyperps/abi.h
+HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost -Iguest
 
 host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)

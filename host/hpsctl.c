@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* hpsctl: shows what the HyperPS monitor says about itself. Exit status: enum exit_status. */
+/* hpsctl: shows what the HyperPS monitor says about itself; runs VMs (run.c). Exit status: enum exit_status. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "hpsctl.h"
 #include "hpsctl_format.h"
 #include "hyperps_ioctl.h"
 #include "monitor_device.h"
@@ -18,8 +19,6 @@
 
 /* Far above any real ring: guards the allocation against a nonsensical size. */
 #define LOG_BYTES_MAX (64ULL << 20)
-
-enum exit_status { EXIT_OK = 0, EXIT_NOT_RUNNING = 1, EXIT_USAGE = 2 };
 
 struct options {
 	bool json;
@@ -34,6 +33,7 @@ struct command {
 	const char *help;
 	const char *short_options;
 	int (*run)(int device, const struct options *options);
+	int (*main)(int argc, char **argv); /* of a command that does all itself, or NULL */
 };
 
 static int report_read_error(const char *what)
@@ -158,14 +158,14 @@ static const struct command commands[] = {
 	  "\n"
 	  "  -j, --json   one JSON object, a key a line; sizes and addresses are numbers in bytes\n"
 	  "  -h, --help   this text\n",
-	  "jh", run_status },
+	  "jh", run_status, NULL },
 	{ "log", NULL, "the monitor's log",
 	  "usage: hpsctl log\n"
 	  "\n"
 	  "Prints what the monitor's log ring holds, oldest line first.\n"
 	  "\n"
 	  "  -h, --help   this text\n",
-	  "h", run_log },
+	  "h", run_log, NULL },
 	{ "frames", NULL, "frames of RAM by owner and state",
 	  "usage: hpsctl frames [--json]\n"
 	  "\n"
@@ -173,7 +173,7 @@ static const struct command commands[] = {
 	  "\n"
 	  "  -j, --json   one JSON object\n"
 	  "  -h, --help   this text\n",
-	  "jh", run_frames },
+	  "jh", run_frames, NULL },
 	{ "vm", "list", "VMs and their memory",
 	  "usage: hpsctl vm list [--json]\n"
 	  "\n"
@@ -183,7 +183,7 @@ static const struct command commands[] = {
 	  "\n"
 	  "  -j, --json   one JSON object, a VM a line; sizes are numbers in bytes\n"
 	  "  -h, --help   this text\n",
-	  "jh", run_vm_list },
+	  "jh", run_vm_list, NULL },
 	{ "exits", NULL, "VM exits by reason and CPU",
 	  "usage: hpsctl exits [--json] [--cpu N]\n"
 	  "\n"
@@ -194,30 +194,36 @@ static const struct command commands[] = {
 	  "  -j, --json   one JSON object; reasons that never occurred are left out\n"
 	  "  -c, --cpu N  this CPU only\n"
 	  "  -h, --help   this text\n",
-	  "jc:h", run_exits },
+	  "jc:h", run_exits, NULL },
+	{ .name = "run", .summary = "run an image as a VM", .main = run_main },
+	{ .name = "measure", .summary = "the measurement that such a VM will have", .main = measure_main },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static void print_usage(FILE *out)
 {
-	fprintf(out, "usage: hpsctl COMMAND [OPTION]...\n"
-		     "\n"
-		     "Shows the state of the HyperPS monitor below this kernel. Needs root and the module hyperps.ko.\n"
-		     "\n"
-		     "Commands (hpsctl COMMAND --help says more):\n");
+	fprintf(out,
+		"usage: hpsctl COMMAND [OPTION]...\n"
+		"\n"
+		"Shows the state of the HyperPS monitor below this kernel, and runs VMs. Needs root and the module\n"
+		"hyperps.ko.\n"
+		"\n"
+		"Commands (hpsctl COMMAND --help says more):\n");
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(out, "  %s%s%-*s %s\n", commands[i].name, commands[i].action ? " " : "",
 			8 - (int)strlen(commands[i].name) - !!commands[i].action,
 			commands[i].action ? commands[i].action : "", commands[i].summary);
-	fprintf(out, "\n"
-		     "  --help     this text\n"
-		     "  --version  the version of hpsctl\n"
-		     "\n"
-		     "Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage.\n");
+	fprintf(out,
+		"\n"
+		"  --help     this text\n"
+		"  --version  the version of hpsctl\n"
+		"\n"
+		"Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; hpsctl run has its\n"
+		"own.\n");
 }
 
-static int open_device(void)
+int open_device(void)
 {
 	int device = monitor_open();
 
@@ -233,8 +239,7 @@ static int open_device(void)
 	return -1;
 }
 
-/* Parse a decimal number that fits 32 bits. */
-static bool parse_number(const char *text, uint32_t *value)
+bool parse_number(const char *text, uint32_t *value)
 {
 	char *end;
 	unsigned long number;
@@ -318,7 +323,8 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (!strcmp(argv[1], commands[i].name))
-			return run_command(&commands[i], argc - 1, argv + 1);
+			return commands[i].main ? commands[i].main(argc - 1, argv + 1)
+						: run_command(&commands[i], argc - 1, argv + 1);
 	fprintf(stderr, "hpsctl: no command '%s'; see hpsctl --help\n", argv[1]);
 	return EXIT_USAGE;
 }

@@ -484,6 +484,71 @@ void format_vms_json(FILE *out, const struct hyperps_vm *slots, size_t count)
 	fprintf(out, "\n  ]\n}\n");
 }
 
+static const struct {
+	const char *key;
+	const char *text;
+} failures[] = {
+	[0] = { "unknown", "unknown reason" },
+	[HYPERPS_FAILURE_TRIPLE_FAULT] = { "triple_fault", "triple fault" },
+	[HYPERPS_FAILURE_STATE] = { "state", "the CPU refuses its state" },
+	[HYPERPS_FAILURE_INSTRUCTION] = { "instruction", "MMIO by an instruction that the monitor does not know" },
+};
+
+const char *failure_name(uint64_t failure)
+{
+	return failures[failure < ARRAY_SIZE(failures) ? failure : 0].key;
+}
+
+const char *failure_text(uint64_t failure)
+{
+	return failures[failure < ARRAY_SIZE(failures) ? failure : 0].text;
+}
+
+static void print_json_string_or_null(FILE *out, const char *key, const char *text)
+{
+	fprintf(out, ", \"%s\": ", key);
+	if (text && *text)
+		print_json_string(out, text, strlen(text));
+	else
+		fputs("null", out);
+}
+
+void format_run_json(FILE *out, const struct run_result *result)
+{
+	static const char *const names[HYPERPS_EXITS] = {
+		[HYPERPS_EXIT_INTERRUPTED] = "interrupted",
+		[HYPERPS_EXIT_OUT] = "out",
+		[HYPERPS_EXIT_IN] = "in",
+		[HYPERPS_EXIT_MMIO_WRITE] = "mmio_write",
+		[HYPERPS_EXIT_MMIO_READ] = "mmio_read",
+		[HYPERPS_EXIT_HLT] = "hlt",
+		[HYPERPS_EXIT_MEMORY] = "memory",
+		[HYPERPS_EXIT_INTERRUPT_WINDOW] = "interrupt_window",
+		[HYPERPS_EXIT_CONSOLE] = "console",
+		[HYPERPS_EXIT_SHARED] = "shared",
+		[HYPERPS_EXIT_UNSHARED] = "unshared",
+		[HYPERPS_EXIT_RELEASED] = "released",
+		[HYPERPS_EXIT_ROOM] = "room",
+		[HYPERPS_EXIT_SHUTDOWN] = "shutdown",
+		[HYPERPS_EXIT_FAILED] = "failed",
+	};
+	const char *separator = "";
+
+	fprintf(out, "{\"exit_code\": %d", result->exit_code);
+	print_json_string_or_null(out, "end", result->end);
+	print_json_string_or_null(out, "failure", result->failure);
+	print_json_string_or_null(out, "message", result->message);
+	print_json_string_or_null(out, "measurement", result->measurement);
+	fprintf(out, ", \"exits\": {");
+	for (size_t i = 0; i < HYPERPS_EXITS; i++) {
+		if (!result->exits[i])
+			continue;
+		fprintf(out, "%s\"%s\": %" PRIu64, separator, names[i], result->exits[i]);
+		separator = ", ";
+	}
+	fprintf(out, "}}\n");
+}
+
 void format_log(FILE *out, const struct hyperps_log *log, const char *ring)
 {
 	uint64_t length = log->written < log->size ? log->written : log->size;

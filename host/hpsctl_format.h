@@ -27,6 +27,23 @@ void format_frames_json(FILE *out, const struct hyperps_frames *frames);
 void format_vms_text(FILE *out, const struct hyperps_vm *slots, size_t count);
 void format_vms_json(FILE *out, const struct hyperps_vm *slots, size_t count);
 
+/* How hpsctl run ended. */
+struct run_result {
+	int exit_code;
+	const char *end; /* a word */
+	const char *failure; /* failure_name(), or NULL */
+	char message[300]; /* for people, or empty */
+	char measurement[65]; /* hexadecimal, or empty */
+	uint64_t exits[HYPERPS_EXITS]; /* those that user space saw, all vCPUs */
+};
+
+/* One JSON object, in one line. */
+void format_run_json(FILE *out, const struct run_result *result);
+
+/* An enum hyperps_failure as a word, and for people. */
+const char *failure_name(uint64_t failure);
+const char *failure_text(uint64_t failure);
+
 /*
  * Print the text in a log ring of log->size bytes, oldest byte first. written may have moved while the ring was read: a
  * partial first line is left out. Bytes that are neither printable ASCII, newline nor tab are shown as '?'.

@@ -107,8 +107,8 @@ struct hyperps_vm_populate {
 /*
  * HYPERPS_VM_IOC_CREATE_VCPU: one more vCPU of a VM that is not sealed yet; the fields are those of VCPU_CREATE in
  * hyperps/abi.h. Returns a file descriptor, close-on-exec, for the requests HYPERPS_VCPU_IOC_*. mmap(2) of one page of
- * it, MAP_SHARED from offset 0, gives its struct hyperps_run. Errors: EINVAL no such mode, or a wrong value; EBUSY the
- * VM is sealed; EMFILE, ENFILE; ENOMEM no memory, here or in the monitor, or HYPERPS_VCPUS are there.
+ * it, MAP_SHARED from offset 0, gives its struct hyperps_run. Errors: EINVAL a wrong value, or HYPERPS_VCPUS are there; EBUSY the
+ * VM is sealed; EMFILE, ENFILE; ENOMEM no memory, here or in the monitor.
  */
 struct hyperps_vm_create_vcpu {
 	uint64_t mode; /* enum hyperps_vcpu_mode */

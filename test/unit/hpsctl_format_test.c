@@ -223,6 +223,37 @@ static void log_ring(void **state)
 	free(text);
 }
 
+static void end_of_a_run(void **state)
+{
+	struct run_result result = { .exit_code = 127,
+				     .end = "failed",
+				     .failure = failure_name(HYPERPS_FAILURE_TRIPLE_FAULT),
+				     .message = "a \"quoted\"\n\x01 word",
+				     .measurement = "00ff",
+				     .exits = { [HYPERPS_EXIT_OUT] = 7, [HYPERPS_EXIT_FAILED] = 1 } };
+	FILE *out = open_text();
+
+	(void)state;
+	format_run_json(out, &result);
+	fclose(out);
+	assert_string_equal(text, "{\"exit_code\": 127, \"end\": \"failed\", \"failure\": \"triple_fault\", "
+				  "\"message\": \"a \\\"quoted\\\"?? word\", \"measurement\": \"00ff\", "
+				  "\"exits\": {\"out\": 7, \"failed\": 1}}\n");
+	free(text);
+	result = (struct run_result){ .end = "shutdown" };
+	for (int i = 0; i < HYPERPS_EXITS; i++)
+		result.exits[i] = 1;
+	out = open_text();
+	format_run_json(out, &result);
+	fclose(out);
+	assert_has("\"failure\": null, \"message\": null, \"measurement\": null, \"exits\": {\"interrupted\": 1, ");
+	assert_null(strstr(text, "(null)"));
+	free(text);
+	for (uint64_t i = 0; i < 9; i++)
+		assert_true(*failure_text(i) && *failure_name(i));
+	assert_string_equal(failure_name(77), "unknown");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -232,6 +263,7 @@ int main(void)
 		cmocka_unit_test(exits_add_up),
 		cmocka_unit_test(frames_are_shown),
 		cmocka_unit_test(vms_are_listed),
+		cmocka_unit_test(end_of_a_run),
 		cmocka_unit_test(log_ring),
 	};
 

@@ -1,0 +1,657 @@
+// SPDX-License-Identifier: MIT
+/*
+ * hpsctl run and hpsctl measure: a VM with one thread for each vCPU, a serial port and a debug-exit port.
+ *
+ * Locks: machine.lock guards the serial port and the machine's end; it is not held while output is written.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "hpsctl.h"
+#include "hpsctl_format.h"
+#include "image.h"
+#include "uart.h"
+
+#define DEBUG_EXIT_PORT 0xf4
+#define FILE_BYTES_MAX (1ULL << 30)
+#define RWX 7
+#define SIGNAL_ENDED SIGUSR1 /* to the main thread */
+#define SIGNAL_KICK SIGUSR2 /* to a vCPU's thread, to end HYPERPS_VCPU_IOC_RUN */
+#define KICK_INTERVAL_NS 10000000
+
+enum run_status { RUN_NOT_STARTED = 125, RUN_MEASUREMENT = 126, RUN_GUEST_FAILED = 127, RUN_SIGNAL = 128 };
+
+struct options {
+	const char *name; /* of the command */
+	const char *file;
+	char *arguments;
+	uint64_t memory;
+	uint32_t cpus;
+	uint64_t mmio_base, mmio_size; /* size 0: none */
+	const char *measurement; /* as hexadecimal digits, or NULL */
+	bool lazy, json, help;
+};
+
+struct machine;
+
+struct cpu {
+	struct machine *machine;
+	size_t index;
+	pthread_t thread;
+	int fd;
+	struct hyperps_run *run;
+	uint64_t exits[HYPERPS_EXITS];
+};
+
+struct machine {
+	const struct options *options;
+	struct guest guest;
+	int vm;
+	struct cpu cpu[HYPERPS_VCPUS];
+	pthread_mutex_t lock;
+	struct uart uart;
+	bool input_ended;
+	size_t halted;
+	volatile bool ended;
+	volatile size_t running;
+	struct run_result result;
+};
+
+static sigset_t awaited; /* by the main thread; all threads block them */
+
+static const char run_help[] =
+	"usage: hpsctl run [OPTION]... IMAGE [-- ARGUMENT...]\n"
+	"\n"
+	"Runs an image as a VM: an ELF file with a multiboot header, another ELF file for x86-64, or a flat binary "
+	"for\n"
+	"real mode. The VM has RAM from address 0 on, a serial port at 0x3f8 on standard input and output, and a\n"
+	"debug-exit port at 0xf4. The arguments become its command line.\n"
+	"\n"
+	"  -m, --memory SIZE            RAM: a number with K, M or G; 128M if not given\n"
+	"  -c, --cpus N                 vCPUs: 1 (default) to 16; all start at the image's entry\n"
+	"  -i, --mmio-ignore BASE,SIZE  from this address on reads give 0, and writes do nothing\n"
+	"  -s, --measure HEX            start only if the monitor measures this; see hpsctl measure\n"
+	"  -l, --lazy                   RAM beyond the image is given when the guest touches it, not in advance\n"
+	"  -j, --json                   the last line of standard error is a JSON object that says how it ended\n"
+	"  -h, --help                   this text\n"
+	"\n"
+	"Exit status: the guest's own, 0 to 255; of a write of V to the debug-exit port, V * 2 + 1. Also 125 the VM\n"
+	"can't start or go on, 126 the measurement differs, 127 the guest failed, 128 + N ended by signal N.\n";
+
+static const char measure_help[] =
+	"usage: hpsctl measure [OPTION]... IMAGE [-- ARGUMENT...]\n"
+	"\n"
+	"Prints the measurement (SHA-256) that the monitor takes of the VM that hpsctl run makes of the same options,\n"
+	"image and arguments. Needs neither root nor the monitor.\n"
+	"\n"
+	"  -m, --memory SIZE            as with hpsctl run\n"
+	"  -c, --cpus N\n"
+	"  -i, --mmio-ignore BASE,SIZE\n"
+	"  -h, --help                   this text\n"
+	"\n"
+	"Exit status: 0 success, 1 the image can't be loaded, 2 wrong usage.\n";
+
+__attribute__((format(printf, 2, 3))) static bool complain(const struct options *options, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	fprintf(stderr, "hpsctl %s: ", options->name);
+	vfprintf(stderr, format, arguments);
+	fputc('\n', stderr);
+	va_end(arguments);
+	return false;
+}
+
+/* A number and what follows it. */
+static bool parse_u64(const char *text, uint64_t *value, char **end)
+{
+	errno = 0;
+	*value = strtoull(text, end, 0);
+	return !errno && *end != text && text[0] >= '0' && text[0] <= '9';
+}
+
+static bool parse_size(const char *text, uint64_t *size)
+{
+	static const char units[] = "KMG";
+	char *end;
+	const char *unit;
+
+	if (!parse_u64(text, size, &end) || !*end || end[1] || *size >= IMAGE_MEMORY_MAX)
+		return false;
+	unit = strchr(units, *end);
+	if (!unit)
+		return false;
+	*size <<= 10 * (unit - units + 1);
+	return *size % IMAGE_PAGE == 0 && *size >= IMAGE_MEMORY_MIN && *size <= IMAGE_MEMORY_MAX;
+}
+
+static bool parse_range(const char *text, uint64_t *base, uint64_t *size)
+{
+	char *end;
+
+	if (!parse_u64(text, base, &end) || *end != ',' || !parse_u64(end + 1, size, &end) || *end)
+		return false;
+	return *size && !((*base | *size) % IMAGE_PAGE) && *base < HYPERPS_VM_GPA_LIMIT &&
+	       *size <= HYPERPS_VM_GPA_LIMIT - *base;
+}
+
+/* The words, with spaces between them. */
+static char *join(int count, char **words)
+{
+	size_t length = 1;
+	char *text;
+
+	for (int i = 0; i < count; i++)
+		length += strlen(words[i]) + 1;
+	text = calloc(1, length);
+	for (int i = 0; text && i < count; i++) {
+		strcat(text, i ? " " : "");
+		strcat(text, words[i]);
+	}
+	return text;
+}
+
+static bool parse_option(struct options *options, int option)
+{
+	switch (option) {
+	case 'm':
+		return parse_size(optarg, &options->memory) ||
+		       complain(options, "--memory wants 64K to 1024G, in steps of 4K, not '%s'", optarg);
+	case 'c':
+		return (parse_number(optarg, &options->cpus) && options->cpus && options->cpus <= HYPERPS_VCPUS) ||
+		       complain(options, "--cpus wants 1 to %d, not '%s'", HYPERPS_VCPUS, optarg);
+	case 'i':
+		return parse_range(optarg, &options->mmio_base, &options->mmio_size) ||
+		       complain(options, "--mmio-ignore wants BASE,SIZE in multiples of 4096, not '%s'", optarg);
+	case 's':
+		options->measurement = optarg;
+		return (strlen(optarg) == 64 && strspn(optarg, "0123456789abcdefABCDEF") == 64) ||
+		       complain(options, "--measure wants 64 hexadecimal digits, not '%s'", optarg);
+	case 'l':
+		options->lazy = true;
+		return true;
+	case 'j':
+		options->json = true;
+		return true;
+	case 'h':
+		options->help = true;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool parse(struct options *options, int argc, char **argv, const char *short_options)
+{
+	static const struct option long_options[] = {
+		{ "memory", required_argument, NULL, 'm' },
+		{ "cpus", required_argument, NULL, 'c' },
+		{ "mmio-ignore", required_argument, NULL, 'i' },
+		{ "measure", required_argument, NULL, 's' },
+		{ "lazy", no_argument, NULL, 'l' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int option, count = 0;
+
+	*options = (struct options){ .name = argv[0], .memory = 128 << 20, .cpus = 1 };
+	while (count < argc && strcmp(argv[count], "--"))
+		count++;
+	opterr = 0;
+	while ((option = getopt_long(count, argv, short_options, long_options, NULL)) != -1) {
+		if (option == '?' || !strchr(short_options, option))
+			return complain(options, "bad option %s; see hpsctl %s --help", argv[optind - 1], argv[0]);
+		if (!parse_option(options, option))
+			return false;
+	}
+	if (options->help)
+		return true;
+	if (optind == count)
+		return complain(options, "which image? See hpsctl %s --help", argv[0]);
+	options->file = argv[optind++];
+	if (optind < count)
+		return complain(options, "unexpected '%s': the guest's arguments stand after --", argv[optind]);
+	if (options->mmio_size && options->mmio_base < options->memory)
+		return complain(options, "--mmio-ignore lies in the RAM, which ends at 0x%" PRIx64, options->memory);
+	options->arguments = join(argc - count - (count < argc), argv + count + (count < argc));
+	return options->arguments || complain(options, "there is no memory");
+}
+
+static void *read_file(const struct options *options, size_t *size)
+{
+	int fd = open(options->file, O_RDONLY | O_CLOEXEC);
+	uint8_t *data = NULL, *larger;
+	size_t room = 0;
+	ssize_t got = fd < 0 ? -1 : 0;
+
+	*size = 0;
+	while (fd >= 0) {
+		if (*size == room) {
+			room = room ? 2 * room : 1 << 20;
+			larger = room > FILE_BYTES_MAX ? NULL : realloc(data, room);
+			if (!larger) {
+				errno = room > FILE_BYTES_MAX ? EFBIG : ENOMEM;
+				got = -1;
+				break;
+			}
+			data = larger;
+		}
+		got = read(fd, data + *size, room - *size);
+		if (got <= 0)
+			break;
+		*size += got;
+	}
+	if (got < 0) {
+		complain(options, "cannot read %s: %s", options->file, strerror(errno));
+		free(data);
+		data = NULL;
+	}
+	if (fd >= 0)
+		close(fd);
+	return data;
+}
+
+/* From the options to what the VM begins with. */
+static bool prepare(const struct options *options, struct guest *guest)
+{
+	char error[200];
+	size_t size;
+	void *file = read_file(options, &size);
+	bool done;
+
+	if (!file)
+		return false;
+	*guest = (struct guest){ .range[0] = { 0, options->memory, RWX }, .ranges = 1, .vcpus = options->cpus };
+	if (options->mmio_size)
+		guest->range[guest->ranges++] =
+			(struct hyperps_vm_declare){ options->mmio_base, options->mmio_size, HYPERPS_RANGE_MMIO };
+	done = image_load(&guest->image, file, size, options->memory, options->arguments, error);
+	free(file);
+	return done || complain(options, "%s: %s", options->file, error);
+}
+
+static void to_hex(const uint8_t sha256[32], char hex[65])
+{
+	for (int i = 0; i < 32; i++)
+		sprintf(hex + 2 * i, "%02x", sha256[i]);
+}
+
+int measure_main(int argc, char **argv)
+{
+	struct options options;
+	struct guest guest;
+	uint8_t sha256[32];
+	char hex[65];
+
+	if (!parse(&options, argc, argv, "m:c:i:h"))
+		return EXIT_USAGE;
+	if (options.help) {
+		fputs(measure_help, stdout);
+		return EXIT_OK;
+	}
+	if (!prepare(&options, &guest))
+		return EXIT_NOT_RUNNING;
+	guest_measure(&guest, sha256);
+	to_hex(sha256, hex);
+	image_free(&guest.image);
+	free(options.arguments);
+	if (puts(hex) >= 0 && !fflush(stdout))
+		return EXIT_OK;
+	complain(&options, "cannot write: %s", strerror(errno));
+	return EXIT_NOT_RUNNING;
+}
+
+/* The first reason for the machine's end counts; returns whether this is it. */
+__attribute__((format(printf, 4, 5))) static bool end(struct machine *machine, int status, const char *how,
+						      const char *format, ...)
+{
+	struct run_result *result = &machine->result;
+	va_list arguments;
+	bool is_first;
+
+	pthread_mutex_lock(&machine->lock);
+	is_first = !machine->ended;
+	if (is_first) {
+		va_start(arguments, format);
+		vsnprintf(result->message, sizeof(result->message), format, arguments);
+		va_end(arguments);
+		result->exit_code = status;
+		result->end = how;
+		machine->ended = true;
+	}
+	pthread_mutex_unlock(&machine->lock);
+	kill(getpid(), SIGNAL_ENDED);
+	return is_first;
+}
+
+static void write_output(struct machine *machine, const void *text, size_t bytes)
+{
+	const char *at = text;
+
+	while (bytes && !machine->ended) {
+		struct pollfd out = { STDOUT_FILENO, POLLOUT, 0 };
+		ssize_t done = write(STDOUT_FILENO, at, bytes);
+
+		if (done < 0 && errno == EAGAIN)
+			poll(&out, 1, -1);
+		else if (done < 0 && errno != EINTR)
+			end(machine, RUN_NOT_STARTED, "host_error", "cannot write the guest's output: %s",
+			    strerror(errno));
+		if (done < 0)
+			continue;
+		at += done;
+		bytes -= done;
+	}
+}
+
+static void serial_write(struct machine *machine, unsigned int number, uint8_t value)
+{
+	bool sends;
+
+	pthread_mutex_lock(&machine->lock);
+	sends = uart_write(&machine->uart, number, value);
+	pthread_mutex_unlock(&machine->lock);
+	if (sends)
+		write_output(machine, &value, 1);
+}
+
+static uint8_t serial_read(struct machine *machine, unsigned int number)
+{
+	struct pollfd in = { STDIN_FILENO, POLLIN, 0 };
+	struct uart *uart = &machine->uart;
+	uint8_t value;
+
+	pthread_mutex_lock(&machine->lock);
+	if (uart_wants_input(uart, number) && !machine->input_ended && poll(&in, 1, 0) > 0) {
+		ssize_t got = read(STDIN_FILENO, uart->input, sizeof(uart->input));
+
+		uart->begin = 0;
+		uart->end = got > 0 ? got : 0;
+		machine->input_ended = !got || (got < 0 && errno != EINTR && errno != EAGAIN);
+	}
+	value = uart_read(uart, number);
+	pthread_mutex_unlock(&machine->lock);
+	return value;
+}
+
+static void port_write(struct machine *machine, uint64_t port, uint64_t size, uint64_t data)
+{
+	if (port == DEBUG_EXIT_PORT)
+		end(machine, (data << 1 | 1) & 0xff, "debug_exit", "%s", "");
+	for (uint64_t i = 0; i < size; i++)
+		if (port + i - UART_PORT < UART_PORTS)
+			serial_write(machine, port + i - UART_PORT, data >> 8 * i);
+}
+
+static uint64_t port_read(struct machine *machine, uint64_t port, uint64_t size)
+{
+	uint64_t value = UINT64_MAX;
+
+	for (uint64_t i = 0; i < size; i++)
+		if (port + i - UART_PORT < UART_PORTS)
+			value ^= (serial_read(machine, port + i - UART_PORT) ^ 0xffULL) << 8 * i;
+	return value;
+}
+
+static void halt(struct machine *machine)
+{
+	bool is_last;
+
+	pthread_mutex_lock(&machine->lock);
+	is_last = ++machine->halted == machine->guest.vcpus;
+	pthread_mutex_unlock(&machine->lock);
+	if (is_last)
+		end(machine, RUN_GUEST_FAILED, "halted",
+		    "every vCPU waits by HLT for an interrupt, and this machine has none");
+}
+
+/* Does what the exit asks for. Returns false if this vCPU is done. */
+static bool serve(struct machine *machine, struct cpu *cpu)
+{
+	struct hyperps_run *run = cpu->run;
+
+	switch (run->exit) {
+	case HYPERPS_EXIT_OUT:
+		port_write(machine, run->io.port, run->io.size, run->io.data);
+		return true;
+	case HYPERPS_EXIT_IN:
+		run->answer = port_read(machine, run->io.port, run->io.size);
+		return true;
+	case HYPERPS_EXIT_MMIO_READ:
+		run->answer = 0;
+		return true;
+	case HYPERPS_EXIT_CONSOLE:
+		write_output(machine, run->console.text,
+			     run->console.bytes < sizeof(run->console.text) ? run->console.bytes
+									    : sizeof(run->console.text));
+		return true;
+	case HYPERPS_EXIT_HLT:
+		halt(machine);
+		return false;
+	case HYPERPS_EXIT_MEMORY:
+		end(machine, RUN_GUEST_FAILED, "memory",
+		    "vCPU %zu %s 0x%" PRIx64 ", where the guest has no RAM; it may need --memory or --mmio-ignore",
+		    cpu->index,
+		    run->memory.access & 2   ? "wrote to"
+		    : run->memory.access & 4 ? "fetched an instruction from"
+					     : "read from",
+		    run->memory.gpa);
+		return false;
+	case HYPERPS_EXIT_SHUTDOWN:
+		end(machine, run->code & 0xff, "shutdown", "%s", "");
+		return false;
+	case HYPERPS_EXIT_FAILED:
+		if (end(machine, RUN_GUEST_FAILED, "failed", "vCPU %zu of the guest failed: %s", cpu->index,
+			failure_text(run->failure)))
+			machine->result.failure = failure_name(run->failure);
+		return false;
+	default:
+		return true;
+	}
+}
+
+static void *run_vcpu(void *argument)
+{
+	struct cpu *cpu = argument;
+	struct machine *machine = cpu->machine;
+	bool goes_on = true;
+
+	/* LAZY also without --lazy: what the guest has released it may touch again. */
+	cpu->run->flags = HYPERPS_RUN_LAZY;
+	while (goes_on && !machine->ended) {
+		if (!ioctl(cpu->fd, HYPERPS_VCPU_IOC_RUN, 0)) {
+			cpu->exits[cpu->run->exit < HYPERPS_EXITS ? cpu->run->exit : 0]++;
+			goes_on = serve(machine, cpu);
+		} else if (errno == ENOMEM) {
+			end(machine, RUN_NOT_STARTED, "host_error",
+			    "no memory is left in the host for the guest: free some, or give it less --memory");
+		} else if (errno != EINTR && errno != EAGAIN) {
+			end(machine, RUN_NOT_STARTED, "host_error", "cannot run vCPU %zu: %s", cpu->index,
+			    strerror(errno));
+		}
+	}
+	__atomic_sub_fetch(&machine->running, 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+/* What could not be done, errno's reason, and what to do. */
+static bool not_started(struct machine *machine, const char *what)
+{
+	const char *advice = errno == ENOMEM   ? "; free memory in the host, give the VM less --memory, or use --lazy"
+			     : errno == EPERM  ? "; is every CPU under the monitor? See hpsctl status"
+			     : errno == ENOTTY ? "; is hyperps.ko of the same release as hpsctl?"
+			     : errno == EAGAIN ? "; a CPU does not answer the monitor: see hpsctl log"
+					       : "";
+
+	end(machine, RUN_NOT_STARTED, "not_started", "cannot %s: %s%s", what, strerror(errno), advice);
+	return false;
+}
+
+static bool populate(struct machine *machine, uint64_t gpa, uint64_t size, const void *source)
+{
+	while (size) {
+		struct hyperps_vm_populate request = { gpa, size, (uintptr_t)source };
+		int done = ioctl(machine->vm, HYPERPS_VM_IOC_POPULATE, &request);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return not_started(machine, source ? "load the image" : "give the VM its RAM");
+		gpa += done;
+		size -= done;
+		source = source ? (const char *)source + done : NULL;
+	}
+	return true;
+}
+
+/* The image's pages, or all of the RAM but these. */
+static bool populate_all(struct machine *machine, bool image_pages)
+{
+	const struct image *image = &machine->guest.image;
+	uint64_t end_of_last = 0;
+
+	for (size_t i = 0, n; i < image->pages; i += n) {
+		for (n = 1; i + n < image->pages && image->gpa[i + n] == image->gpa[i] + n * IMAGE_PAGE;)
+			n++;
+		if (image_pages && !populate(machine, image->gpa[i], n * IMAGE_PAGE, image->data + i * IMAGE_PAGE))
+			return false;
+		if (!image_pages && !populate(machine, end_of_last, image->gpa[i] - end_of_last, NULL))
+			return false;
+		end_of_last = image->gpa[i] + n * IMAGE_PAGE;
+	}
+	return image_pages || populate(machine, end_of_last, machine->options->memory - end_of_last, NULL);
+}
+
+static bool create_vcpu(struct machine *machine, size_t index)
+{
+	struct cpu *cpu = &machine->cpu[index];
+
+	*cpu = (struct cpu){ .machine = machine, .index = index };
+	cpu->fd = ioctl(machine->vm, HYPERPS_VM_IOC_CREATE_VCPU, &machine->guest.image.start);
+	if (cpu->fd < 0)
+		return not_started(machine, "create a vCPU");
+	cpu->run = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
+	return cpu->run != MAP_FAILED || not_started(machine, "map a vCPU");
+}
+
+/* A sealed VM that has all its memory. */
+static bool build(struct machine *machine)
+{
+	const struct guest *guest = &machine->guest;
+	const char *expected = machine->options->measurement;
+	struct hyperps_measurement measurement;
+	char hex[65];
+	int device = open_device();
+
+	if (device < 0) {
+		end(machine, RUN_NOT_STARTED, "not_started", "there is no VM without %s", HYPERPS_DEVICE);
+		return false;
+	}
+	machine->vm = ioctl(device, HYPERPS_IOC_CREATE_VM, 0);
+	if (machine->vm < 0)
+		return not_started(machine, "create a VM");
+	for (size_t i = 0; i < guest->ranges; i++)
+		if (ioctl(machine->vm, HYPERPS_VM_IOC_DECLARE, &guest->range[i]))
+			return not_started(machine, "declare the VM's addresses");
+	if (!populate_all(machine, true))
+		return false;
+	for (size_t i = 0; i < guest->vcpus; i++)
+		if (!create_vcpu(machine, i))
+			return false;
+	if (ioctl(machine->vm, HYPERPS_VM_IOC_SEAL, 0))
+		return not_started(machine, "seal the VM");
+	if (ioctl(machine->vm, HYPERPS_VM_IOC_MEASUREMENT, &measurement))
+		return not_started(machine, "read the VM's measurement");
+	to_hex(measurement.sha256, machine->result.measurement);
+	to_hex(measurement.sha256, hex);
+	if (expected && strcasecmp(expected, hex)) {
+		end(machine, RUN_MEASUREMENT, "measurement",
+		    "the measurement differs: the monitor measured %s, --measure says %s. The guest was not started",
+		    hex, expected);
+		return false;
+	}
+	return machine->options->lazy || populate_all(machine, false);
+}
+
+static void do_nothing(int signal)
+{
+	(void)signal;
+}
+
+/* Runs all vCPUs until the machine's end. */
+static void run_machine(struct machine *machine)
+{
+	const struct timespec interval = { .tv_nsec = KICK_INTERVAL_NS };
+	struct sigaction kick = { .sa_handler = do_nothing };
+	size_t started;
+	int signal;
+
+	/* From here on these, too, are for sigwait(). */
+	sigaddset(&awaited, SIGINT);
+	sigaddset(&awaited, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, &awaited, NULL);
+	sigaction(SIGNAL_KICK, &kick, NULL);
+	for (started = 0; started < machine->guest.vcpus; started++) {
+		__atomic_add_fetch(&machine->running, 1, __ATOMIC_SEQ_CST);
+		errno = pthread_create(&machine->cpu[started].thread, NULL, run_vcpu, &machine->cpu[started]);
+		if (errno) {
+			__atomic_sub_fetch(&machine->running, 1, __ATOMIC_SEQ_CST);
+			not_started(machine, "start a thread");
+			break;
+		}
+	}
+	sigwait(&awaited, &signal);
+	if (signal != SIGNAL_ENDED)
+		end(machine, RUN_SIGNAL + signal, "signal", "ended by %s", strsignal(signal));
+	/* Again and again: a thread may just be about to enter RUN. */
+	while (machine->running) {
+		for (size_t i = 0; i < started; i++)
+			pthread_kill(machine->cpu[i].thread, SIGNAL_KICK);
+		nanosleep(&interval, NULL);
+	}
+	for (size_t i = 0; i < started; i++)
+		pthread_join(machine->cpu[i].thread, NULL);
+}
+
+int run_main(int argc, char **argv)
+{
+	static struct machine machine = { .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct run_result *result = &machine.result;
+	struct options options;
+
+	if (!parse(&options, argc, argv, "m:c:i:s:ljh"))
+		return RUN_NOT_STARTED;
+	if (options.help) {
+		fputs(run_help, stdout);
+		return EXIT_OK;
+	}
+	machine.options = &options;
+	sigemptyset(&awaited);
+	sigaddset(&awaited, SIGNAL_ENDED);
+	pthread_sigmask(SIG_BLOCK, &awaited, NULL);
+	if (!prepare(&options, &machine.guest))
+		end(&machine, RUN_NOT_STARTED, "not_started", "the image can't be loaded");
+	else if (build(&machine))
+		run_machine(&machine);
+	for (size_t i = 0; i < machine.guest.vcpus; i++)
+		for (size_t reason = 0; reason < HYPERPS_EXITS; reason++)
+			result->exits[reason] += machine.cpu[i].exits[reason];
+	if (*result->message)
+		complain(&options, "%s", result->message);
+	if (options.json)
+		format_run_json(stderr, result);
+	return result->exit_code;
+}
