@@ -22,6 +22,8 @@
 #define PIECE_ORDER 9
 #define PIECE_PAGES (1UL << PIECE_ORDER)
 #define PIECE_BYTES (PAGE_SIZE << PIECE_ORDER)
+#define AROUND_ORDER 4 /* a page that a guest touches comes with its neighbours, 64 KiB in all */
+#define AROUND_BYTES (PAGE_SIZE << AROUND_ORDER)
 #define PIECE_TAG 1 /* of an entry in vm->lent that is a piece's first page, and no table */
 #define ROOM_ATTEMPTS 4
 
@@ -289,7 +291,34 @@ static const struct hyperps_vm_declare *range_of(struct vm *vm, u64 gpa)
 	return NULL;
 }
 
-/* A new page at gpa, which is free, or the 2 MiB around it. */
+/* New pages for the 64 KiB around gpa, if all of these are free and in the range. 1: they are not, or no memory. */
+static long lend_around(struct vm *vm, const struct hyperps_vm_declare *range, u64 gpa)
+{
+	u64 first = round_down(gpa, AROUND_BYTES);
+	struct page **table, *page;
+	unsigned long i;
+	long result;
+
+	if (first < range->gpa || range->gpa + range->size - first < AROUND_BYTES)
+		return 1;
+	table = get_table(vm, first);
+	if (!table || memchr_inv(table + index_of(first), 0, sizeof(*table) << AROUND_ORDER))
+		return 1;
+	page = allocate(AROUND_ORDER, false);
+	if (!page)
+		return 1;
+	split_page(page, AROUND_ORDER);
+	result = map(vm, first, page, AROUND_ORDER);
+	for (i = 0; i < 1UL << AROUND_ORDER; i++) {
+		if (!result || result == -ENODEV)
+			table[index_of(first) + i] = page + i;
+		else
+			__free_page(page + i);
+	}
+	return result;
+}
+
+/* A new page at gpa, which is free, and what can be had around it. */
 static long lend_new(struct vm *vm, const struct hyperps_vm_declare *range, u64 gpa)
 {
 	u64 piece = round_down(gpa, PIECE_BYTES);
@@ -305,13 +334,15 @@ static long lend_new(struct vm *vm, const struct hyperps_vm_declare *range, u64 
 			gpa = piece;
 		}
 	}
-	if (!page)
-		page = allocate(0, false);
-	if (!page)
-		return -ENOMEM;
-	result = lend(vm, gpa, page, order);
-	if (result && result != -ENODEV)
-		__free_pages(page, order);
+	result = page ? 1 : lend_around(vm, range, gpa);
+	if (result == 1) {
+		page = page ?: allocate(0, false);
+		if (!page)
+			return -ENOMEM;
+		result = lend(vm, gpa, page, order);
+		if (result && result != -ENODEV)
+			__free_pages(page, order);
+	}
 	return result ? result : vm_finish(HYPERPS_CALL_VM_SYNC, vm->handle);
 }
 
