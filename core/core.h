@@ -52,10 +52,10 @@ bool unmap_own_page(const void *page);
 u64 monitor_time(void);
 
 /*
- * Writes the entry of a 4 KiB page of the monitor's own page tables, present or not, and flushes it from this CPU's
- * TLB. For linear addresses that no other CPU uses. Panics if there is no page table for the address.
+ * The entry of a 4 KiB page of the monitor's own page tables, for a linear address that no other CPU uses. Panics if there
+ * is no page table for the address. Whoever changes it flushes it from this CPU's TLB.
  */
-void set_own_page(const void *page, u64 entry);
+volatile u64 *own_page_entry(const void *page);
 
 /*
  * Maps the 2 MiB from hpa on in the direct map (MONITOR_DIRECT_VA) of the monitor's own page tables. Table pages, two

@@ -86,13 +86,12 @@ bool unmap_own_page(const void *page)
 	return true;
 }
 
-void set_own_page(const void *page, u64 value)
+volatile u64 *own_page_entry(const void *page)
 {
 	u64 *entry = page_table_entry((u64)page, PAGE_SHIFT, false);
 
 	CHECK(entry);
-	*entry = value;
-	asm volatile("invlpg %0" ::"m"(*(const u8 *)page) : "memory");
+	return entry;
 }
 
 static bool is_monitor_memory(u64 address, u64 *end)

@@ -16,12 +16,26 @@ static struct spinlock mm_lock;
 static struct mtrr_state mtrr;
 
 /* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. Needs mm_lock. */
+static u8 *set_window(u64 entry)
+{
+	struct cpu *cpu = this_cpu();
+	u8 *window = (u8 *)(MONITOR_WINDOW_VA + cpu->slot * PAGE_SIZE);
+
+	if (!cpu->window)
+		cpu->window = own_page_entry(window);
+	*cpu->window = entry;
+	asm volatile("invlpg %0" ::"m"(*window) : "memory");
+	return window;
+}
+
 static u8 *open_window(u64 frame)
 {
-	u8 *window = (u8 *)(MONITOR_WINDOW_VA + this_cpu()->slot * PAGE_SIZE);
+	return set_window(frame << PAGE_SHIFT | PTE_PRESENT_WRITABLE_NX);
+}
 
-	set_own_page(window, frame << PAGE_SHIFT | PTE_PRESENT_WRITABLE_NX);
-	return window;
+static void close_window(void)
+{
+	set_window(0);
 }
 
 static void zero_frame(u64 frame)
@@ -34,7 +48,7 @@ static void zero_frame(u64 frame)
 	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
 		asm volatile("clflush %0" : "+m"(window[line]));
 	asm volatile("mfence" ::: "memory");
-	set_own_page(window, 0);
+	close_window();
 }
 
 static void measure_frame(u64 slot, u64 gpa, u64 frame)
@@ -42,7 +56,7 @@ static void measure_frame(u64 slot, u64 gpa, u64 frame)
 	u8 *window = open_window(frame);
 
 	measure_page(slot, gpa, window);
-	set_own_page(window, 0);
+	close_window();
 }
 
 static bool map_donated(u64 frame)
@@ -108,7 +122,7 @@ bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
 	if (frame >= 0) {
 		window = open_window((u64)frame);
 		__builtin_memcpy(out, window + gpa % PAGE_SIZE, bytes);
-		set_own_page(window, 0);
+		close_window();
 	}
 	spin_unlock(&mm_lock);
 	return frame >= 0;

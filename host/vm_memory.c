@@ -22,7 +22,7 @@
 #define PIECE_ORDER 9
 #define PIECE_PAGES (1UL << PIECE_ORDER)
 #define PIECE_BYTES (PAGE_SIZE << PIECE_ORDER)
-#define AROUND_ORDER 4 /* a page that a guest touches comes with its neighbours, 64 KiB in all */
+#define AROUND_ORDER 6 /* a page that a guest touches comes with its neighbours, 256 KiB in all */
 #define AROUND_BYTES (PAGE_SIZE << AROUND_ORDER)
 #define PIECE_TAG 1 /* of an entry in vm->lent that is a piece's first page, and no table */
 #define ROOM_ATTEMPTS 4
@@ -291,7 +291,7 @@ static const struct hyperps_vm_declare *range_of(struct vm *vm, u64 gpa)
 	return NULL;
 }
 
-/* New pages for the 64 KiB around gpa, if all of these are free and in the range. 1: they are not, or no memory. */
+/* New pages for the AROUND_BYTES around gpa, if all of these are free and in the range. 1: they are not, or no memory. */
 static long lend_around(struct vm *vm, const struct hyperps_vm_declare *range, u64 gpa)
 {
 	u64 first = round_down(gpa, AROUND_BYTES);

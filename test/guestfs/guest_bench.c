@@ -18,13 +18,14 @@
 #define PAGE 4096UL
 #define CODE 0x1000UL
 #define CODE_PAGES 2
-#define SMALL 0x40001000UL /* RAM in which no 2 MiB piece fits */
-#define SMALL_PAGES 510UL
+#define SMALL 0x40040000UL /* RAM in which no 2 MiB piece fits */
+#define SMALL_PAGES 448UL
 #define MMIO 0x10000000UL
 #define LARGE_BYTES (64UL << 20)
 #define COUNT 100
+#define TOUCHES 64
 #define RUNS 50
-#define REPORT 0x22 /* port by which the guest says how many ticks COUNT of them took */
+#define REPORT 0x22 /* port by which the guest says how many ticks its loop took */
 
 /* Guests: flat 32-bit code; each measures its loop, reports, and begins again. */
 asm(".pushsection .rodata\n"
@@ -77,8 +78,8 @@ asm(".pushsection .rodata\n"
     "	out	%eax, $0x22\n"
     "	jmp	1b\n"
     "bench_touch:\n"
-    "	mov	$0x40001000, %ebx\n"
-    "1:	mov	$100, %esi\n"
+    "	mov	$0x40040000, %ebx\n"
+    "1:	mov	$64, %esi\n"
     "	rdtsc\n"
     "	mov	%eax, %ebp\n"
     "2:	movl	$1, (%ebx)\n"
@@ -165,14 +166,14 @@ static int compare(const void *a, const void *b)
 }
 
 /* The median of the runs, which leaves out the host's timer. */
-static void bench(int vcpu, struct hyperps_run *run, const char *name, unsigned int runs)
+static void bench(int vcpu, struct hyperps_run *run, const char *name, unsigned int count, unsigned int runs)
 {
 	uint32_t ticks[RUNS];
 
 	for (unsigned int i = 0; i < runs; i++)
 		ticks[i] = run_guest(vcpu, run);
 	qsort(ticks, runs, sizeof(ticks[0]), compare);
-	printf("bench run.%s %u\n", name, ticks[runs / 2] / COUNT);
+	printf("bench run.%s %u\n", name, ticks[runs / 2] / count);
 }
 
 static int make_vm(const char *code)
@@ -207,11 +208,13 @@ int main(void)
 {
 	static const struct {
 		const char *name, *routine;
-		unsigned int runs;
+		unsigned int count, runs;
 	} routines[] = {
-		{ "cpuid", bench_cpuid, RUNS },       { "hypercall", bench_hypercall, RUNS },
-		{ "out_user", bench_out, RUNS },      { "mmio_user", bench_mmio, RUNS },
-		{ "missing_memory", bench_touch, 5 },
+		{ "cpuid", bench_cpuid, COUNT, RUNS },
+		{ "hypercall", bench_hypercall, COUNT, RUNS },
+		{ "out_user", bench_out, COUNT, RUNS },
+		{ "mmio_user", bench_mmio, COUNT, RUNS },
+		{ "missing_memory", bench_touch, TOUCHES, SMALL_PAGES / TOUCHES },
 	};
 	enum { ROUTINES = sizeof(routines) / sizeof(routines[0]) };
 	static char code[CODE_PAGES * PAGE];
@@ -230,7 +233,7 @@ int main(void)
 		vcpu[i] = make_vcpu(vm, routines[i].routine, &run[i]);
 	checked(ioctl(vm, HYPERPS_VM_IOC_SEAL, 0), "HYPERPS_VM_IOC_SEAL");
 	for (int i = 0; i < ROUTINES; i++)
-		bench(vcpu[i], run[i], routines[i].name, routines[i].runs);
+		bench(vcpu[i], run[i], routines[i].name, routines[i].count, routines[i].runs);
 	bench_start(code);
 	bench_start(code);
 	return 0;
