@@ -44,7 +44,7 @@ static void zero_frame(u64 frame)
 
 	__builtin_memset(window, 0, PAGE_SIZE);
 	/* Written back, so that whoever has it next sees the zeros by any memory type, and devices by DMA. */
-#pragma GCC unroll 8
+#pragma GCC unroll 64
 	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
 		asm volatile("clflush %0" : "+m"(window[line]));
 	asm volatile("mfence" ::: "memory");

@@ -22,7 +22,7 @@
 #define PIECE_ORDER 9
 #define PIECE_PAGES (1UL << PIECE_ORDER)
 #define PIECE_BYTES (PAGE_SIZE << PIECE_ORDER)
-#define AROUND_ORDER 6 /* a page that a guest touches comes with its neighbours, 256 KiB in all */
+#define AROUND_ORDER 7 /* a page that a guest touches comes with its neighbours, 512 KiB in all */
 #define AROUND_BYTES (PAGE_SIZE << AROUND_ORDER)
 #define PIECE_TAG 1 /* of an entry in vm->lent that is a piece's first page, and no table */
 #define ROOM_ATTEMPTS 4

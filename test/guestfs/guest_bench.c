@@ -18,12 +18,12 @@
 #define PAGE 4096UL
 #define CODE 0x1000UL
 #define CODE_PAGES 2
-#define SMALL 0x40040000UL /* RAM in which no 2 MiB piece fits */
-#define SMALL_PAGES 448UL
+#define SMALL 0x40080000UL /* RAM in which no 2 MiB piece fits */
+#define SMALL_PAGES 384UL
 #define MMIO 0x10000000UL
 #define LARGE_BYTES (64UL << 20)
 #define COUNT 100
-#define TOUCHES 64
+#define TOUCHES 128
 #define RUNS 50
 #define REPORT 0x22 /* port by which the guest says how many ticks its loop took */
 
@@ -78,8 +78,8 @@ asm(".pushsection .rodata\n"
     "	out	%eax, $0x22\n"
     "	jmp	1b\n"
     "bench_touch:\n"
-    "	mov	$0x40040000, %ebx\n"
-    "1:	mov	$64, %esi\n"
+    "	mov	$0x40080000, %ebx\n"
+    "1:	mov	$128, %esi\n"
     "	rdtsc\n"
     "	mov	%eax, %ebp\n"
     "2:	movl	$1, (%ebx)\n"
