@@ -22,10 +22,12 @@
 #define SHOWN 30 /* calls before a finding */
 #define UNCACHED 0xa80000ULL /* RAM that the MTRRs make uncacheable */
 #define UNCACHED_SIZE 0x80000ULL
-/* The guest's requests, which come by another way than mm_dispatch(): arguments handle, gpa, count. */
+/* What comes by another way than mm_dispatch(): the guest's requests, arguments handle, gpa, count; vCPUs, handle. */
 #define GUEST_SHARE 1
 #define GUEST_UNSHARE 2
 #define GUEST_RELEASE 3
+#define VCPU_ENTER 4
+#define VCPU_LEAVE 5
 #define HANDLES 128
 #define ROUNDS 3 /* flushes that may overlap */
 #define FULL_CHECK 32 /* calls between looks at everything */
@@ -50,9 +52,12 @@ static u64 flushed; /* as mm->flushed, if nobody lies */
 static u64 taken; /* frames that the last call took from the host */
 static u64 mapped_by_monitor; /* frame that it mapped for itself in the last call */
 static u64 own_tables; /* pages that it took for that, so far */
+static u64 measured; /* pages that it measured in the last call */
 static struct {
 	bool live, dead; /* dead: destroyed, but the handle is still there */
-	u64 handle;
+	bool sealed; /* or being sealed */
+	u64 handle, running;
+	u64 measured, measured_last; /* pages, and the gpa of the last one */
 	unsigned ranges;
 	struct {
 		u64 page, pages, permissions;
@@ -151,6 +156,12 @@ static u64 reach(const struct ept *view, u64 gpa)
 	}
 }
 
+/* Whether CPUs may still run the VM, or will be able to. */
+static bool is_in_use(enum vm_state state)
+{
+	return state == VM_OPEN || state == VM_SEALING || state == VM_SEALED;
+}
+
 /* Marks, host view and guest view agree about one frame. */
 static void check_frame(u64 frame)
 {
@@ -163,7 +174,7 @@ static void check_frame(u64 frame)
 
 		if (vm_of(mark) >= MM_VMS || vm->state == VM_FREE)
 			finding("a frame of a VM that does not exist: frame, mark", frame, mark);
-		if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+		if (!is_in_use(vm->state))
 			return;
 		if (reach(&vm->view, gpa_of(mark)) != (is_vms(state) ? frame * PAGE_SIZE : ~0ULL))
 			finding("the guest view is wrong about a frame: frame, mark", frame, mark);
@@ -203,7 +214,7 @@ static void check_attributes(u64 slot, unsigned level, u64 gpa, u64 entry)
 static void check_table(const struct ept *view, u64 slot, u64 hpa, unsigned level, u64 base, u64 *pages)
 {
 	const u64 *table = table_at(hpa);
-	bool in_use = slot == MM_VMS || machine.mm.vm[slot].state == VM_OPEN || machine.mm.vm[slot].state == VM_SEALED;
+	bool in_use = slot == MM_VMS || is_in_use(machine.mm.vm[slot].state);
 
 	if (state_of(machine.mark[hpa / PAGE_SIZE]) != HYPERPS_FRAME_MONITOR)
 		finding("a table that is not the monitor's: view, address", slot, hpa);
@@ -289,14 +300,15 @@ static void check_everything(void)
 		struct hyperps_vm description;
 
 		mm_describe(&machine.mm, slot, &description);
-		if (description.state != vm->state || description.frames != of_vm[slot])
+		if (description.state != vm->state || description.frames != of_vm[slot] ||
+		    vm->running != vms[slot].running)
 			finding("a VM's description is wrong: slot, frames", slot, description.frames);
 		pages = 0;
 		if (vm->state != VM_FREE)
 			check_table(&vm->view, slot, root_of(&vm->view), vm->view.levels, 0, &pages);
 		if (of_vm[slot] != (vm->state == VM_FREE ? 0 : vm->frames))
 			finding("a VM's number of frames is wrong: slot, frames", slot, of_vm[slot]);
-		if ((vm->state == VM_OPEN || vm->state == VM_SEALED) && pages != mapped_of_vm[slot])
+		if (is_in_use(vm->state) && pages != mapped_of_vm[slot])
 			finding("a guest view has too few pages: slot, pages", slot, pages);
 	}
 	check_pool();
@@ -367,8 +379,9 @@ static void check_transition(u64 frame, u64 was, u64 is)
 	}
 	if (from == HYPERPS_FRAME_HOST && to == HYPERPS_FRAME_TO_VM)
 		if (gpa_of(is) != now->argument[1] + (frame - now->argument[2]) * PAGE_SIZE ||
-		    !declared(slot, gpa_of(is)))
-			finding("VM_MAP gave a frame at another gpa, or an undeclared one: frame, mark", frame, is);
+		    !(declared(slot, gpa_of(is)) & EPT_READ) ||
+		    (machine.mm.vm[slot].state != VM_OPEN && machine.mm.vm[slot].state != VM_SEALED))
+			finding("VM_MAP gave a frame that it must not: frame, mark", frame, is);
 	taken += from == HYPERPS_FRAME_HOST;
 	left_at[frame] = machine.mm.epoch;
 }
@@ -387,6 +400,22 @@ static void zero_frame(u64 frame)
 	check_frame(frame);
 	if (!lie_zero)
 		has_content[frame] = false;
+}
+
+/* In ascending order; the end of sealing looks whether none was left out. */
+static void measure_page(u64 slot, u64 gpa, u64 frame)
+{
+	if (now->number != HYPERPS_CALL_VM_SEAL || slot != (now->argument[0] & 0xffffffff) || frame >= FRAMES)
+		finding("measure_page: slot, frame", slot, frame);
+	if (machine.mark[frame] !=
+	    (HYPERPS_FRAME_PRIVATE | slot << MARK_VM_SHIFT | gpa >> PAGE_SHIFT << MARK_PAGE_SHIFT))
+		finding("a VM is measured with a frame that is not its, or not there: gpa, mark", gpa,
+			machine.mark[frame]);
+	check_frame(frame);
+	if (vms[slot].measured++ && gpa <= vms[slot].measured_last)
+		finding("a page is measured after another one: gpas", gpa, vms[slot].measured_last);
+	vms[slot].measured_last = gpa;
+	measured++;
 }
 
 /* The monitor's own tables for what is donated take pages of the pool: at most 2. */
@@ -436,6 +465,8 @@ static void note_range(u64 slot)
 	vms[slot].range[n].page = page;
 	vms[slot].range[n].pages = pages;
 	vms[slot].range[n].permissions = now->argument[1] % PAGE_SIZE;
+	if (vms[slot].sealed || vms[slot].range[n].permissions > HYPERPS_RANGE_MMIO)
+		finding("VM_DECLARE took a range that it must not", page, now->argument[1]);
 }
 
 static void check_query(u64 handle, u64 frame)
@@ -445,6 +476,45 @@ static void check_query(u64 handle, u64 frame)
 	if (now->result != HYPERPS_FRAME_HOST &&
 	    (!is_live(handle) || vm_of(machine.mark[frame]) != (handle & 0xffffffff)))
 		finding("FRAME_QUERY told about a frame that is neither the host's nor the VM's", handle, frame);
+}
+
+/* What is at an address of a VM, asked in the midst of other calls. */
+static void look_up(u64 handle, u64 gpa)
+{
+	u64 slot = handle & 0xffffffff;
+	s64 frame = mm_guest_frame(&machine.mm, handle, gpa);
+	bool live = is_live(handle), is_sealed = live && machine.mm.vm[slot].state == VM_SEALED;
+	u64 hpa = is_sealed && gpa < BIT(MM_VIEW_BITS) ? reach(&machine.mm.vm[slot].view, gpa) : ~0ULL;
+
+	if (frame != (!live          ? HYPERPS_ERROR_NO_VM
+		      : !is_sealed   ? HYPERPS_ERROR_STATE
+		      : hpa == ~0ULL ? HYPERPS_ERROR_OWNER
+				     : (s64)(hpa / PAGE_SIZE)))
+		finding("mm_guest_frame: gpa, frame", gpa, (u64)frame);
+	if (frame >= 0 && (!is_vms(state_of(machine.mark[frame])) || vm_of(machine.mark[frame]) != slot))
+		finding("mm_guest_frame gives a frame that is not the VM's: gpa, frame", gpa, (u64)frame);
+	if (mm_range(&machine.mm, handle, gpa) != (live ? declared(slot, gpa) : 0))
+		finding("mm_range: gpa, permissions", gpa, mm_range(&machine.mm, handle, gpa));
+	if (live && (mm_view_pointer(&machine.mm, handle) & ~(PAGE_SIZE - 1)) != root_of(&machine.mm.vm[slot].view))
+		finding("mm_view_pointer: handle", handle, mm_view_pointer(&machine.mm, handle));
+}
+
+static void check_seal(u64 slot)
+{
+	u64 pages = 0;
+
+	if (vms[slot].dead || machine.mm.vm[slot].state != (now->result ? VM_SEALING : VM_SEALED))
+		finding("VM_SEAL: result, state", (u64)now->result, machine.mm.vm[slot].state);
+	if (now->result > 1 || measured > MM_SEAL_PAGES)
+		finding("VM_SEAL measured too much: pages", measured, 0);
+	for (u64 frame = 0; frame < FRAMES; frame++) {
+		if (state_of(machine.mark[frame]) == HYPERPS_FRAME_TO_VM && vm_of(machine.mark[frame]) == slot)
+			finding("VM_SEAL with a frame on its way: frame, slot", frame, slot);
+		pages += of_a_vm(state_of(machine.mark[frame])) && vm_of(machine.mark[frame]) == slot;
+	}
+	if (!now->result && vms[slot].measured != pages)
+		finding("VM_SEAL did not measure each page: measured, pages", vms[slot].measured, pages);
+	vms[slot].sealed = true;
 }
 
 static void check_result(void)
@@ -479,11 +549,19 @@ static void check_result(void)
 			finding("a call took what it must not", taken, mapped_by_monitor);
 		break;
 	case HYPERPS_CALL_VM_SEAL:
-		for (u64 frame = 0; frame < FRAMES; frame++)
-			if (state_of(machine.mark[frame]) == HYPERPS_FRAME_TO_VM && vm_of(machine.mark[frame]) == slot)
-				finding("VM_SEAL with a frame on its way: frame, slot", frame, slot);
+		check_seal(slot);
+		break;
+	case VCPU_ENTER:
+		if (machine.mm.vm[slot].state != VM_SEALED || now->result)
+			finding("a vCPU runs in a VM that is not sealed: slot, result", slot, (u64)now->result);
+		vms[slot].running++;
+		break;
+	case VCPU_LEAVE:
+		vms[slot].running--;
 		break;
 	case HYPERPS_CALL_VM_DESTROY:
+		if (vms[slot].running)
+			finding("a VM ends while a vCPU runs: slot, vCPUs", slot, vms[slot].running);
 		vms[slot].dead = now->result == 0;
 		break;
 	case HYPERPS_CALL_VM_RECLAIM:
@@ -492,15 +570,23 @@ static void check_result(void)
 	}
 }
 
+static s64 leave(u64 handle)
+{
+	mm_leave(&machine.mm, handle);
+	return 0;
+}
+
 static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 {
 	now = &calls[call_count++ % SHOWN];
 	*now = (struct call){ number, { a, b, c, d }, 0 };
-	taken = 0;
+	taken = measured = 0;
 	mapped_by_monitor = ~0ULL;
 	now->result = number == GUEST_SHARE     ? mm_guest_share(&machine.mm, a, b, c)
 		      : number == GUEST_UNSHARE ? mm_guest_unshare(&machine.mm, a, b, c)
 		      : number == GUEST_RELEASE ? mm_guest_release(&machine.mm, a, b, c)
+		      : number == VCPU_ENTER    ? mm_enter(&machine.mm, a)
+		      : number == VCPU_LEAVE    ? leave(a)
 						: mm_dispatch(&machine.mm, number, now->argument);
 	if (trace)
 		print_call(now);
@@ -647,6 +733,19 @@ static void guest_request(u64 number, u64 handle)
 	call(number, handle, gpa, a_count(), 0);
 }
 
+/* A vCPU begins or ends to run, or an address is looked up. */
+static void vcpu_request(u8 operation)
+{
+	u64 handle = a_handle();
+
+	if (operation & 0x40)
+		look_up(handle, a_gpa(a_frame()));
+	else if (!(operation & 0x10))
+		call(VCPU_ENTER, handle, 0, 0, 0);
+	else if (is_live(handle) && vms[handle & 0xffffffff].running)
+		call(VCPU_LEAVE, handle, 0, 0, 0);
+}
+
 static void step(void)
 {
 	u64 handle, frame, gpa;
@@ -680,7 +779,9 @@ static void step(void)
 		}
 		break;
 	case 7:
-		call(HYPERPS_CALL_VM_SEAL, a_handle(), 0, 0, 0);
+		handle = a_handle();
+		while (call(HYPERPS_CALL_VM_SEAL, handle, 0, 0, 0) == 1 && (operation & 0x10))
+			;
 		break;
 	case 8:
 		call(HYPERPS_CALL_VM_DESTROY, a_handle(), 0, 0, 0);
@@ -702,7 +803,10 @@ static void step(void)
 		call(HYPERPS_CALL_FRAME_QUERY, handle, a_frame(), 0, 0);
 		break;
 	case 12:
-		call(HYPERPS_CALL_POOL_DONATE, a_frame(), 0, 0, 0);
+		if (operation & 0x20)
+			vcpu_request(operation);
+		else
+			call(HYPERPS_CALL_POOL_DONATE, a_frame(), 0, 0, 0);
 		break;
 	case 13:
 		begin_flush(operation >> 4 & 1);
@@ -733,6 +837,8 @@ static void donate_any(void)
 /* Ends a VM; false if it can't be done for lack of pages. */
 static bool wind_down(u64 handle)
 {
+	while (is_live(handle) && vms[handle & 0xffffffff].running)
+		call(VCPU_LEAVE, handle, 0, 0, 0);
 	for (unsigned i = 0; i < 100; i++) {
 		s64 result = call(HYPERPS_CALL_VM_DESTROY, handle, 0, 0, 0);
 
@@ -836,6 +942,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 				  .mtrr = &mtrr,
 				  .physical_address_bits = ADDRESS_BITS,
 				  .zero_frame = zero_frame,
+				  .measure_page = measure_page,
 				  .map_donated = map_donated };
 	mm_init(&machine.mm);
 	if (machine.pool.used > sizeof(fresh_tables))

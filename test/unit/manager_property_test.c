@@ -1865,6 +1865,17 @@ static void declare_some(int slot)
 	}
 }
 
+/* Pages far apart, so that walks are long. */
+static void scatter(int slot)
+{
+	u64 frame, n;
+
+	for (u64 i = 0; i < 8 && !*verdict; i++) {
+		pick_run(1, &frame, &n);
+		do_map(vms[slot].handle, below(32) << 41, frame, 1);
+	}
+}
+
 static void random_declare(void)
 {
 	u64 handle = pick_handle(1 << VM_OPEN), gpa = below(FRAMES) * PAGE_SIZE, n = 1 + below(FRAMES / 4);
@@ -1987,12 +1998,15 @@ static void random_look_up(u64 handle)
 	do_look_up(handle, chance(20) ? hostile() : gpa);
 }
 
-/* As a rule all the way. */
+/* As a rule all the way; sometimes with a try in between to change what is being measured. */
 static void random_seal(u64 handle)
 {
-	do
+	do {
 		do_seal(handle);
-	while (!*verdict && now.vm >= 0 && vms[now.vm].state == VM_SEALING && chance(99));
+		if (!*verdict && now.vm >= 0 && chance(15))
+			do_declare(handle, vms[now.vm].base + below(2 * FRAMES) * PAGE_SIZE, 1 + below(4),
+				   random_permissions());
+	} while (!*verdict && now.vm >= 0 && vms[now.vm].state == VM_SEALING && chance(99));
 }
 
 static void random_run(void)
@@ -2054,6 +2068,8 @@ static void step(unsigned profile)
 		do_create();
 		if (now.vm >= 0)
 			declare_some(now.vm);
+		if (now.vm >= 0 && chance(10))
+			scatter(now.vm);
 		break;
 	case MAP:
 		random_map(profile);
