@@ -146,44 +146,43 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 	return HYPERPS_OK;
 }
 
+static s64 serve(u64 call, const u64 argument[4], u64 words[8])
+{
+	switch (call) {
+	case HYPERPS_CALL_READ:
+		return read_object(argument[0], argument[1], words);
+	case HYPERPS_CALL_GATE_SET:
+		return serve_gate_set(argument[0], argument[1], &words[0]);
+	case HYPERPS_CALL_TAKE_CPUS:
+		return take_other_cpus();
+	case HYPERPS_CALL_VCPU_CREATE:
+		return vcpu_create(argument, &words[0]);
+	case HYPERPS_CALL_VCPU_RUN:
+		return vcpu_run(argument, words);
+	case HYPERPS_CALL_VM_CREATE ... HYPERPS_CALL_POOL_DONATE:
+		return serve_memory_call(call, argument, &words[0]);
+	default:
+		return HYPERPS_ERROR_NO_CALL;
+	}
+}
+
 void serve_call(struct guest_registers *regs)
 {
 	static const u8 result_registers[8] = { REGISTER_RBX, REGISTER_RDX, REGISTER_RSI, REGISTER_RDI,
 						REGISTER_R8,  REGISTER_R9,  REGISTER_R10, REGISTER_R11 };
-	const u64 argument[4] = { regs->value[REGISTER_RDI], regs->value[REGISTER_RSI], regs->value[REGISTER_RDX],
-				  regs->value[REGISTER_R8] };
 	u64 words[8] = { 0 };
-	s64 result;
+	s64 result = HYPERPS_OK;
 
-	switch (regs->value[REGISTER_RAX]) {
-	case HYPERPS_CALL_IDENTIFY:
+	if (regs->value[REGISTER_RAX] == HYPERPS_CALL_IDENTIFY) {
 		words[0] = HYPERPS_SIGNATURE;
 		words[1] = HYPERPS_ABI_VERSION;
-		result = HYPERPS_OK;
-		break;
-	case HYPERPS_CALL_READ:
-		result = read_object(argument[0], argument[1], words);
-		break;
-	case HYPERPS_CALL_GATE_SET:
-		result = serve_gate_set(argument[0], argument[1], &words[0]);
-		break;
-	case HYPERPS_CALL_TAKE_CPUS:
-		result = take_other_cpus();
-		break;
-	case HYPERPS_CALL_VCPU_CREATE:
-		result = vcpu_create(argument);
-		words[0] = (u64)result;
-		break;
-	case HYPERPS_CALL_VCPU_RUN:
-		result = vcpu_run(argument, words);
-		break;
-	case HYPERPS_CALL_VM_CREATE ... HYPERPS_CALL_POOL_DONATE:
-		result = serve_memory_call(regs->value[REGISTER_RAX], argument, &words[0]);
-		break;
-	default:
-		result = HYPERPS_ERROR_NO_CALL;
+	} else {
+		result = serve(regs->value[REGISTER_RAX],
+			       (const u64[]){ regs->value[REGISTER_RDI], regs->value[REGISTER_RSI],
+					      regs->value[REGISTER_RDX], regs->value[REGISTER_R8] },
+			       words);
 	}
-	regs->value[REGISTER_RAX] = result < 0 ? (u64)result : HYPERPS_OK;
+	regs->value[REGISTER_RAX] = (u64)result;
 	if (result < 0)
 		return;
 #pragma GCC unroll 8

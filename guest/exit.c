@@ -184,7 +184,7 @@ static enum next exit_exception(struct cpu *cpu)
 		if (flush_take_kick(cpu))
 			return RESUME_GUEST;
 		__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
-		return RESUME_GUEST; /* run() sees what is latched */
+		return RESUME_GUEST; /* or not, because of what is latched */
 	default:
 		__atomic_fetch_or(&cpu->latched, LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
 		return RESUME_GUEST;
@@ -207,13 +207,7 @@ static void deliver_again(void)
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, vectoring & (EVENT_VALID | EVENT_TYPE | EVENT_ERROR_CODE | EVENT_VECTOR));
 }
 
-static enum next interrupted(u64 words[8])
-{
-	words[0] = HYPERPS_EXIT_INTERRUPTED;
-	return RETURN_TO_HOST;
-}
-
-enum next guest_exit_dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
+static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 {
 	u64 full_reason = vmread(VMCS_EXIT_REASON);
 	u32 reason = full_reason & 0xffff;
@@ -222,10 +216,14 @@ enum next guest_exit_dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 		__atomic_fetch_or(&cpu->latched, LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
 		return RESUME_GUEST;
 	}
-	if (full_reason & EXIT_REASON_ENTRY_FAILURE) {
-		log_line(LOG_WARNING, "VM entry of a guest refused by the CPU: reason %u", reason);
+	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
+	if (reason == EXIT_CPUID) {
+		exit_cpuid_of_guest(vcpu);
+		return RESUME_GUEST;
 	}
+	if (reason == EXIT_VMCALL)
+		return guest_hypercall(vcpu, words);
 	deliver_again();
 	switch (reason) {
 	case EXIT_EXCEPTION_OR_NMI:
@@ -236,15 +234,12 @@ enum next guest_exit_dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 	case EXIT_EXTERNAL_INTERRUPT:
 	case EXIT_NMI_WINDOW:
 	case EXIT_PREEMPTION_TIMER:
-		return interrupted(words);
+		return RETURN_TO_HOST; /* HYPERPS_EXIT_INTERRUPTED is 0 */
 	case EXIT_INTERRUPT_WINDOW:
 		words[0] = HYPERPS_EXIT_INTERRUPT_WINDOW;
 		return RETURN_TO_HOST;
 	case EXIT_TRIPLE_FAULT:
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_TRIPLE_FAULT);
-	case EXIT_CPUID:
-		exit_cpuid_of_guest(vcpu);
-		return RESUME_GUEST;
 	case EXIT_HLT:
 		skip_instruction();
 		words[0] = HYPERPS_EXIT_HLT;
@@ -253,8 +248,6 @@ enum next guest_exit_dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 	case EXIT_WBINVD:
 		skip_instruction();
 		return RESUME_GUEST;
-	case EXIT_VMCALL:
-		return guest_hypercall(vcpu, words);
 	case EXIT_CR_ACCESS:
 		exit_cr(vcpu);
 		return RESUME_GUEST;
@@ -289,7 +282,14 @@ enum next guest_exit_dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 	case EXIT_TASK_SWITCH: /* of tasks in hardware: never needed by 64-bit code */
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_INSTRUCTION);
 	default:
-		log_line(LOG_WARNING, "unexpected VM exit of a guest, reason %u", reason);
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
 	}
+}
+
+enum next guest_exit_dispatch(struct vcpu *vcpu, struct cpu *cpu, u64 words[8])
+{
+	if (dispatch(cpu, vcpu, words) == RETURN_TO_HOST)
+		return RETURN_TO_HOST;
+	/* An NMI after this look makes the guest exit at once: latch_event(). */
+	return cpu->latched || rdtsc() >= vcpu->slice_end ? RETURN_TO_HOST : RESUME_GUEST;
 }

@@ -31,7 +31,7 @@ static s64 console(const u64 *regs, bool is_long, u64 words[8])
 {
 	static const u8 source[CONSOLE_WORD_COUNT] = { REGISTER_RSI, REGISTER_RDX, REGISTER_R8, REGISTER_R9,
 						       REGISTER_R10 };
-	u64 bytes = regs[REGISTER_RDI], text[CONSOLE_WORD_COUNT] = { 0 };
+	u64 bytes = is_long ? regs[REGISTER_RDI] : (u32)regs[REGISTER_RDI], text[CONSOLE_WORD_COUNT] = { 0 };
 
 	if (!is_long)
 		text[0] = (u32)regs[REGISTER_RSI] | regs[REGISTER_RDX] << 32;
@@ -77,20 +77,16 @@ static s64 memory_request(struct vcpu *vcpu, u64 call, u64 gpa, u64 count, bool 
 
 enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
 {
-	u64 *regs = vcpu->regs.value, call = (u32)regs[REGISTER_RAX], value = 0, digest[4];
 	bool is_long = is_64bit(), to_host = false, room = false;
+	/* Outside 64-bit mode only the lower halves are the guest's. */
+	u64 *regs = vcpu->regs.value, mask = is_long ? ~0ULL : ~0U, value = 0, digest[4];
 	s64 result = HYPERPS_ERROR_NO_CALL;
 
 	if (privilege_level()) {
 		inject_ud();
 		return RESUME_GUEST;
 	}
-	/* Outside 64-bit mode only the lower halves are the guest's. */
-	for (unsigned i = 0; !is_long && i < ARRAY_SIZE(vcpu->regs.value); i++)
-		regs[i] = (u32)regs[i];
-	if (regs[REGISTER_RAX] != call)
-		call = 0;
-	switch (call) {
+	switch (regs[REGISTER_RAX] & mask) {
 	case HYPERPS_GUEST_CONSOLE:
 		result = console(regs, is_long, words);
 		to_host = !result;
@@ -98,7 +94,8 @@ enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
 	case HYPERPS_GUEST_SHARE:
 	case HYPERPS_GUEST_UNSHARE:
 	case HYPERPS_GUEST_RELEASE:
-		result = memory_request(vcpu, call, regs[REGISTER_RDI], regs[REGISTER_RSI], &room, words);
+		result = memory_request(vcpu, (u32)regs[REGISTER_RAX], regs[REGISTER_RDI] & mask,
+					regs[REGISTER_RSI] & mask, &room, words);
 		if (room) {
 			/* Made again, once the host has done that. */
 			words[0] = HYPERPS_EXIT_ROOM;

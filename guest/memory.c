@@ -50,8 +50,12 @@ static enum next mmio(struct vcpu *vcpu, u64 gpa, bool is_write, u64 words[8])
 
 	vcpu->regs.value[REGISTER_RSP] = vmread(VMCS_GUEST_RSP);
 	/* The code may be another one by now. */
-	if (!decode_mmio(code, length, is_64bit() ? 64 : is_32bit ? 32 : 16, access) || gpa % access->bytes ||
-	    access->write != is_write)
+	if (!decode_mmio(code, length,
+			 is_64bit() ? 64
+			 : is_32bit ? 32
+				    : 16,
+			 access) ||
+	    gpa % access->bytes || access->write != is_write)
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_INSTRUCTION);
 	words[0] = access->write ? HYPERPS_EXIT_MMIO_WRITE : HYPERPS_EXIT_MMIO_READ;
 	words[1] = gpa;

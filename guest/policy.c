@@ -7,7 +7,7 @@
 #define AVX512 (XCR0_AVX | XCR0_AVX512)
 
 /*
- * The bits of CPUID that reach a guest; SDM, "CPUID". A row counts if the guest may set the bits of XCR0 that its
+ * The bits of CPUID that reach a guest, in ascending order of leaves; SDM, "CPUID". A row counts if the guest may set the bits of XCR0 that its
  * features need. Missing on purpose, besides what the monitor does not virtualize (VMX, SMX, the APIC and its timer,
  * MONITOR, MTRRs, machine check, CET, LA57, SGX): what writes memory by an address in an MSR (debug store, Processor
  * Trace); what lets a guest watch or slow others (performance counters, RDT, TSX, power management); and speculation
@@ -74,6 +74,8 @@ void guest_cpuid(u32 leaf, u32 subleaf, const struct guest_cpuid_state *state, s
 	struct cpuid_result allowed = { 0 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(cpuid_allowed); i++) {
+		if (cpuid_allowed[i].leaf > leaf)
+			break;
 		if (cpuid_allowed[i].leaf != leaf || (cpuid_allowed[i].xcr0 & ~state->xcr0_supported) ||
 		    (cpuid_allowed[i].subleaf != ANY && cpuid_allowed[i].subleaf != subleaf))
 			continue;

@@ -182,20 +182,14 @@ enum next vcpu_fail(struct vcpu *vcpu, u64 words[8], u64 failure)
 /* Until there is something for the host. */
 static void run(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 {
-	u64 start = rdtsc(), slice = monitor.boot->tsc_hz / SLICE_PER_SECOND;
-	bool launched = false;
+	u64 slice = monitor.boot->tsc_hz / SLICE_PER_SECOND;
 
 	if (monitor.capabilities.guest_pin & PIN_PREEMPTION_TIMER)
 		vmwrite(VMCS_PREEMPTION_TIMER, slice >> monitor.capabilities.timer_rate);
+	vcpu->slice_end = rdtsc() + slice;
 	/* An NMI after this look makes the guest exit at once: latch_event(). */
-	while (!cpu->latched && rdtsc() - start < slice) {
-		if (guest_enter(&vcpu->regs, launched))
-			panic("VM entry of a guest failed");
-		launched = true;
-		if (guest_exit_dispatch(cpu, vcpu, words) == RETURN_TO_HOST)
-			return;
-	}
-	words[0] = HYPERPS_EXIT_INTERRUPTED;
+	if (!cpu->latched && guest_run(vcpu, cpu, words))
+		panic("VM entry of a guest failed");
 }
 
 /* What an earlier exit of this vCPU left to do. False: not yet possible. */

@@ -186,7 +186,7 @@ static bool start_is_valid(u64 mode_and_argument, u64 entry, u64 cr3)
 	}
 }
 
-s64 vcpu_create(const u64 argument[4])
+s64 vcpu_create(const u64 argument[4], u64 *index)
 {
 	struct mm *mm = memory_lock();
 	struct guest *guest = guest_of(argument[0]);
@@ -214,7 +214,7 @@ s64 vcpu_create(const u64 argument[4])
 		vcpu->index = guest->vcpus;
 		make_vmcs(vcpu, argument[0] % HYPERPS_VMS, vm.view_eptp);
 		guest->vcpu[guest->vcpus++] = vcpu;
-		result = vcpu->index;
+		*index = vcpu->index;
 	}
 	memory_unlock();
 	return result;

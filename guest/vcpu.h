@@ -23,9 +23,10 @@ struct switched_state {
 struct mm;
 
 struct vcpu {
-	struct guest_registers regs;
+	struct guest_registers regs; /* first: guest_run() */
 	struct switched_state state;
 	u64 xcr0, cr8, tsc_adjust;
+	u64 slice_end; /* TSC at which the run ends */
 	u64 handle; /* of its VM */
 	u64 start[3]; /* VCPU_CREATE's arguments, as measured */
 	hpa_t vmcs;
@@ -64,8 +65,8 @@ u32 guest_xsave_bytes(void);
 /* The side of the VM's slot that is here. Needs mm_lock, and a handle that is valid. */
 struct guest *guest_of(u64 handle);
 
-/* HYPERPS_CALL_VCPU_CREATE and _RUN: 0 or more, or an error code; words are the results. In VMX root, no lock held. */
-s64 vcpu_create(const u64 argument[4]);
+/* HYPERPS_CALL_VCPU_CREATE and _RUN: 0 and the results, or an error code. In VMX root, no lock held. */
+s64 vcpu_create(const u64 argument[4], u64 *index);
 s64 vcpu_run(const u64 argument[4], u64 words[8]);
 
 /* The VM of this handle has ended: its vCPUs go back to the pool. Needs mm_lock; none runs. */
@@ -82,7 +83,7 @@ void describe_measurement(u32 slot, struct hyperps_measurement *out);
 enum next { RESUME_GUEST, RETURN_TO_HOST };
 
 /* guest/exit.c: the exit that has just happened. */
-enum next guest_exit_dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8]);
+enum next guest_exit_dispatch(struct vcpu *vcpu, struct cpu *cpu, u64 words[8]);
 
 /* guest/hypercall.c. */
 enum next guest_hypercall(struct vcpu *vcpu, u64 words[8]);
@@ -97,10 +98,10 @@ enum next vcpu_fail(struct vcpu *vcpu, u64 words[8], u64 failure);
 bool vcpu_is_ready(void);
 
 /*
- * Enters the guest, by VMLAUNCH or (resume) VMRESUME, and comes back after its next VM exit: 0. 1: VM entry failed with
- * VMfail. vmx/guest.asm.
+ * Enters the guest by VMLAUNCH, and again and again after each exit for which guest_exit_dispatch() says so. Returns 0;
+ * 1: VM entry failed with VMfail. vmx/guest.asm.
  */
-u64 guest_enter(struct guest_registers *regs, bool resume);
+u64 guest_run(struct vcpu *vcpu, struct cpu *cpu, u64 words[8]);
 void guest_exit(void);
 
 #endif

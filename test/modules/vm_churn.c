@@ -189,7 +189,7 @@ static void step(struct worker *worker)
 	else if (dice < 94)
 		request(worker, HYPERPS_CALL_VM_SYNC, vm->handle, &left);
 	else if (dice < 96) {
-		s64 error = call(HYPERPS_CALL_VM_SEAL, vm->handle, 0, 0, 0, NULL);
+		s64 error = finish(HYPERPS_CALL_VM_SEAL, vm->handle);
 
 		/* A second time it is refused. */
 		judge(worker, HYPERPS_CALL_VM_SEAL, error == HYPERPS_ERROR_STATE ? 0 : error);

@@ -56,7 +56,7 @@ static void check_ranges(struct seq_file *out, u64 own)
 
 	expect(out, call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &handle), 0, "VM_CREATE");
 	expect(out, map(handle, 0, own, 1), HYPERPS_ERROR_PERMISSION, "VM_MAP with nothing declared");
-	expect(out, declare(handle, 8 | 1, 1), HYPERPS_ERROR_INVALID, "permission 8");
+	expect(out, declare(handle, HYPERPS_RANGE_MMIO | 1, 1), HYPERPS_ERROR_INVALID, "MMIO with a permission");
 	expect(out, declare(handle, 2, 1), HYPERPS_ERROR_INVALID, "write without read");
 	expect(out, declare(handle, 1, 0), HYPERPS_ERROR_INVALID, "an empty range");
 	expect(out, declare(handle, 1, ~0ULL), HYPERPS_ERROR_INVALID, "a range of 2^64-1 pages");
@@ -64,7 +64,9 @@ static void check_ranges(struct seq_file *out, u64 own)
 	expect(out, declare(handle, 1, VIEW_PAGES + 1), HYPERPS_ERROR_INVALID, "a range past 2^46");
 	expect(out, declare(handle, 0x10000 | READ_WRITE_EXECUTE, 4), 0, "VM_DECLARE");
 	expect(out, declare(handle, 0x13000 | 1, 2), HYPERPS_ERROR_OWNER, "a range that overlaps");
-	for (ranges = 1, gpa = 0x14000; !declare(handle, gpa | 1, 2); ranges++)
+	expect(out, declare(handle, 0xe000 | HYPERPS_RANGE_MMIO, 1), 0, "VM_DECLARE of MMIO");
+	expect(out, map(handle, 0xe000, own, 1), HYPERPS_ERROR_PERMISSION, "VM_MAP into MMIO");
+	for (ranges = 2, gpa = 0x14000; !declare(handle, gpa | 1, 2); ranges++)
 		gpa += 0x2000;
 	expect(out, ranges, HYPERPS_VM_RANGES, "the number of ranges that can be declared");
 	expect(out, map(handle, 0xf000, own, 1), HYPERPS_ERROR_PERMISSION, "the page below the first range");
@@ -72,7 +74,7 @@ static void check_ranges(struct seq_file *out, u64 own)
 	expect(out, map(handle, 0x13000, own, 2), HYPERPS_ERROR_PERMISSION, "pages of two ranges");
 	expect(out, map(handle, 0x13000, own, 1), 0, "the last page of a range");
 	expect(out, finish(HYPERPS_CALL_VM_SYNC, handle), 0, "VM_SYNC");
-	expect(out, call(HYPERPS_CALL_VM_SEAL, handle, 0, 0, 0, NULL), 0, "VM_SEAL");
+	expect(out, finish(HYPERPS_CALL_VM_SEAL, handle), 0, "VM_SEAL");
 	expect(out, declare(handle, 1, 1), HYPERPS_ERROR_STATE, "VM_DECLARE after VM_SEAL");
 	expect(out, finish(HYPERPS_CALL_VM_DESTROY, handle), 0, "VM_DESTROY");
 	expect(out, finish(HYPERPS_CALL_VM_RECLAIM, handle), 0, "VM_RECLAIM");

@@ -41,10 +41,28 @@ enum mutation {
 	KEEP_CONTENT, /* zero_frame() does nothing */
 };
 
-enum kind { CREATE, MAP, SYNC, SEAL, DESTROY, RECLAIM, DONATE, QUERY, DECLARE, SHARE, UNSHARE, RELEASE, KINDS };
+enum kind {
+	CREATE,
+	MAP,
+	SYNC,
+	SEAL,
+	DESTROY,
+	RECLAIM,
+	DONATE,
+	QUERY,
+	DECLARE,
+	SHARE,
+	UNSHARE,
+	RELEASE,
+	ENTER,
+	LOOK_UP,
+	KINDS
+};
 
-static const char *const kind_name[KINDS] = { "create", "map",   "sync",    "seal",  "destroy", "reclaim",
-					      "donate", "query", "declare", "share", "unshare", "release" };
+static const char *const kind_name[KINDS] = {
+	"create", "map",     "sync",  "seal",    "destroy", "reclaim", "donate",
+	"query",  "declare", "share", "unshare", "release", "enter",   "look up"
+};
 
 static const char *const state_name[HYPERPS_FRAME_STATES] = { "DEVICE", "HOST",  "MONITOR", "PRIVATE",
 							      "SHARED", "TO_VM", "TO_HOST", "TO_MONITOR" };
@@ -77,6 +95,8 @@ static struct spec_vm {
 	bool reclaiming; /* mm_reclaim has begun: the view may be half taken down */
 	u64 handle, root, epoch, base; /* base: gpa of frame 0 in the mappings that may become large */
 	u64 count[HYPERPS_FRAME_STATES];
+	u64 measured, measured_last; /* pages, and the gpa of the last one */
+	unsigned running; /* vCPUs */
 	unsigned idle; /* calls in a row that said "again" and did nothing */
 	unsigned maps; /* runs added since nothing was pending */
 	unsigned releases; /* since nothing was released */
@@ -116,7 +136,7 @@ struct cached {
 
 static struct cpu {
 	struct cached entry[CACHE];
-	int runs; /* VM slot, or -1 */
+	int runs; /* VM slot, or -1: between mm_enter and mm_leave */
 } cpus[CPUS];
 
 static struct round {
@@ -130,7 +150,7 @@ static struct {
 	bool busy;
 	enum kind kind;
 	int vm; /* slot, or -1 */
-	u64 handle, gpa, frame, count, permissions, tables;
+	u64 handle, gpa, frame, count, permissions, tables, measured;
 } now;
 
 static enum mutation mutation;
@@ -138,7 +158,7 @@ static char verdict[512], finding[600]; /* finding: the verdict and where it was
 static char trace[48][128];
 static unsigned traces;
 static u64 calls[KINDS][2]; /* refused, done */
-static u64 merged, stale_accesses, promotions, stale_tables, multiple, returned;
+static u64 merged, stale_accesses, promotions, stale_tables, multiple, returned, half_sealed, kept_alive;
 
 static u64 random_state;
 
@@ -639,6 +659,30 @@ static void zero_frame(u64 frame)
 		touch_host((unsigned)below(CPUS), (frame ? frame - 1 : 0) * PAGE_SIZE);
 }
 
+/* The VM must begin with all of its pages, each once, as nobody else can change them any more. */
+static void measure_page(u64 slot, u64 gpa, u64 frame)
+{
+	u64 host_root = root_of(&host_view);
+	struct cached leaf;
+
+	if (!now.busy || now.kind != SEAL || now.vm < 0 || slot != (u64)now.vm || frame >= FRAMES) {
+		violation("measure_page(%llu, %#llx, %#llx)", ll(slot), ll(gpa), ll(frame));
+		return;
+	}
+	if (frames[frame].state != HYPERPS_FRAME_PRIVATE || frames[frame].vm != slot || frames[frame].gpa != gpa)
+		violation("VM %llu is measured with frame %#llx (%s) at %#llx", ll(slot), ll(frame),
+			  state_name[frames[frame].state], ll(gpa));
+	if (walk(host_root, host_view.levels, host_root, frame * PAGE_SIZE, NULL, &leaf))
+		violation("I1: frame %#llx is measured while it is in the host view", ll(frame));
+	if (vms[slot].measured++ && gpa <= vms[slot].measured_last)
+		violation("VM %llu: %#llx is measured after %#llx", ll(slot), ll(gpa), ll(vms[slot].measured_last));
+	vms[slot].measured_last = gpa;
+	now.measured++;
+	check_content(frame);
+	if (below(16) == 0)
+		touch();
+}
+
 /* ---- After a request ---- */
 
 static void set_state(u64 frame, u8 state)
@@ -954,7 +998,9 @@ static void check_counters(void)
 		if (vm->frames != n[HYPERPS_FRAME_PRIVATE] + n[HYPERPS_FRAME_SHARED] + n[HYPERPS_FRAME_TO_VM] +
 					  n[HYPERPS_FRAME_TO_HOST])
 			violation("VM %u counts %llu frames", slot, ll(vm->frames));
-		if (vms[slot].state != VM_OPEN && vms[slot].state != VM_SEALED)
+		if (vm->running != vms[slot].running)
+			violation("VM %u: %u vCPUs run, not %u", slot, vm->running, vms[slot].running);
+		if (vms[slot].state == VM_DYING || vms[slot].state == VM_DEAD)
 			continue;
 		if (vm->pending.count > MM_PENDING || vm->released.count > MM_PENDING)
 			violation("VM %u has %u and %u runs", slot, vm->pending.count, vm->released.count);
@@ -1017,7 +1063,8 @@ static u64 end(s64 result)
 	record("%s(handle %#llx [VM %d], gpa %#llx, frame %#llx, %llu, %llu) = %lld", kind_name[now.kind],
 	       ll(now.handle), now.vm, ll(now.gpa), ll(now.frame), ll(now.count), ll(now.permissions),
 	       (long long)result);
-	quiet = result < 0 && !memcmp(last_mark, mark_table, sizeof(last_mark));
+	quiet = (result < 0 || now.kind == SEAL || now.kind == ENTER) &&
+		!memcmp(last_mark, mark_table, sizeof(last_mark));
 	changed = observe_marks(result);
 	if (result < 0 && changed)
 		violation("%s: error %lld, but %llu frames changed", kind_name[now.kind], (long long)result,
@@ -1119,7 +1166,7 @@ static void do_declare(u64 handle, u64 gpa, u64 n, u64 permissions)
 	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_OPEN);
 	if (gpa % PAGE_SIZE || !n || n > pages || first >= pages || first + n > pages)
 		must |= ERROR(INVALID);
-	if (permissions != 1 && permissions != 3 && permissions != 5 && permissions != 7)
+	if (permissions != 1 && permissions != 3 && permissions != 5 && permissions != 7 && permissions != 8)
 		must |= ERROR(INVALID);
 	if (now.vm >= 0 && vms[now.vm].range_count == 8)
 		must |= ERROR(INVALID);
@@ -1141,7 +1188,7 @@ static void do_declare(u64 handle, u64 gpa, u64 n, u64 permissions)
 	judge(result, must, 0);
 }
 
-/* Permissions of the range that holds all of [gpa, gpa + n pages), or 0. */
+/* Permissions of the range that holds all of [gpa, gpa + n pages), 8 for MMIO, or 0. */
 static u64 declared(int slot, u64 gpa, u64 n)
 {
 	for (unsigned i = 0; i < vms[slot].range_count && n && n <= 1 << 18; i++)
@@ -1187,7 +1234,7 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 		must |= ERROR(INVALID);
 	if (now.vm >= 0) {
 		now.permissions = declared(now.vm, gpa, n);
-		if (!now.permissions)
+		if (!now.permissions || now.permissions == 8)
 			must |= ERROR(PERMISSION);
 		full = mm.vm[now.vm].pending.count == MM_PENDING && vms[now.vm].maps >= MM_PENDING;
 		for (u64 i = 0; i < FRAMES; i++)
@@ -1246,27 +1293,6 @@ static void do_sync(u64 handle)
 	judge(result, must, memory_error());
 }
 
-static void do_seal(u64 handle)
-{
-	s64 result;
-	u64 must;
-
-	begin(SEAL, handle);
-	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_OPEN);
-	/* "Needs nothing pending": by which error it says so is open. */
-	if (now.vm >= 0 && vms[now.vm].count[HYPERPS_FRAME_TO_VM])
-		must |= ERROR(AGAIN) | ERROR(STATE);
-	result = mm_seal(&mm, handle);
-	end(result);
-	if (result >= 0 && !must) {
-		vms[now.vm].state = VM_SEALED;
-		if (result)
-			violation("seal: result %lld", (long long)result);
-	}
-	check_all();
-	judge(result, must, 0);
-}
-
 /* Calls that go on until 0: they must get somewhere. */
 static void check_progress(u64 changed, s64 result)
 {
@@ -1278,6 +1304,70 @@ static void check_progress(u64 changed, s64 result)
 			  (long long)result, ll(changed), vm->idle);
 }
 
+static void do_seal(u64 handle)
+{
+	s64 result;
+	u64 must;
+
+	begin(SEAL, handle);
+	must = handle_errors(now.vm >= 0 && (vms[now.vm].state == VM_OPEN || vms[now.vm].state == VM_SEALING));
+	/* "Needs nothing pending": by which error it says so is open. */
+	if (now.vm >= 0 && vms[now.vm].count[HYPERPS_FRAME_TO_VM])
+		must |= ERROR(AGAIN) | ERROR(STATE);
+	result = mm_seal(&mm, handle);
+	end(result);
+	if (result >= 0 && !must) {
+		struct spec_vm *vm = &vms[now.vm];
+
+		vm->state = result ? VM_SEALING : VM_SEALED;
+		half_sealed += result == 1;
+		if (now.measured > MM_SEAL_PAGES)
+			violation("seal: measures %llu pages", ll(now.measured));
+		if (!result && vm->measured != vm->count[HYPERPS_FRAME_PRIVATE])
+			violation("seal: %llu pages measured, VM %d has %llu", ll(vm->measured), now.vm,
+				  ll(vm->count[HYPERPS_FRAME_PRIVATE]));
+		check_progress(now.measured, result);
+	}
+	check_all();
+	judge(result, must, 0);
+}
+
+static void do_enter(unsigned c, u64 handle)
+{
+	s64 result;
+	u64 must;
+
+	begin(ENTER, handle);
+	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_SEALED);
+	result = mm_enter(&mm, handle);
+	end(result);
+	if (result >= 0 && !must) {
+		cpus[c].runs = now.vm;
+		vms[now.vm].running++;
+		if (result)
+			violation("enter: result %lld", (long long)result);
+	}
+	check_all();
+	judge(result, must, 0);
+}
+
+static void leave(unsigned c)
+{
+	if (cpus[c].runs < 0)
+		return;
+	record("    CPU %u leaves VM %d", c, cpus[c].runs);
+	mm_leave(&mm, vms[cpus[c].runs].handle);
+	vms[cpus[c].runs].running--;
+	cpus[c].runs = -1;
+}
+
+static void leave_all(int slot)
+{
+	for (unsigned c = 0; c < CPUS; c++)
+		if (cpus[c].runs == slot)
+			leave(c);
+}
+
 static void do_destroy(u64 handle)
 {
 	u64 must, may = 0, changed;
@@ -1287,9 +1377,10 @@ static void do_destroy(u64 handle)
 	must = handle_errors(now.vm >= 0);
 	if (now.vm >= 0 && vms[now.vm].state == VM_DEAD)
 		may |= ERROR(STATE);
-	for (unsigned c = 0; c < CPUS; c++)
-		if (cpus[c].runs == now.vm)
-			cpus[c].runs = -1;
+	if (now.vm >= 0 && vms[now.vm].running) {
+		must |= ERROR(STATE);
+		kept_alive++;
+	}
 	result = mm_destroy(&mm, handle);
 	changed = end(result);
 	if (result >= 0 && !must) {
@@ -1446,6 +1537,48 @@ static void do_query(u64 handle, u64 frame)
 		violation("query: frame %#llx is %lld, not %lld", ll(frame), (long long)result, (long long)expected);
 }
 
+/* What is at an address of a VM: range, frame; and what is known of the VM as a whole. */
+static void do_look_up(u64 handle, u64 gpa)
+{
+	s64 result, expected = -1;
+	u64 must, permissions;
+
+	begin(LOOK_UP, handle);
+	now.gpa = gpa;
+	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_SEALED);
+	for (s64 i = 0; now.vm >= 0 && i < (s64)FRAMES; i++)
+		if ((frames[i].state == HYPERPS_FRAME_PRIVATE || frames[i].state == HYPERPS_FRAME_SHARED) &&
+		    frames[i].vm == (u16)now.vm && frames[i].gpa == ALIGN_DOWN(gpa, PAGE_SIZE))
+			expected = i;
+	if (!must && expected < 0)
+		must = ERROR(OWNER);
+	result = mm_guest_frame(&mm, handle, gpa);
+	end(result);
+	judge(result, must, 0);
+	if (result >= 0 && result != expected)
+		violation("VM %d has frame %lld at %#llx, not %lld", now.vm, (long long)expected, ll(gpa),
+			  (long long)result);
+	permissions = now.vm >= 0 ? declared(now.vm, gpa, 1) : 0;
+	if (mm_range(&mm, handle, gpa) != permissions)
+		violation("range of %#llx: %llu, not %llu", ll(gpa), ll(mm_range(&mm, handle, gpa)), ll(permissions));
+	if (now.vm >= 0) {
+		const struct spec_vm *vm = &vms[now.vm];
+		const struct vm_range *ranges;
+		u32 n;
+
+		ranges = mm_ranges(&mm, (u64)now.vm, &n);
+		if (n != vm->range_count)
+			violation("VM %d has %u ranges, not %u", now.vm, n, vm->range_count);
+		for (u32 i = 0; i < n && i < vm->range_count; i++)
+			if (ranges[i].gpa / PAGE_SIZE != vm->ranges[i].first ||
+			    ranges[i].frames != vm->ranges[i].last - vm->ranges[i].first + 1 ||
+			    ranges[i].permissions != vm->ranges[i].permissions)
+				violation("VM %d: range %u is another", now.vm, i);
+		if (!vm->reclaiming && mm_view_pointer(&mm, handle) != (vm->root | 3 << 3 | 6))
+			violation("VM %d: pointer to its view %#llx", now.vm, ll(mm_view_pointer(&mm, handle)));
+	}
+}
+
 /* ---- Set-up: the one place that knows how the parts are put together ---- */
 
 static void set_up(unsigned profile)
@@ -1499,6 +1632,7 @@ static void set_up(unsigned profile)
 	mm.host_view = &host_view;
 	mm.mtrr = &mtrr;
 	mm.zero_frame = zero_frame;
+	mm.measure_page = measure_page;
 	mm.map_donated = map_donated;
 	mm_init(&mm);
 
@@ -1593,10 +1727,11 @@ static u64 hostile(void)
 	}
 }
 
-/* A live VM, preferably in a state; -1 if there is none. */
+/* A live VM, preferably in a state; -1 if there is none. Often one that has frames, if there is one. */
 static int pick_vm(unsigned wanted_states)
 {
 	unsigned start = (unsigned)below(MM_VMS);
+	bool filled = chance(50);
 	int any = -1;
 
 	for (unsigned i = 0; i < MM_VMS; i++) {
@@ -1604,9 +1739,13 @@ static int pick_vm(unsigned wanted_states)
 
 		if (vms[slot].state == VM_FREE)
 			continue;
-		if (wanted_states >> vms[slot].state & 1)
-			return slot;
-		any = slot;
+		if (wanted_states >> vms[slot].state & 1) {
+			if (!filled || vms[slot].count[HYPERPS_FRAME_PRIVATE])
+				return slot;
+			any = slot;
+		}
+		if (any < 0)
+			any = slot;
 	}
 	return any;
 }
@@ -1702,6 +1841,8 @@ static void random_map(unsigned profile)
 
 static u64 random_permissions(void)
 {
+	if (chance(6))
+		return 8; /* MMIO */
 	return chance(60) ? EPT_RWX : 1 | below(4) << 1;
 }
 
@@ -1801,6 +1942,8 @@ static void random_guest(enum kind kind)
 			touch_guest((unsigned)below(CPUS), (unsigned)slot,
 				    (ALIGN_DOWN(gpa, PAGE_SIZE) + below(n ? n : 1) * PAGE_SIZE) % BIT(MM_VIEW_BITS));
 	do_guest(kind, handle, gpa, n);
+	if (chance(20))
+		do_look_up(handle, gpa + below(PAGE_SIZE));
 }
 
 static void random_donate(unsigned profile)
@@ -1826,29 +1969,71 @@ static void random_query(void)
 	do_query(handle, own >= 0 ? (u64)own : frame);
 }
 
-static void random_run(void)
+static void random_look_up(u64 handle)
 {
-	int slot = pick_vm(1 << VM_SEALED | 1 << VM_OPEN);
+	u64 gpa = below(FRAMES) * PAGE_SIZE + below(PAGE_SIZE);
+	int slot = slot_of(handle);
+	s64 own = slot >= 0 && chance(60) ? frame_of((unsigned)slot) : -1;
 
-	if (slot >= 0 && vms[slot].state != VM_OPEN && vms[slot].state != VM_SEALED)
-		slot = -1;
-	cpus[below(CPUS)].runs = slot;
+	if (slot >= 0)
+		gpa += vms[slot].base;
+	if (own >= 0)
+		gpa = frames[own].gpa + below(PAGE_SIZE);
+	if (slot >= 0 && vms[slot].range_count && chance(30)) { /* an edge */
+		unsigned i = (unsigned)below(vms[slot].range_count);
+
+		gpa = (chance(50) ? vms[slot].ranges[i].first : vms[slot].ranges[i].last + 1) * PAGE_SIZE - below(2);
+	}
+	do_look_up(handle, chance(20) ? hostile() : gpa);
 }
 
-enum operation { OP_FLUSH = KINDS, OP_FLUSH_ALL, OP_EPOCH, OP_RUN, OPERATIONS };
+/* As a rule all the way. */
+static void random_seal(u64 handle)
+{
+	do
+		do_seal(handle);
+	while (!*verdict && now.vm >= 0 && vms[now.vm].state == VM_SEALING && chance(99));
+}
+
+static void random_run(void)
+{
+	unsigned c = (unsigned)below(CPUS);
+
+	leave(c);
+	if (chance(80))
+		do_enter(c, pick_handle(1 << VM_SEALED));
+	for (u64 i = below(4); i && cpus[c].runs >= 0; i--)
+		random_look_up(vms[cpus[c].runs].handle);
+}
+
+static void random_destroy(void)
+{
+	const unsigned alive = 1 << VM_OPEN | 1 << VM_SEALING | 1 << VM_SEALED;
+	u64 handle = pick_handle(chance(50) ? 1 << VM_DYING : alive);
+	int slot = slot_of(handle);
+
+	if (slot >= 0 && chance(70))
+		leave_all(slot);
+	do_destroy(handle);
+}
+
+enum operation { OP_FLUSH = KINDS, OP_FLUSH_ALL, OP_EPOCH, OPERATIONS };
 
 static void step(unsigned profile)
 {
-	/* create map sync seal destroy reclaim donate query declare share unshare release flush flush-all epoch run */
+	/*
+	 * create map sync seal destroy reclaim donate query declare share unshare release enter look-up flush flush-all
+	 * epoch
+	 */
 	static const u8 weights[PROFILES][OPERATIONS] = {
-		{ 5, 22, 12, 10, 4, 8, 2, 6, 3, 8, 6, 5, 20, 4, 8, 5 }, /* a bit of everything */
-		{ 40, 16, 8, 3, 3, 8, 4, 4, 3, 2, 2, 2, 10, 3, 4, 4 }, /* many VMs */
-		{ 3, 30, 18, 8, 5, 14, 1, 2, 3, 8, 5, 6, 14, 10, 6, 5 }, /* large pages */
-		{ 2, 50, 6, 3, 1, 3, 1, 2, 3, 6, 6, 10, 6, 1, 3, 4 }, /* many small runs */
-		{ 4, 18, 10, 8, 4, 8, 14, 4, 3, 4, 3, 3, 20, 5, 8, 4 }, /* donations */
-		{ 4, 26, 14, 6, 9, 14, 1, 2, 3, 5, 4, 5, 14, 10, 6, 5 }, /* a pool just above its reserve */
-		{ 3, 30, 40, 8, 3, 6, 2, 1, 3, 8, 8, 8, 20, 0, 20, 4 }, /* flushes that overlap */
-		{ 2, 22, 20, 8, 1, 12, 1, 1, 1, 24, 16, 12, 10, 8, 4, 8 }, /* guests that share and release */
+		{ 5, 22, 12, 10, 4, 8, 2, 6, 3, 8, 6, 5, 6, 4, 20, 4, 8 }, /* a bit of everything */
+		{ 40, 16, 8, 3, 3, 8, 4, 4, 3, 2, 2, 2, 5, 3, 10, 3, 4 }, /* many VMs */
+		{ 3, 30, 18, 8, 5, 14, 1, 2, 3, 8, 5, 6, 6, 3, 14, 10, 6 }, /* large pages */
+		{ 2, 50, 6, 3, 1, 3, 1, 2, 3, 6, 6, 10, 5, 2, 6, 1, 3 }, /* many small runs */
+		{ 4, 18, 10, 8, 4, 8, 14, 4, 3, 4, 3, 3, 5, 3, 20, 5, 8 }, /* donations */
+		{ 4, 26, 14, 6, 9, 14, 1, 2, 3, 5, 4, 5, 6, 2, 14, 10, 6 }, /* a pool just above its reserve */
+		{ 3, 30, 40, 8, 3, 6, 2, 1, 3, 8, 8, 8, 5, 2, 20, 0, 20 }, /* flushes that overlap */
+		{ 2, 22, 20, 8, 1, 12, 1, 1, 1, 24, 16, 12, 9, 4, 10, 8, 4 }, /* guests that share and release */
 	};
 	u64 total = 0, dice;
 	unsigned operation = 0;
@@ -1876,13 +2061,13 @@ static void step(unsigned profile)
 	case SYNC:
 		do_sync(pick_handle(1 << VM_OPEN | 1 << VM_SEALED));
 		if (profile == 7 && now.vm >= 0 && vms[now.vm].count[HYPERPS_FRAME_PRIVATE] && chance(30))
-			do_seal(now.handle);
+			random_seal(now.handle);
 		break;
 	case SEAL:
-		do_seal(pick_handle(1 << VM_OPEN));
+		random_seal(pick_handle(1 << VM_OPEN | 1 << VM_SEALING));
 		break;
 	case DESTROY:
-		do_destroy(pick_handle(chance(50) ? 1 << VM_DYING : 1 << VM_OPEN | 1 << VM_SEALED));
+		random_destroy();
 		break;
 	case RECLAIM:
 		do_reclaim(pick_handle(chance(70) ? 1 << VM_DEAD : 1 << VM_SEALED));
@@ -1907,11 +2092,14 @@ static void step(unsigned profile)
 	case OP_FLUSH_ALL:
 		flush_all();
 		break;
-	case OP_EPOCH:
-		begin_round();
+	case ENTER:
+		random_run();
+		break;
+	case LOOK_UP:
+		random_look_up(pick_handle(1 << VM_SEALED));
 		break;
 	default:
-		random_run();
+		begin_round();
 	}
 }
 
@@ -1921,10 +2109,11 @@ static void wind_down(void)
 	u64 monitors = 0, hosts = 0, frame;
 
 	for (unsigned try = 0; try < 1000 && !*verdict; try++) {
-		int slot = pick_vm(1 << VM_OPEN | 1 << VM_SEALED | 1 << VM_DYING);
+		int slot = pick_vm(1 << VM_OPEN | 1 << VM_SEALING | 1 << VM_SEALED | 1 << VM_DYING);
 
 		if (slot < 0)
 			break;
+		leave_all(slot);
 		if (vms[slot].state != VM_DEAD) {
 			do_destroy(vms[slot].handle);
 		} else {
@@ -2016,10 +2205,11 @@ static void random_sequences(void **state)
 		"%llu table pages given back, %llu pages came into the pool, %llu stale accesses, %llu stale tables\n",
 		ll(merged), ll(promotions), ll(stale_accesses), ll(stale_tables));
 	print_message("%llu reclaims of living VMs, %llu stale accesses of guests\n", ll(returned), ll(guest_stale));
-	print_message("%llu maps of more than one batch\n", ll(multiple));
+	print_message("%llu maps of more than one batch, %llu steps of sealing, %llu VMs kept alive by a vCPU\n",
+		      ll(multiple), ll(half_sealed), ll(kept_alive));
 	if (last - first >= SEQUENCES)
-		assert_true(multiple && returned && guest_stale && merged && promotions && stale_accesses &&
-			    stale_tables);
+		assert_true(multiple && half_sealed && kept_alive && returned && guest_stale && merged && promotions &&
+			    stale_accesses && stale_tables);
 }
 
 /* The test must be able to fail: each lie of the model's must be found, and for the right reason. */
