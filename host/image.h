@@ -23,7 +23,7 @@ struct image {
 /* A VM as it is when it is sealed. */
 struct guest {
 	struct image image;
-	struct hyperps_vm_declare range[2];
+	struct hyperps_vm_declare range[HYPERPS_VM_RANGES];
 	size_t ranges;
 	size_t vcpus; /* all start alike */
 };

@@ -25,6 +25,7 @@
 
 #define DEBUG_EXIT_PORT 0xf4
 #define FILE_BYTES_MAX (1ULL << 30)
+#define MESSAGE_BYTES sizeof(((struct run_result *)0)->message)
 #define RWX 7
 #define SIGNAL_ENDED SIGUSR1 /* to the main thread */
 #define SIGNAL_KICK SIGUSR2 /* to a vCPU's thread, to end HYPERPS_VCPU_IOC_RUN */
@@ -230,7 +231,8 @@ static bool parse(struct options *options, int argc, char **argv, const char *sh
 	return options->arguments || complain(options, "there is no memory");
 }
 
-static void *read_file(const struct options *options, size_t *size)
+/* The file's content, or NULL and a message. */
+static void *read_file(const struct options *options, size_t *size, char *message)
 {
 	int fd = open(options->file, O_RDONLY | O_CLOEXEC);
 	uint8_t *data = NULL, *larger;
@@ -255,7 +257,7 @@ static void *read_file(const struct options *options, size_t *size)
 		*size += got;
 	}
 	if (got < 0) {
-		complain(options, "cannot read %s: %s", options->file, strerror(errno));
+		snprintf(message, MESSAGE_BYTES, "cannot read %s: %s", options->file, strerror(errno));
 		free(data);
 		data = NULL;
 	}
@@ -264,12 +266,12 @@ static void *read_file(const struct options *options, size_t *size)
 	return data;
 }
 
-/* From the options to what the VM begins with. */
-static bool prepare(const struct options *options, struct guest *guest)
+/* From the options to what the VM begins with. False: the message says why not. */
+static bool prepare(const struct options *options, struct guest *guest, char *message)
 {
 	char error[200];
 	size_t size;
-	void *file = read_file(options, &size);
+	void *file = read_file(options, &size, message);
 	bool done;
 
 	if (!file)
@@ -280,7 +282,9 @@ static bool prepare(const struct options *options, struct guest *guest)
 			(struct hyperps_vm_declare){ options->mmio_base, options->mmio_size, HYPERPS_RANGE_MMIO };
 	done = image_load(&guest->image, file, size, options->memory, options->arguments, error);
 	free(file);
-	return done || complain(options, "%s: %s", options->file, error);
+	if (!done)
+		snprintf(message, MESSAGE_BYTES, "%s: %s", options->file, error);
+	return done;
 }
 
 static void to_hex(const uint8_t sha256[32], char hex[65])
@@ -294,7 +298,7 @@ int measure_main(int argc, char **argv)
 	struct options options;
 	struct guest guest;
 	uint8_t sha256[32];
-	char hex[65];
+	char hex[65], message[MESSAGE_BYTES];
 
 	if (!parse(&options, argc, argv, "m:c:i:h"))
 		return EXIT_USAGE;
@@ -302,8 +306,10 @@ int measure_main(int argc, char **argv)
 		fputs(measure_help, stdout);
 		return EXIT_OK;
 	}
-	if (!prepare(&options, &guest))
+	if (!prepare(&options, &guest, message)) {
+		complain(&options, "%s", message);
 		return EXIT_NOT_RUNNING;
+	}
 	guest_measure(&guest, sha256);
 	to_hex(sha256, hex);
 	image_free(&guest.image);
@@ -631,6 +637,7 @@ int run_main(int argc, char **argv)
 	static struct machine machine = { .lock = PTHREAD_MUTEX_INITIALIZER };
 	struct run_result *result = &machine.result;
 	struct options options;
+	char message[MESSAGE_BYTES];
 
 	if (!parse(&options, argc, argv, "m:c:i:s:ljh"))
 		return RUN_NOT_STARTED;
@@ -642,8 +649,8 @@ int run_main(int argc, char **argv)
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGNAL_ENDED);
 	pthread_sigmask(SIG_BLOCK, &awaited, NULL);
-	if (!prepare(&options, &machine.guest))
-		end(&machine, RUN_NOT_STARTED, "not_started", "the image can't be loaded");
+	if (!prepare(&options, &machine.guest, message))
+		end(&machine, RUN_NOT_STARTED, "not_started", "%s", message);
 	else if (build(&machine))
 		run_machine(&machine);
 	for (size_t i = 0; i < machine.guest.vcpus; i++)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vcpu gate kernel_log reboot
-TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device gate_ring3 guest_bench
+TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate kernel_log reboot
+TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own; KVM is for `make bench`.
 STOCK_MODULES_generic := efivarfs
 STOCK_MODULES_cloud := efivarfs irqbypass kvm kvm-intel
-TEST_CLIENT := host/monitor_device.c host/hpsctl_format.c
+TEST_CLIENT := host/monitor_device.c host/hpsctl_format.c host/image.c host/measure.c guest/sha256.c
 
 $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
