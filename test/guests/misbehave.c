@@ -124,7 +124,8 @@ static void try_wrong_pages(void)
 		expect_error(numbers[i], page, ~0ULL);
 		expect_error(numbers[i], page + 8, 1);
 	}
-	/* All or nothing, and only what is private; UNSHARE only what is shared. */
+	/* All or nothing, and only what is there and private; UNSHARE only what is shared. */
+	pool[0][0] = 1;
 	expect_error(HYPERPS_GUEST_UNSHARE, page, 1);
 	pool[1][0] = 0x77;
 	expect_call(HYPERPS_GUEST_SHARE, page, 1, 0);

@@ -369,7 +369,8 @@ static bool on_debug(struct frame *frame)
 {
 	if (frame->vector != VECTOR_DB)
 		return false;
-	debug.count++;
+	if (++debug.count > 100)
+		return false; /* the handler itself raises it */
 	debug.rip = frame->rip;
 	asm volatile("mov %%dr6, %0" : "=r"(debug.dr6));
 	asm volatile("mov %0, %%dr6" : : "r"(DR6_RESET));
@@ -429,8 +430,11 @@ void try_debug(u64 unused)
 	STEP("MOV SS and OUT", "mov %w[ss], %%ss\n\toutb %%al, $0x5a");
 	if (has_hypercalls()) {
 		STEP("VMCALL", "vmcall");
+		scratch[0][0] = 0; /* only what the guest has can be released */
 		check(!hyperps_guest_call(HYPERPS_GUEST_RELEASE, (u64)scratch[0], 1), "RELEASE works");
 		STEP("a touch of a released page", "mov %%rax, (%%rsi)");
+		check(!hyperps_guest_call(HYPERPS_GUEST_RELEASE, (u64)scratch[0], 1), "RELEASE works");
+		STEP("MOV SS and a touch of a released page", "mov %w[ss], %%ss\n\tmov %%rax, (%%rsi)");
 	}
 
 	/* Breakpoint on an instruction: a fault. */
@@ -590,6 +594,7 @@ static void use_stack_2(u64 vector, bool use)
 		u64 rip, wanted = (number);                                                                            \
 		use_stack_2(wanted, true);                                                                             \
 		delivered.count = 0;                                                                                   \
+		*(volatile u64 *)stack = 1; /* only what the guest has can be released */                              \
 		if (has_hypercalls())                                                                                  \
 			check(!hyperps_guest_call(HYPERPS_GUEST_RELEASE, stack, 1), "RELEASE of a stack");             \
 		asm volatile("lea 3f(%%rip), %0\n3:" : "=r"(rip));                                                     \

@@ -209,6 +209,7 @@ static void try_exit(struct trip *trip, u64 state, u64 index, u64 round, u64 exi
 		trip->want[i] = PATTERN(index, round, i);
 	if (exits[exit].exit == exit_cpuid)
 		trip->want[15] = trip->want[14] = 0;
+	touch_page[0] = 0; /* only what the guest has can be released */
 	if (exits[exit].exit == exit_touch && !index && has_hypercalls())
 		check(!hyperps_guest_call(HYPERPS_GUEST_RELEASE, (u64)touch_page, 1), "a page can be released");
 	memset(trip->before, 0, AREA);

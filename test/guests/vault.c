@@ -88,6 +88,7 @@ int guest_main(u64 index, const char *command_line)
 	sha256_update(&s, vault_key, sizeof(vault_key));
 	sha256_final(&s, fingerprint);
 
+	page->ready = 0; /* only what the guest has can be shared, and it may get its memory by touching it */
 	if (has_hypercalls() && hyperps_guest_call(HYPERPS_GUEST_SHARE, (u64)page, 1))
 		return EXIT_NO_SHARE;
 	for (u64 i = 0; i < sizeof(fingerprint); i++)
