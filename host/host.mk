@@ -30,10 +30,13 @@ $(BUILD)/modules/%/hyperps.ko: $(HOST_MODULE_SOURCES) include/hyperps/abi.h incl
 	+@$(call kbuild,$*,$(@D),$(HOST_MODULE_SOURCES)) >$(@D)/kbuild.log 2>&1 || { cat $(@D)/kbuild.log; false; }
 	@touch $@
 
+# The guests to try by hand. The test initrds have all of them.
+HOST_GUESTS := hello vault
+
 # The part that all initrds share; $(1) is the flavour.
 initrd_files = init=host/init bin/hpsctl=$(BUILD)/hpsctl hyperps.ko=$(BUILD)/modules/$(1)/hyperps.ko
 
-$(BUILD)/initrd-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko
-	host/mkinitrd --output $@ $(call initrd_files,$*)
+$(BUILD)/initrd-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(HOST_GUESTS:%=$(BUILD)/guests/%)
+	host/mkinitrd --output $@ $(call initrd_files,$*) $(foreach g,$(HOST_GUESTS),guests/$(g)=$(BUILD)/guests/$(g))
 
-include test/modules/modules.mk test/guestfs/guestfs.mk
+include test/modules/modules.mk test/guests/guests.mk test/guestfs/guestfs.mk

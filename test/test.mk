@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: MIT
 # Tests. `make test` runs all; its parts are `make test-unit`, `coverage`, `mutation`, `fuzz` and `test-live`.
 UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined \
-	-fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore -Iguest
+	-fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore -Iguest -Itest/guests
 
 # Each unit test and the sources that it tests.
 MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+mm/memory_type.c
 UNIT_TESTS := capabilities:vmx/capabilities.c manager_property:$(MM_SOURCES) manager:$(MM_SOURCES) \
 	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
 	gate_page:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c \
-	image:host/image.c+host/measure.c+guest/sha256.c uart:host/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c paging:guest/paging.c
+	image:host/image.c+host/measure.c+guest/sha256.c uart:host/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c paging:guest/paging.c \
+	hmac:test/guests/hmac.c+guest/sha256.c
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
 
 define UNIT_RULE
-$(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h include/hyperps/*.h mm/*.h vmx/*.h boot/*.h host/*.h guest/*.h)
+$(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h include/hyperps/*.h mm/*.h vmx/*.h boot/*.h host/*.h guest/*.h test/guests/*.h)
 	@mkdir -p $$(@D)
 	$(CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c $(2) -lcmocka
 endef

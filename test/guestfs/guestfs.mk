@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate kernel_log reboot
-TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench
+TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate guests kernel_log reboot
+TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench vault_client
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own; KVM is for `make bench`.
 STOCK_MODULES_generic := efivarfs
 STOCK_MODULES_cloud := efivarfs irqbypass kvm kvm-intel
 TEST_CLIENT := host/monitor_device.c host/hpsctl_format.c host/image.c host/measure.c guest/sha256.c
+VAULT_CLIENT := $(TEST_CLIENT) test/guests/hmac.c
 
 $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
+
+$(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPSCTL_HEADERS) $(wildcard test/guests/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -Iguest -Itest/guests -o $@ $< $(VAULT_CLIENT)
 
 # What the kernel started by kexec_same runs.
 $(BUILD)/initrd-kexec-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
@@ -22,10 +27,11 @@ $(BUILD)/initrd-kexec-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/mo
 test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
 	$(foreach s,$(TEST_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
 	$(foreach p,$(TEST_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p)) \
+	$(foreach g,$(GUESTS),guests/$(g)=$(BUILD)/guests/$(g)) \
 	$(foreach m,$(TEST_MODULES),test/modules/$(m).ko=$(BUILD)/test-modules/$(1)/$(m).ko) \
 	test/vmlinuz=$(CACHE)/kernels/$(1)/vmlinuz test/kexec-initrd.img=$(BUILD)/initrd-kexec-$(1).img
 
-$(BUILD)/initrd-test-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) \
+$(BUILD)/initrd-test-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) $(GUEST_BINARIES) \
 		$(TEST_SCRIPTS:%=test/guestfs/%) test/guestfs/lib.sh $(BUILD)/test-modules/%/modules.order \
 		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
 	host/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
