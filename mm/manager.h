@@ -139,8 +139,9 @@ s64 mm_create(struct mm *mm);
 /*
  * Declares [gpa, gpa + count pages) as RAM of an OPEN VM, with permissions (EPT_READ always, EPT_WRITE, EPT_EXECUTE),
  * or, permissions = HYPERPS_RANGE_MMIO, as addresses at which no frame ever is. Page-aligned, below 2^MM_VIEW_BITS,
- * apart from the ranges declared before (else _OWNER); at most MM_RANGES of them (else _INVALID). Returns how many there
- * are now. What is declared stays until the VM's end, so that after mm_seal the layout is the one that was sealed.
+ * apart from the ranges declared before (else _OWNER); at most MM_RANGES of them (else _INVALID). Returns how many
+ * there are now. What is declared stays until the VM's end, so that after mm_seal the layout is the one that was
+ * sealed.
  */
 s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions);
 
