@@ -553,6 +553,31 @@ static bool create_vcpu(struct machine *machine, size_t index)
 	return cpu->run != MAP_FAILED || not_started(machine, "map a vCPU");
 }
 
+/* Bytes that Linux can give away, as it says. */
+static uint64_t available(void)
+{
+	char line[128];
+	uint64_t kib = 0;
+	FILE *file = fopen("/proc/meminfo", "r");
+
+	while (file && !kib && fgets(line, sizeof(line), file))
+		sscanf(line, "MemAvailable: %" SCNu64, &kib);
+	if (file)
+		fclose(file);
+	return kib << 10;
+}
+
+/* A VM's memory counts for no process: unless told, Linux would kill all others first when it runs out of memory. */
+static void be_killed_first(void)
+{
+	FILE *file = fopen("/proc/self/oom_score_adj", "w");
+
+	if (!file)
+		return;
+	fputs("1000", file);
+	fclose(file);
+}
+
 /* A sealed VM that has all its memory. */
 static bool build(struct machine *machine)
 {
@@ -564,6 +589,12 @@ static bool build(struct machine *machine)
 
 	if (device < 0) {
 		end(machine, RUN_NOT_STARTED, "not_started", "there is no VM without %s", HYPERPS_DEVICE);
+		return false;
+	}
+	be_killed_first();
+	if (!machine->options->lazy && machine->options->memory > available()) {
+		end(machine, RUN_NOT_STARTED, "not_started",
+		    "the host has %" PRIu64 " MiB left: give the VM less --memory, or use --lazy", available() >> 20);
 		return false;
 	}
 	machine->vm = ioctl(device, HYPERPS_IOC_CREATE_VM, 0);
