@@ -83,7 +83,7 @@ bool expect(int vector, void (*function)(u64), u64 argument);
 /* Likewise in ring 3 with these flags. VECTOR_USER_RETURN: it raised none. The function may touch USER_ALIAS only. */
 int caught_in_user(void (*function)(u64), u64 argument, u64 rflags);
 
-/* The vector that one instruction raises, or VECTOR_NONE; operands as for asm(). It must be the statement's first. */
+/* The vector that one instruction raises, or VECTOR_NONE; operands as for asm(). */
 #define fault_of(instruction, outputs, ...)                                                                            \
 	({                                                                                                             \
 		this_cpu()->vector = (u64)VECTOR_NONE;                                                                 \
