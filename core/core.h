@@ -135,6 +135,9 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value);
 struct mm *memory_lock(void);
 void memory_unlock(void);
 
+/* Has every CPU flush for all that was removed so far. Takes mm_lock. False if one did not answer in time. */
+bool memory_flush(void);
+
 /* Reads from a page that the guest of a sealed VM has; nothing crosses the page. False if it has none. Takes mm_lock. */
 bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
 

@@ -83,12 +83,13 @@ void memory_init(const struct cpu *cpu)
 	mm_init(&mm);
 }
 
-/* Has every CPU flush for all that was removed so far. False if one did not answer in time. */
-static bool flush(void)
+bool memory_flush(void)
 {
 	u64 epoch;
 
 	spin_lock(&mm_lock);
+	/* Pages that came to the pool since the last look at it wait for this flush, and not for the next one. */
+	page_pool_refresh(mm.pool, mm.epoch, mm.flushed, MM_BATCH);
 	epoch = mm_new_epoch(&mm);
 	spin_unlock(&mm_lock);
 	/* Without the lock: another CPU may be waiting for it, and must be able to answer. */
@@ -158,7 +159,7 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 		bool waits = result == HYPERPS_ERROR_AGAIN &&
 			     (call == HYPERPS_CALL_VM_SYNC || call == HYPERPS_CALL_VM_RECLAIM);
 
-		if ((!waits && result != HYPERPS_ERROR_MEMORY) || !flush())
+		if ((!waits && result != HYPERPS_ERROR_MEMORY) || !memory_flush())
 			break;
 		result = locked_request(call, argument);
 	}

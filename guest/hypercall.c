@@ -63,6 +63,7 @@ static s64 memory_request(struct vcpu *vcpu, u64 call, u64 gpa, u64 count, bool 
 		result = mm_guest_release(mm, vcpu->handle, gpa, count);
 	}
 	memory_unlock();
+	vcpu->must_flush |= result == HYPERPS_ERROR_MEMORY;
 	*room = result == HYPERPS_ERROR_AGAIN || result == HYPERPS_ERROR_MEMORY;
 	if (result)
 		return result;

@@ -214,6 +214,7 @@ static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 		words[0] = HYPERPS_EXIT_ROOM;
 		return HYPERPS_OK;
 	}
+	vcpu->must_flush = vcpu->must_flush && !memory_flush();
 	enter_side(cpu, vcpu, &host);
 	if (!queue_event(argument[3])) {
 		result = HYPERPS_ERROR_AGAIN;

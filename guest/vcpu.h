@@ -35,6 +35,7 @@ struct vcpu {
 	bool running; /* under mm_lock: one CPU at a time */
 	bool ended; /* it can't go on */
 	bool must_sync; /* an unshare is complete only when every CPU has flushed */
+	bool must_flush; /* it wanted pages of the pool: some may be of use after a flush */
 	enum { ANSWER_NONE, ANSWER_IN, ANSWER_MMIO } answer; /* that the last exit asks for */
 	struct mmio_instruction access; /* of ANSWER_MMIO; of ANSWER_IN only the width */
 	u8 fpu[GUEST_FPU_BYTES] __attribute__((aligned(64)));

@@ -25,7 +25,7 @@
 #define AROUND_ORDER 7 /* a page that a guest touches comes with its neighbours, 512 KiB in all */
 #define AROUND_BYTES (PAGE_SIZE << AROUND_ORDER)
 #define PIECE_TAG 1 /* of an entry in vm->lent that is a piece's first page, and no table */
-#define ROOM_ATTEMPTS 4
+#define ROOM_ATTEMPTS 2
 
 /* Rather fail than have another process killed. */
 #define FLAGS (GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
@@ -346,7 +346,7 @@ static long lend_new(struct vm *vm, const struct hyperps_vm_declare *range, u64 
 	return result ? result : vm_finish(HYPERPS_CALL_VM_SYNC, vm->handle);
 }
 
-long vm_touch(struct vm *vm, u64 gpa, u64 access, bool lazy)
+long vm_touch(struct vm *vm, u64 gpa, bool lazy)
 {
 	const struct hyperps_vm_declare *range;
 	long result = mutex_lock_killable(&vm->lock);
@@ -354,16 +354,12 @@ long vm_touch(struct vm *vm, u64 gpa, u64 access, bool lazy)
 	if (result)
 		return result;
 	range = range_of(vm, gpa);
-	if (!range || range->permissions == HYPERPS_RANGE_MMIO || access & ~range->permissions) {
-		result = 1;
-	} else {
-		result = make_free(vm, gpa);
-		/* It waits for VM_SYNC, or another vCPU got it meanwhile. */
-		if (result == -EACCES)
-			result = vm_finish(HYPERPS_CALL_VM_SYNC, vm->handle);
-		else if (!result)
-			result = lazy ? lend_new(vm, range, gpa) : 1;
-	}
+	result = make_free(vm, gpa);
+	/* It waits for VM_SYNC, or another vCPU got it meanwhile. */
+	if (result == -EACCES)
+		result = vm_finish(HYPERPS_CALL_VM_SYNC, vm->handle);
+	else if (!result)
+		result = lazy && range ? lend_new(vm, range, gpa) : 1;
 	mutex_unlock(&vm->lock);
 	return result;
 }

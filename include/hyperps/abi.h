@@ -89,8 +89,8 @@
  *   POOL_DONATE first frame number
  *                               gives the 512 frames of an aligned 2 MiB, below 4 TiB and all of them the host's, to the
  *                               monitor's pool, for ever. Of use to VMs after the next VM_SYNC or VM_RECLAIM that
- *                               flushes. Result: 512. Memory that is donated must not be used by a kernel that kexec
- *                               starts
+ *                               flushes, and to a vCPU after HYPERPS_EXIT_ROOM. Result: 512. Memory that is donated
+ *                               must not be used by a kernel that kexec starts
  *   FRAME_QUERY handle, frame   state (HYPERPS_FRAME_*) of a frame that is the host's, or that VM's
  *
  * An error leaves all as it was. HYPERPS_ERROR_AGAIN: a CPU did not flush in time, or 32 runs of frames wait for
