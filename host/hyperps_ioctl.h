@@ -178,8 +178,8 @@ struct hyperps_run {
  * the exit in struct hyperps_run. These exits it serves itself, and never returns:
  *
  *   HYPERPS_EXIT_INTERRUPTED
- *   HYPERPS_EXIT_MEMORY     of a page that is there: VM_SYNC. With HYPERPS_RUN_LAZY in all RAM, if the range allows the
- *                           access: a new page, or 2 MiB as POPULATE does it, charged to the caller
+ *   HYPERPS_EXIT_MEMORY     of a page that is there: VM_SYNC. With HYPERPS_RUN_LAZY else: a new page, or 2 MiB as
+ *                           POPULATE does it, charged to the caller
  *   HYPERPS_EXIT_UNSHARED   VM_SYNC
  *   HYPERPS_EXIT_RELEASED   VM_RECLAIM; the memory goes back to Linux
  *   HYPERPS_EXIT_ROOM       VM_SYNC and VM_RECLAIM; if that is not enough, memory for the monitor's pool

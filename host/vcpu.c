@@ -55,7 +55,7 @@ static long serve(struct vcpu *vcpu, bool lazy)
 	vcpu->rooms = reason == HYPERPS_EXIT_ROOM ? vcpu->rooms + 1 : 0;
 	switch (reason) {
 	case HYPERPS_EXIT_MEMORY:
-		return vm_touch(vcpu->vm, word[1], word[2], lazy);
+		return vm_touch(vcpu->vm, word[1], lazy);
 	case HYPERPS_EXIT_UNSHARED:
 		return vm_sync(vcpu->vm);
 	case HYPERPS_EXIT_RELEASED:

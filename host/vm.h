@@ -48,10 +48,10 @@ long vm_copy_shared(struct vm *vm, const struct hyperps_vm_shared *request, bool
 void vm_free_memory(struct vm *vm);
 
 /*
- * What a vCPU wants. Each returns 0: it can go on, or an error code. vm_touch() returns 1 where the guest may not touch
- * the page, or has none and is not lazy.
+ * What a vCPU wants. Each returns 0: it can go on, or an error code. vm_touch() returns 1 where the guest has no page
+ * and is not lazy. The monitor reports only what the guest may touch.
  */
-long vm_touch(struct vm *vm, u64 gpa, u64 access, bool lazy);
+long vm_touch(struct vm *vm, u64 gpa, bool lazy);
 long vm_sync(struct vm *vm);
 long vm_release_pages(struct vm *vm, u64 gpa, u64 count);
 /* attempt: how many in a row before this one did not help. */

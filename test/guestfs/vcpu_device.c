@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +33,7 @@
 #define SMALL (256 * MIB + PAGE) /* RAM in which no 2 MiB piece fits */
 #define SMALL_PAGES 510ULL
 #define MMIO 0xfee00000ULL
+#define CGROUPS "/tmp/cgroups"
 #define COMMAND_PORT 0x10
 #define RESULT_PORT 0x12
 
@@ -157,6 +160,16 @@ static struct hyperps_frames frames(void)
 	if (monitor_read(device, HYPERPS_OBJECT_FRAMES, 0, 0, &out, sizeof(out)))
 		check(false, "reading the frame counts: %s", strerror(errno));
 	return out;
+}
+
+static bool write_file(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY);
+	bool done = file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (file >= 0)
+		close(file);
+	return done;
 }
 
 /* All frames are the host's again that were; the monitor's own go to and fro between two states. */
@@ -571,8 +584,8 @@ static void check_race(void)
 		known = known && (got == (long)PAGE || got == -EACCES || got == -EFAULT);
 		gettimeofday(&now, NULL);
 	} while (now.tv_sec - begin.tv_sec < 3);
-	printf("# copies %ld, not shared %ld, taken back in the middle %ld\n", counts[0], counts[1], counts[2]);
-	check(known, "copies meanwhile succeed, or say that the page is not shared");
+	check(known, "%ld copies meanwhile succeed, %ld are refused, %ld fail in the middle", counts[0], counts[1],
+	      counts[2]);
 	pthread_kill(thread, SIGUSR1);
 	usleep(50000);
 	pthread_kill(thread, SIGUSR1);
@@ -650,10 +663,80 @@ static void check_kill(void)
 	expect_frames(&before, "after it");
 }
 
+/* Each page that the guest shares out of 2 MiB takes tables in two views: the monitor's pool runs dry. */
+static void check_room(void)
+{
+	struct hyperps_frames before = frames(), now;
+	struct machine machine = new_guest(), other = { .vm = ioctl(device, HYPERPS_IOC_CREATE_VM, 0) };
+	struct hyperps_vm_declare range = { 0, 1ULL << 40, RWX };
+	struct hyperps_status status;
+	uint64_t monitor = before.count[HYPERPS_FRAME_MONITOR] + before.count[HYPERPS_FRAME_TO_MONITOR];
+	uint32_t shared_pages = 0;
+
+	for (uint32_t gpa = 2 * MIB; gpa < RAM; gpa += 2 * MIB)
+		poke(&machine, gpa, 1);
+	expect(value(ioctl(other.vm, HYPERPS_VM_IOC_DECLARE, &range)), 0,
+	       "another VM, which uses the monitor's memory up");
+	for (uint64_t i = 0; !monitor_read_status(device, &status) && status.memory_free > 40 * PAGE; i++)
+		if (populate(&other, i * 2 * MIB, PAGE, NULL) != (long)PAGE)
+			break;
+	now = frames();
+	expect(now.count[HYPERPS_FRAME_MONITOR] + now.count[HYPERPS_FRAME_TO_MONITOR], monitor,
+	       "the number of the monitor's frames until then");
+	for (uint32_t gpa = 2 * MIB; gpa < RAM; gpa += 2 * MIB)
+		shared_pages += !hypercall(&machine, HYPERPS_GUEST_SHARE, gpa, 1);
+	expect(shared_pages, RAM / (2 * MIB) - 1, "pages that the guest shares all the same");
+	now = frames();
+	monitor = now.count[HYPERPS_FRAME_MONITOR] + now.count[HYPERPS_FRAME_TO_MONITOR] - monitor;
+	expect(monitor, 2 * MIB / PAGE, "frames that hyperps.ko gave the monitor for it");
+	for (uint32_t gpa = 2 * MIB; gpa < RAM; gpa += 2 * MIB)
+		shared_pages -= !hypercall(&machine, HYPERPS_GUEST_UNSHARE, gpa, 1) && !peek(&machine, gpa);
+	expect(shared_pages, 0, "pages that it does not get back");
+	close(other.vm);
+	end(&machine);
+	before.count[HYPERPS_FRAME_HOST] -= monitor;
+	expect_frames(&before, "but for these");
+}
+
+/* In a memory cgroup that is smaller than the guest's RAM. */
+static void touch_in_cgroup(void)
+{
+	struct machine machine;
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", getpid());
+	check(write_file(CGROUPS "/vcpu/cgroup.procs", text), "entering the cgroup");
+	machine = new_guest();
+	expect(COMMAND(&machine, 0, NULL, ADD, 2 * MIB, 62 * MIB / PAGE), -ENOMEM, "touching 62 MiB");
+	expect(run(&machine, 0), -ENOMEM, "RUN again");
+	expect(COMMAND(&machine, 1, NULL, WRITE, 2 * MIB, 7), HYPERPS_EXIT_IN, "another vCPU, which wants nothing new");
+	_exit(failed != 0);
+}
+
+static void check_cgroup(void)
+{
+	struct hyperps_frames before = frames();
+	pid_t child;
+	int status;
+
+	mkdir(CGROUPS, 0755);
+	check((!mount("none", CGROUPS, "cgroup2", 0, NULL) || errno == EBUSY) &&
+		      write_file(CGROUPS "/cgroup.subtree_control", "+memory") && !mkdir(CGROUPS "/vcpu", 0755) &&
+		      write_file(CGROUPS "/vcpu/memory.max", "33554432"),
+	      "a memory cgroup of 32 MiB");
+	child = fork();
+	if (!child)
+		touch_in_cgroup();
+	check(waitpid(child, &status, 0) == child && !status, "a child whose guest needs more");
+	rmdir(CGROUPS "/vcpu");
+	umount(CGROUPS);
+	expect_frames(&before, "after it");
+}
+
 int main(void)
 {
-	static void (*const parts[])(void) = { check_arguments, check_exits, check_lazy, check_shared,
-					       check_threads,   check_race,  check_kill };
+	static void (*const parts[])(void) = { check_arguments, check_exits, check_lazy,   check_shared, check_threads,
+					       check_race,      check_kill,  check_cgroup, check_room };
 	struct sigaction action = { .sa_handler = on_signal };
 
 	sigaction(SIGUSR1, &action, NULL);
