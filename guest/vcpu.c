@@ -29,7 +29,7 @@ void guest_init(void)
 	msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(msr_bitmap);
 	guest_msr_fill_bitmap(msr_bitmap);
-	if (read_cr4() & CR4_OSXSAVE)
+	if (monitor.capabilities.cr4_fixed1 & CR4_OSXSAVE)
 		xcr0_supported = wanted & cpuid(0xd, 0).eax;
 	for (u32 i = 2; i < 32; i++) {
 		struct cpuid_result area = cpuid(0xd, i);

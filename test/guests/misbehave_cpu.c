@@ -499,10 +499,10 @@ void try_debug(u64 unused)
 
 static void misaligned(u64 unused)
 {
-	u8 bytes[16];
+	u8 bytes[16] __attribute__((aligned(16)));
 
 	(void)unused;
-	*(volatile u64 *)(bytes + 1) = 0;
+	asm volatile("movq $0, 1(%0)" : : "r"(bytes) : "memory");
 }
 
 static void leave(u64 unused)
