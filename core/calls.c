@@ -12,8 +12,12 @@
 
 /* Features that this version makes use of where the CPUs have them. */
 static const bool feature_used[HYPERPS_FEATURES] = {
-	[HYPERPS_FEATURE_EPT_1G] = true, [HYPERPS_FEATURE_VPID] = true, [HYPERPS_FEATURE_UNRESTRICTED_GUEST] = true,
-	[HYPERPS_FEATURE_SMEP] = true,   [HYPERPS_FEATURE_SMAP] = true,
+	[HYPERPS_FEATURE_EPT_1G] = true,
+	[HYPERPS_FEATURE_VPID] = true,
+	[HYPERPS_FEATURE_UNRESTRICTED_GUEST] = true,
+	[HYPERPS_FEATURE_SMEP] = true,
+	[HYPERPS_FEATURE_PREEMPTION_TIMER] = true,
+	[HYPERPS_FEATURE_SMAP] = true,
 };
 
 static u32 feature_state(u32 feature)

@@ -216,7 +216,7 @@ static void print_protection(FILE *out, const struct hyperps_status *status)
 			"       included, until HyperPS drives VT-d\n");
 	fprintf(out, "  %s  memory given to a VM is hidden from the host's CPUs\n",
 		all_cpus_taken(status) ? "yes" : "NO ");
-	fprintf(out, "  --   guests: nothing can run in a VM yet\n");
+	fprintf(out, "  %s  registers of guests are hidden from the host\n", all_cpus_taken(status) ? "yes" : "NO ");
 }
 
 static void print_gate(FILE *out, const struct hyperps_status *status)

@@ -35,6 +35,11 @@ COMPARED = [
     ("4 KiB page, 512 with a call", [("map.4k.batch512", 1)], "kvm.first_touch_4k"),
     ("4 KiB page, 512 with a call, VM_SYNC", [("map.4k.batch512", 1), ("sync", 512)], "kvm.first_touch_4k"),
     ("2 MiB page", [("map.2m", 1)], "kvm.first_touch_2m"),
+    ("a guest's CPUID", [("run.cpuid", 1)], "kvm.cpuid"),
+    ("a guest's hypercall", [("run.hypercall", 1)], "kvm.hypercall"),
+    ("OUT to user space and back", [("run.out_user", 1)], "kvm.out_user"),
+    ("first touch of a missing 4 KiB page", [("run.missing_memory", 1)], "kvm.first_touch_4k"),
+    ("start of a guest with 64 MiB", [("run.start_64m", 1)], "kvm.start_64m"),
 ]
 
 # The cost of a page may grow by this factor at most from the first size to the last.
@@ -62,7 +67,7 @@ def measure(native):
           file=sys.stderr, flush=True)
     figures = {}
     # The memory calls exist under the monitor only.
-    with machine_for("exits_json,workload" + ("" if native else ",vm_bench"), native=native) as machine:
+    with machine_for("exits_json,workload" + ("" if native else ",vm_bench,guest_bench"), native=native) as machine:
         start = int(machine.expect(r"LoadImage at tick 0x([0-9a-fA-F]{16})", BOOT_TIMEOUT).group(1), 16)
         end = int(machine.expect(r"bench-tick at init (\d+)\n", BOOT_TIMEOUT).group(1))
         figures["boot.ticks"] = end - start

@@ -22,7 +22,7 @@ result $? "there are C files to check (${#files[@]})"
 details=$(clang-format-14 --dry-run -Werror "${files[@]}" 2>&1)
 result $? "formatting is .clang-format's" "$details"
 
-includes=(-Iinclude -Icore -Imm -Ivmx -Iboot -Ihost)
+includes=(-Iinclude -Icore -Imm -Ivmx -Iguest -Iboot -Ihost)
 for header in $(git ls-files 'include/*.h' 'core/*.h' 'mm/*.h' 'vmx/*.h' 'guest/*.h' boot/conf.h boot/pagetable.h boot/trampoline.h); do
 	details=$(gcc -std=gnu11 -Wall -Wextra -Werror -Wno-unused-function -ffreestanding -mgeneral-regs-only "${includes[@]}" \
 		-fsyntax-only -x c -include "$header" /dev/null 2>&1)
@@ -40,7 +40,7 @@ else
 	count=$((count + 1))
 	echo "ok $count # SKIP shellcheck is not installed"
 fi
-details=$(grep -nE '\b(malloc|alloca)\(' core/*.c mm/*.c vmx/*.c)
+details=$(grep -nE '\b(malloc|alloca)\(' core/*.c mm/*.c vmx/*.c guest/*.c)
 [ -z "$details" ]
 result $? "the monitor allocates nothing at run time" "$details"
 echo "1..$count"

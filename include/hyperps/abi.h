@@ -310,7 +310,7 @@ struct hyperps_vm {
 	uint64_t pending; /* of these, waiting for VM_SYNC */
 	uint64_t view_eptp; /* of its guest view: host-physical address, for a checker outside */
 	uint64_t view_4k, view_2m; /* entries by size in the guest view, those not yet synced included */
-	uint64_t ranges; /* of RAM that are declared */
+	uint64_t ranges; /* that are declared, RAM and MMIO */
 };
 
 #define HYPERPS_EXIT_REASONS 80

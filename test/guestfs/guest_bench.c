@@ -235,6 +235,5 @@ int main(void)
 	for (int i = 0; i < ROUTINES; i++)
 		bench(vcpu[i], run[i], routines[i].name, routines[i].count, routines[i].runs);
 	bench_start(code);
-	bench_start(code);
 	return 0;
 }

@@ -43,6 +43,28 @@ asm(".pushsection .rodata\n"
     "	sub	%ebp, %eax\n"
     "	mov	%eax, (%edi)\n"
     "	hlt\n"
+    "guest_cpuids:\n" /* ECX times leaf 0 */
+    "	mov	%ecx, %esi\n"
+    "	rdtsc\n"
+    "	mov	%eax, %ebp\n"
+    "1:	xor	%eax, %eax\n"
+    "	cpuid\n"
+    "	dec	%esi\n"
+    "	jnz	1b\n"
+    "	rdtsc\n"
+    "	sub	%ebp, %eax\n"
+    "	mov	%eax, (%edi)\n"
+    "	hlt\n"
+    "guest_outs:\n" /* ECX bytes to port 0x80 */
+    "	rdtsc\n"
+    "	mov	%eax, %ebp\n"
+    "1:	out	%al, $0x80\n"
+    "	dec	%ecx\n"
+    "	jnz	1b\n"
+    "	rdtsc\n"
+    "	sub	%ebp, %eax\n"
+    "	mov	%eax, (%edi)\n"
+    "	hlt\n"
     "guest_touches:\n" /* ECX writes, the first at EBX, ESI bytes apart */
     "	rdtsc\n"
     "	mov	%eax, %ebp\n"
@@ -57,7 +79,7 @@ asm(".pushsection .rodata\n"
     "guest_end:\n"
     ".code64\n"
     ".popsection\n");
-extern const char guest_calls[], guest_touches[], guest_end[];
+extern const char guest_calls[], guest_cpuids[], guest_outs[], guest_touches[], guest_end[];
 
 static int vm, vcpu;
 static struct kvm_run *shared;
@@ -161,7 +183,9 @@ static uint32_t run_guest(const char *routine, uint64_t address, uint64_t stride
 	uint32_t ticks;
 
 	checked(ioctl(vcpu, KVM_SET_REGS, &regs), "KVM_SET_REGS");
-	checked(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
+	do {
+		checked(ioctl(vcpu, KVM_RUN, 0), "KVM_RUN");
+	} while (shared->exit_reason == KVM_EXIT_IO);
 	if (shared->exit_reason != KVM_EXIT_HLT) {
 		fprintf(stderr, "kvm_bench: the guest ended with exit reason %u\n", shared->exit_reason);
 		exit(1);
@@ -190,14 +214,36 @@ static uint32_t report(const char *name, uint32_t *run, unsigned int runs, unsig
 	return run[runs / 2] / count;
 }
 
-static void bench_calls(void)
+static void bench_calls(const char *name, const char *routine)
 {
 	static uint32_t run[CALL_RUNS];
 
-	run_guest(guest_calls, 0, 0, CALLS);
+	run_guest(routine, 0, 0, CALLS);
 	for (int i = 0; i < CALL_RUNS; i++)
-		run[i] = run_guest(guest_calls, 0, 0, CALLS);
-	report("kvm.hypercall", run, CALL_RUNS, CALLS);
+		run[i] = run_guest(routine, 0, 0, CALLS);
+	report(name, run, CALL_RUNS, CALLS);
+}
+
+static uint64_t rdtsc(void)
+{
+	uint32_t low, high;
+
+	asm volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (uint64_t)high << 32 | low;
+}
+
+/* From nothing to the first exit of a guest whose 64 MiB the host has present; they reach the guest's view as it touches them. */
+static void bench_start(void)
+{
+	uint64_t start = rdtsc();
+	char *memory = get_memory(64UL << 20, SIZE_4K);
+
+	make_guest();
+	set_slot(1, MEMORY, memory, 64UL << 20);
+	run_guest(guest_calls, 0, 0, 1);
+	printf("bench kvm.start_64m %llu\n", (unsigned long long)(rdtsc() - start));
+	set_slot(1, MEMORY, memory, 0);
+	munmap(memory, 64UL << 20);
 }
 
 /*
@@ -247,7 +293,10 @@ int main(void)
 	/* Bochs refuses posted-interrupt descriptors that are not page-aligned, as KVM's are. */
 	load_module("/test/modules/kvm-intel.ko", "enable_apicv=0");
 	make_guest();
-	bench_calls();
+	bench_start();
+	bench_calls("kvm.hypercall", guest_calls);
+	bench_calls("kvm.cpuid", guest_cpuids);
+	bench_calls("kvm.out_user", guest_outs);
 	bench_touch("kvm.first_touch_4k", SIZE_4K, 4096, 64, 1);
 	bench_touch("kvm.first_touch_2m", SIZE_2M, 128, 16, 8);
 	return 0;
