@@ -122,6 +122,9 @@ bool other_cpus_taken(void);
 /* Holds a started CPU (not the boot CPU) back until all have arrived. */
 void wait_for_permission_to_enter(void);
 
+/* Sets up this CPU's window, through which it works on frames. */
+void window_init(struct cpu *cpu);
+
 /* Fills struct mm; boot CPU only, once, after the page marks and the host view are there. */
 void memory_init(const struct cpu *cpu);
 

@@ -64,7 +64,8 @@ struct cpu {
 	volatile u64 flushed; /* epoch after whose beginning this CPU has flushed its EPT translations; core/flush.c */
 	volatile bool parked; /* waits for a SIPI, and flushes before it runs host code again */
 	volatile bool kicked; /* an NMI for a flush is on its way: not one of the host's */
-	volatile u64 *window; /* page-table entry of its window, core/memory.c */
+	u8 *window; /* one page of linear addresses for work on a frame; core/memory.c */
+	volatile u64 *window_entry; /* its page-table entry */
 	u64 tsc_written; /* by how much the host has moved this CPU's TSC */
 	u64 exits[HYPERPS_EXIT_REASONS];
 	u64 exits_vmcall;

@@ -247,6 +247,7 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	if (unfit)
 		panic("CPU with APIC ID %u is unfit: %s", cpu->apic_id, unfit);
 	mtrr_read_all(&cpu->mtrr);
+	window_init(cpu);
 
 	if (slot == 0) {
 		start_monitor(cpu, boot);

@@ -15,17 +15,20 @@ static struct spinlock mm_lock;
 /* The boot CPU's MTRRs as the firmware set them; struct cpu's copy is the host's to write. */
 static struct mtrr_state mtrr;
 
+void window_init(struct cpu *cpu)
+{
+	cpu->window = (u8 *)(MONITOR_WINDOW_VA + cpu->slot * PAGE_SIZE);
+	cpu->window_entry = own_page_entry(cpu->window);
+}
+
 /* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. Needs mm_lock. */
 static u8 *set_window(u64 entry)
 {
 	struct cpu *cpu = this_cpu();
-	u8 *window = (u8 *)(MONITOR_WINDOW_VA + cpu->slot * PAGE_SIZE);
 
-	if (!cpu->window)
-		cpu->window = own_page_entry(window);
-	*cpu->window = entry;
-	asm volatile("invlpg %0" ::"m"(*window) : "memory");
-	return window;
+	*cpu->window_entry = entry;
+	asm volatile("invlpg %0" ::"m"(*cpu->window) : "memory");
+	return cpu->window;
 }
 
 static u8 *open_window(u64 frame)
