@@ -186,7 +186,7 @@ static bool start_is_valid(u64 mode_and_argument, u64 entry, u64 cr3)
 	}
 }
 
-s64 vcpu_create(const u64 argument[4], u64 *index)
+static s64 create(const u64 argument[4], u64 *index)
 {
 	struct mm *mm = memory_lock();
 	struct guest *guest = guest_of(argument[0]);
@@ -195,6 +195,7 @@ s64 vcpu_create(const u64 argument[4], u64 *index)
 	s64 result = HYPERPS_OK;
 	u8 *vmcs;
 
+	page_pool_refresh(mm->pool, mm->epoch, mm->flushed, MM_BATCH);
 	mm_describe(mm, argument[0] % HYPERPS_VMS, &vm);
 	if (vm.state == HYPERPS_VM_FREE || vm.handle != argument[0])
 		result = HYPERPS_ERROR_NO_VM;
@@ -218,6 +219,14 @@ s64 vcpu_create(const u64 argument[4], u64 *index)
 	}
 	memory_unlock();
 	return result;
+}
+
+s64 vcpu_create(const u64 argument[4], u64 *index)
+{
+	s64 result = create(argument, index);
+
+	/* A flush may free pages of the pool. */
+	return result == HYPERPS_ERROR_MEMORY && memory_flush() ? create(argument, index) : result;
 }
 
 void guest_end(u64 handle)

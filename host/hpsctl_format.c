@@ -214,9 +214,8 @@ static void print_protection(FILE *out, const struct hyperps_status *status)
 		fprintf(out,
 			"  NO   DMA is not protected: a host that programs a device can reach all memory, the monitor\n"
 			"       included, until HyperPS drives VT-d\n");
-	fprintf(out, "  %s  memory given to a VM is hidden from the host's CPUs\n",
+	fprintf(out, "  %s  memory given to a VM, and its guest's registers, are hidden from the host's CPUs\n",
 		all_cpus_taken(status) ? "yes" : "NO ");
-	fprintf(out, "  %s  registers of guests are hidden from the host\n", all_cpus_taken(status) ? "yes" : "NO ");
 }
 
 static void print_gate(FILE *out, const struct hyperps_status *status)

@@ -38,7 +38,7 @@
 #define RESULT_PORT 0x12
 
 /* The guest's commands, with what they take. */
-enum { READ = 1, WRITE, CALL, SPIN, HALT, STI, CLI, TOGGLE, CRASH, ADD };
+enum { READ = 1, WRITE, CALL, SPIN, HALT, STI, CLI, TOGGLE, CRASH, STORM, ADD };
 
 /* 32-bit code without a stack: a command is read from port 0x10, its arguments from 0x11; 0x12 gets the result. */
 asm(".pushsection .rodata\n"
@@ -102,6 +102,22 @@ asm(".pushsection .rodata\n"
     "2:	cmp	$9, %eax\n"
     "	jne	2f\n"
     "	ud2\n"
+    "2:	cmp	$10, %eax\n" /* writes to so many pages and releases each, for ever */
+    "	jne	2f\n"
+    "	in	$0x11, %eax\n"
+    "	mov	%eax, %ebp\n"
+    "	in	$0x11, %eax\n"
+    "	mov	%eax, %ebx\n"
+    "3:	mov	%ebp, %edi\n"
+    "	mov	%ebx, %ecx\n"
+    "4:	movl	$1, (%edi)\n"
+    "	mov	$1, %esi\n"
+    "	mov	$0x48505383, %eax\n"
+    "	vmcall\n"
+    "	add	$4096, %edi\n"
+    "	dec	%ecx\n"
+    "	jnz	4b\n"
+    "	jmp	3b\n"
     "2:	in	$0x11, %eax\n" /* from there on so many pages are touched; the sum of what was there is the result */
     "	mov	%eax, %ebx\n"
     "	in	$0x11, %eax\n"
@@ -663,23 +679,67 @@ static void check_kill(void)
 	expect_frames(&before, "after it");
 }
 
+/* Both vCPUs touch and release the same pages all the time, and the host gives some, too. */
+static void check_storm(void)
+{
+	struct hyperps_frames before = frames();
+	struct machine machine = new_guest();
+	struct other other[2] = { { &machine, 0, 0 }, { &machine, 1, 0 } };
+	const uint32_t words[] = { STORM, 4 * MIB, 600 };
+	struct timeval begin, now;
+	pthread_t thread[2];
+	long populated = 0;
+
+	for (int i = 0; i < 2; i++) {
+		for (int j = 0; j < 2; j++) {
+			machine.run[i]->answer = words[j];
+			run(&machine, i);
+		}
+		machine.run[i]->answer = words[2];
+	}
+	for (int i = 0; i < 2; i++)
+		pthread_create(&thread[i], NULL, run_thread, &other[i]);
+	gettimeofday(&begin, NULL);
+	do {
+		populated += populate(&machine, 4 * MIB + populated % 600 * PAGE, PAGE, NULL) == (long)PAGE;
+		gettimeofday(&now, NULL);
+	} while (now.tv_sec - begin.tv_sec < 5);
+	for (int i = 0; i < 2; i++) {
+		pthread_kill(thread[i], SIGUSR1);
+		pthread_join(thread[i], NULL);
+		expect(other[i].result, -EINTR, "RUN of a vCPU that touches and releases pages");
+	}
+	check(info(&machine).frames <= 1 + 1024 && populated, "the VM has %llu frames; the host gave a page %ld times",
+	      (unsigned long long)info(&machine).frames, populated);
+	end(&machine);
+	expect_frames(&before, "after it");
+}
+
+static void drain_pool(const struct machine *other)
+{
+	static uint64_t next;
+	struct hyperps_status status;
+
+	while (!monitor_read_status(device, &status) && status.memory_free > 40 * PAGE)
+		if (populate(other, next++ * 2 * MIB, PAGE, NULL) != (long)PAGE)
+			break;
+}
+
 /* Each page that the guest shares out of 2 MiB takes tables in two views: the monitor's pool runs dry. */
 static void check_room(void)
 {
 	struct hyperps_frames before = frames(), now;
 	struct machine machine = new_guest(), other = { .vm = ioctl(device, HYPERPS_IOC_CREATE_VM, 0) };
 	struct hyperps_vm_declare range = { 0, 1ULL << 40, RWX };
-	struct hyperps_status status;
 	uint64_t monitor = before.count[HYPERPS_FRAME_MONITOR] + before.count[HYPERPS_FRAME_TO_MONITOR];
+	int extra[HYPERPS_VCPUS], vcpus = 2;
 	uint32_t shared_pages = 0;
 
 	for (uint32_t gpa = 2 * MIB; gpa < RAM; gpa += 2 * MIB)
 		poke(&machine, gpa, 1);
 	expect(value(ioctl(other.vm, HYPERPS_VM_IOC_DECLARE, &range)), 0,
 	       "another VM, which uses the monitor's memory up");
-	for (uint64_t i = 0; !monitor_read_status(device, &status) && status.memory_free > 40 * PAGE; i++)
-		if (populate(&other, i * 2 * MIB, PAGE, NULL) != (long)PAGE)
-			break;
+	drain_pool(&other);
 	now = frames();
 	expect(now.count[HYPERPS_FRAME_MONITOR] + now.count[HYPERPS_FRAME_TO_MONITOR], monitor,
 	       "the number of the monitor's frames until then");
@@ -687,13 +747,25 @@ static void check_room(void)
 		shared_pages += !hypercall(&machine, HYPERPS_GUEST_SHARE, gpa, 1);
 	expect(shared_pages, RAM / (2 * MIB) - 1, "pages that the guest shares all the same");
 	now = frames();
-	monitor = now.count[HYPERPS_FRAME_MONITOR] + now.count[HYPERPS_FRAME_TO_MONITOR] - monitor;
-	expect(monitor, 2 * MIB / PAGE, "frames that hyperps.ko gave the monitor for it");
+	expect(now.count[HYPERPS_FRAME_MONITOR] + now.count[HYPERPS_FRAME_TO_MONITOR] - monitor, 2 * MIB / PAGE,
+	       "frames that hyperps.ko gave the monitor for it");
 	for (uint32_t gpa = 2 * MIB; gpa < RAM; gpa += 2 * MIB)
 		shared_pages -= !hypercall(&machine, HYPERPS_GUEST_UNSHARE, gpa, 1) && !peek(&machine, gpa);
 	expect(shared_pages, 0, "pages that it does not get back");
-	close(other.vm);
 	end(&machine);
+
+	drain_pool(&other);
+	machine = new_machine();
+	while (vcpus < HYPERPS_VCPUS && (extra[vcpus] = create_vcpu(&machine, HYPERPS_VCPU_PROTECTED, 0, CODE, 0)) >= 0)
+		vcpus++;
+	expect(vcpus, HYPERPS_VCPUS, "vCPUs of another VM, whose pages the monitor has not got");
+	while (vcpus > 2)
+		close(extra[--vcpus]);
+	end(&machine);
+	close(other.vm);
+	now = frames();
+	monitor = now.count[HYPERPS_FRAME_MONITOR] + now.count[HYPERPS_FRAME_TO_MONITOR] - monitor;
+	expect(monitor, 2 * 2 * MIB / PAGE, "frames that the monitor got in all");
 	before.count[HYPERPS_FRAME_HOST] -= monitor;
 	expect_frames(&before, "but for these");
 }
@@ -735,8 +807,8 @@ static void check_cgroup(void)
 
 int main(void)
 {
-	static void (*const parts[])(void) = { check_arguments, check_exits, check_lazy,   check_shared, check_threads,
-					       check_race,      check_kill,  check_cgroup, check_room };
+	static void (*const parts[])(void) = { check_arguments, check_exits, check_lazy,  check_shared, check_threads,
+					       check_race,      check_kill,  check_storm, check_cgroup, check_room };
 	struct sigaction action = { .sa_handler = on_signal };
 
 	sigaction(SIGUSR1, &action, NULL);
