@@ -7,7 +7,7 @@ MONITOR_INCLUDES := -Iinclude -Icore -Imm -Ivmx -Iguest -Iboot
 # No red zone: exceptions use the interrupted stack. No vector registers: they hold the host's values.
 MONITOR_CFLAGS := -std=gnu11 -ffreestanding -O2 -g $(WARNINGS) -Wframe-larger-than=2048 -mgeneral-regs-only \
 	-mno-red-zone -fPIE -fvisibility=hidden -fno-stack-protector -fno-asynchronous-unwind-tables \
-	-fno-strict-aliasing -fcf-protection=none -fno-jump-tables $(MONITOR_INCLUDES) -DVERSION='"$(VERSION)"'
+	-fno-strict-aliasing -fcf-protection=none -fno-jump-tables -mindirect-branch=thunk-inline -mindirect-branch-register $(MONITOR_INCLUDES) -DVERSION='"$(VERSION)"'
 
 $(BUILD)/monitor/%.o: %.c | $(BUILD)/monitor/asm_offsets.inc
 	@mkdir -p $(@D)

@@ -41,16 +41,21 @@ static void close_window(void)
 	set_window(0);
 }
 
+static void write_back(u8 *window)
+{
+#pragma GCC unroll 64
+	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
+		asm volatile("clflush %0" : "+m"(window[line]));
+	asm volatile("mfence" ::: "memory");
+}
+
 static void zero_frame(u64 frame)
 {
 	u8 *window = open_window(frame);
 
 	__builtin_memset(window, 0, PAGE_SIZE);
-	/* Written back, so that whoever has it next sees the zeros by any memory type, and devices by DMA. */
-#pragma GCC unroll 64
-	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
-		asm volatile("clflush %0" : "+m"(window[line]));
-	asm volatile("mfence" ::: "memory");
+	/* So that whoever has it next sees the zeros by any memory type, and devices by DMA. */
+	write_back(window);
 	close_window();
 }
 
@@ -58,6 +63,8 @@ static void measure_frame(u64 slot, u64 gpa, u64 frame)
 {
 	u8 *window = open_window(frame);
 
+	/* What is in memory: a line that the host left in this CPU's cache might hide it, by another memory type. */
+	write_back(window);
 	measure_page(slot, gpa, window);
 	close_window();
 }

@@ -33,7 +33,8 @@ void panic_stop(void)
 	struct cpu *cpu = this_cpu();
 
 	cpu->state = HYPERPS_CPU_STATE_NOT_STARTED;
-	if (cpu->vmcs_current)
+	/* Not a guest's: the host reads the log. */
+	if (cpu->vmcs_current && cpu->primary == cpu->capabilities.primary)
 		dump_vmcs();
 	log_line(LOG_ERROR, "this CPU is stopped for good; reset the machine");
 	log_release();

@@ -69,13 +69,14 @@ static bool read_msr(struct vcpu *vcpu, u32 msr, u64 *value)
 
 static bool write_msr(struct vcpu *vcpu, u32 msr, u64 value)
 {
-	u64 moved;
+	u64 moved, now = monitor_time() + vcpu->tsc_offset;
 
 	switch (msr) {
 	case MSR_IA32_TSC:
 	case MSR_IA32_TSC_ADJUST:
-		moved = msr == MSR_IA32_TSC ? value - (rdtsc() + vmread(VMCS_TSC_OFFSET)) : value - vcpu->tsc_adjust;
+		moved = msr == MSR_IA32_TSC ? value - now : value - vcpu->tsc_adjust;
 		vcpu->tsc_adjust += moved;
+		vcpu->tsc_offset += moved;
 		vmwrite(VMCS_TSC_OFFSET, vmread(VMCS_TSC_OFFSET) + moved);
 		return true;
 	case MSR_IA32_APIC_BASE:
@@ -117,6 +118,9 @@ static void exit_cr(struct vcpu *vcpu)
 	} else if (number == 8 && *reg <= 15) {
 		vcpu->cr8 = *reg;
 		skip_instruction();
+	} else if (number == 4 && !CR_ACCESS_TYPE(qualification) && !(*reg & vmread(VMCS_CR4_MASK) & ~CR4_MCE)) {
+		/* As cr0_follow(): the guest sees what it wrote, and executes the instruction again. */
+		vmwrite(VMCS_CR4_READ_SHADOW, *reg & CR4_MCE);
 	} else if (number == 0 && !CR_ACCESS_TYPE(qualification) && (!(*reg & CR0_NW) || (*reg & CR0_CD))) {
 		cr0_follow(*reg);
 	} else {
@@ -169,7 +173,13 @@ static enum next exit_exception(struct cpu *cpu)
 		/* An INT1 is no debug exception. Else the exit has changed neither DR6 nor DR7 ("Debug Exceptions"). */
 		if ((information & EVENT_TYPE) >= EVENT_TYPE_SOFTWARE) {
 			vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+			vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
+				vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_SHADOWS);
 		} else {
+			/* VM entry insists on it ("Checks on Guest Non-Register State"), and the exit has cleared it. */
+			if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOWS) &&
+			    (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
+				vmwrite(VMCS_GUEST_PENDING_DEBUG, PENDING_DEBUG_BS);
 			asm volatile("mov %%dr6, %0" : "=r"(dr6));
 			dr6 = (dr6 & ~DR6_BREAKPOINTS) | (vmread(VMCS_EXIT_QUALIFICATION) & DEBUG_CAUSES);
 			asm volatile("mov %0, %%dr6" ::"r"(dr6));
@@ -178,7 +188,7 @@ static enum next exit_exception(struct cpu *cpu)
 		inject((information & EVENT_TYPE) | VECTOR_DB);
 		return RESUME_GUEST;
 	case VECTOR_AC:
-		inject(EVENT_TYPE_EXCEPTION | EVENT_ERROR_CODE | VECTOR_AC);
+		inject_ac();
 		return RESUME_GUEST;
 	case VECTOR_NMI:
 		if (flush_take_kick(cpu))

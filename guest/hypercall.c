@@ -122,6 +122,7 @@ enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
 	case HYPERPS_GUEST_SHUTDOWN:
 		words[0] = HYPERPS_EXIT_SHUTDOWN;
 		words[1] = (u8)regs[REGISTER_RDI];
+		vcpu->ended = true;
 		result = HYPERPS_OK;
 		to_host = true;
 	}

@@ -55,7 +55,7 @@ static enum next mmio(struct vcpu *vcpu, u64 gpa, bool is_write, u64 words[8])
 			 : is_32bit ? 32
 				    : 16,
 			 access) ||
-	    gpa % access->bytes || access->write != is_write)
+	    gpa % access->bytes || access->write != is_write || (vmread(VMCS_GUEST_LINEAR_ADDRESS) ^ gpa) % PAGE_SIZE)
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_INSTRUCTION);
 	words[0] = access->write ? HYPERPS_EXIT_MMIO_WRITE : HYPERPS_EXIT_MMIO_READ;
 	words[1] = gpa;

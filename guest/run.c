@@ -14,33 +14,33 @@
 #define SLICE_PER_SECOND 1000 /* a run takes a millisecond at most */
 #define RUN_FLAGS HYPERPS_RUN_INTERRUPT_WINDOW
 #define FIRST_EXTERNAL_VECTOR 32
-#define EVENT_BLOCKED (INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS)
 #define CPUID_7_EDX_IBPB BIT(26)
 
-static const u32 switched_msrs[SWITCHED_MSRS] = { MSR_IA32_STAR,  MSR_IA32_LSTAR,          MSR_IA32_CSTAR,
-						  MSR_IA32_FMASK, MSR_IA32_KERNEL_GS_BASE, MSR_IA32_TSC_AUX };
-
+/* Those that the CPU has. MISC_FEATURES_ENABLES is 0 for guests: the host's would make their CPUID fault. */
+static u32 switched_msrs[SWITCHED_MSRS], msr_count;
 static bool has_ibpb;
 /* From version 2 on the architectural counters have one switch for all: they do not count what guests do. */
 static bool has_counter_switch;
 
 void run_init(void)
 {
+	static const u32 msrs[SWITCHED_MSRS] = {
+		MSR_IA32_STAR,           MSR_IA32_LSTAR,   MSR_IA32_CSTAR,           MSR_IA32_FMASK,
+		MSR_IA32_KERNEL_GS_BASE, MSR_IA32_TSC_AUX, MSR_MISC_FEATURES_ENABLES
+	};
 	u32 leaves = cpuid(0, 0).eax;
+	u64 value;
 
+	for (unsigned i = 0; i < SWITCHED_MSRS; i++)
+		if (rdmsr_checked(msrs[i], &value))
+			switched_msrs[msr_count++] = msrs[i];
 	has_ibpb = leaves >= 7 && (cpuid(7, 0).edx & CPUID_7_EDX_IBPB);
 	has_counter_switch = leaves >= 0xa && (cpuid(0xa, 0).eax & 0xff) >= 2;
 }
 
-/* The last one is there if RDTSCP is. */
-static unsigned msr_count(void)
-{
-	return SWITCHED_MSRS - !(monitor.capabilities.guest_secondary & SECONDARY_RDTSCP);
-}
-
 static void exchange(struct switched_state *out, const struct switched_state *in)
 {
-	for (unsigned i = 0; i < msr_count(); i++) {
+	for (unsigned i = 0; i < msr_count; i++) {
 		out->msr[i] = rdmsr(switched_msrs[i]);
 		wrmsr(switched_msrs[i], in->msr[i]);
 	}
@@ -84,6 +84,20 @@ struct host_side {
 	u64 xcr0, counters;
 };
 
+/*
+ * Between host and guest, on both ways: nobody's branches are predicted by what the other has trained, and no buffer
+ * holds the other's data (SDM, "VERW": with MD_CLEAR it overwrites them). On the way to the host exit_dispatch() flushes
+ * L1.
+ */
+static void clear_buffers(void)
+{
+	static const u16 selector = SELECTOR_DATA;
+
+	if (has_ibpb)
+		wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+	asm volatile("verw %0" ::"m"(selector) : "cc");
+}
+
 static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *host)
 {
 	cpu->vmcs_current = false;
@@ -105,15 +119,14 @@ static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *hos
 	exchange(&host->state, &vcpu->state);
 	host->xcr0 = guest_xcr0() ? xgetbv() : 0;
 	exchange_fpu(cpu->host_fpu, vcpu->fpu, vcpu->xcr0);
-	/* The guest's branches are not predicted by what the host, or another guest, has trained. */
-	if (has_ibpb)
-		wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+	vmwrite(VMCS_TSC_OFFSET, vcpu->tsc_offset - cpu->tsc_written);
+	clear_buffers();
+	if (monitor.flush_l1)
+		wrmsr(MSR_IA32_FLUSH_CMD, FLUSH_CMD_L1D);
 }
 
 static void leave_side(struct cpu *cpu, struct vcpu *vcpu, const struct host_side *host)
 {
-	static const u16 selector = SELECTOR_DATA;
-
 	vcpu->xcr0 = guest_xcr0() ? xgetbv() : 0;
 	exchange_fpu(vcpu->fpu, cpu->host_fpu, host->xcr0);
 	exchange(&vcpu->state, &host->state);
@@ -124,16 +137,19 @@ static void leave_side(struct cpu *cpu, struct vcpu *vcpu, const struct host_sid
 	if (vmclear(vcpu->vmcs) != VMX_OK)
 		panic("VMCLEAR of a guest's VMCS failed");
 	host_vmcs_load(cpu);
-	if (has_ibpb)
-		wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
-	/* SDM, "VERW": with MD_CLEAR it overwrites CPU buffers that may hold the guest's data. */
-	asm volatile("verw %0" ::"m"(selector) : "cc");
+	clear_buffers();
+}
+
+/* Nothing is queued, and no trap waits: an event injected before it would make it vanish. */
+static bool has_room(void)
+{
+	return !(vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID) && !vmread(VMCS_GUEST_PENDING_DEBUG);
 }
 
 bool vcpu_is_ready(void)
 {
-	return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) && !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & EVENT_BLOCKED) &&
-	       !(vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID);
+	return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&
+	       !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOWS) && has_room();
 }
 
 /* Queues the host's event, of which event_is_valid() holds; false if the guest can't take it now. */
@@ -142,7 +158,7 @@ static bool queue_event(u64 event)
 	if (!event)
 		return true;
 	if (event == HYPERPS_EVENT_NMI) {
-		if ((vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID) ||
+		if (!has_room() ||
 		    (vmread(VMCS_GUEST_INTERRUPTIBILITY) & (INTERRUPTIBILITY_NMI | INTERRUPTIBILITY_MOV_SS)))
 			return false;
 		inject_nmi();
@@ -187,21 +203,19 @@ static void run(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 	if (monitor.capabilities.guest_pin & PIN_PREEMPTION_TIMER)
 		vmwrite(VMCS_PREEMPTION_TIMER, slice >> monitor.capabilities.timer_rate);
 	vcpu->slice_end = rdtsc() + slice;
-	/* An NMI after this look makes the guest exit at once: latch_event(). */
+	/* An NMI after this look makes the guest exit as soon as it takes NMIs: latch_event(). */
 	if (!cpu->latched && guest_run(vcpu, cpu, words))
-		panic("VM entry of a guest failed");
+		vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
 }
 
-/* What an earlier exit of this vCPU left to do. False: not yet possible. */
-static bool finish_unshare(struct vcpu *vcpu)
+/* What an earlier exit of this vCPU left to do, a piece of it. */
+static s64 finish_unshare(struct vcpu *vcpu)
 {
-	u64 left = 1;
+	u64 left = 0;
+	s64 error = serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left);
 
-	while (vcpu->must_sync && left)
-		if (serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left))
-			return false;
-	vcpu->must_sync = false;
-	return true;
+	vcpu->must_sync = error || left;
+	return error;
 }
 
 static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
@@ -210,9 +224,10 @@ static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 	struct host_side host;
 	s64 result = HYPERPS_OK;
 
-	if (!finish_unshare(vcpu)) {
-		words[0] = HYPERPS_EXIT_ROOM;
-		return HYPERPS_OK;
+	if (vcpu->must_sync) {
+		words[0] = finish_unshare(vcpu) ? HYPERPS_EXIT_ROOM : HYPERPS_EXIT_INTERRUPTED;
+		if (vcpu->must_sync)
+			return HYPERPS_OK;
 	}
 	vcpu->must_flush = vcpu->must_flush && !memory_flush();
 	enter_side(cpu, vcpu, &host);

@@ -29,8 +29,7 @@ void guest_init(void)
 	msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(msr_bitmap);
 	guest_msr_fill_bitmap(msr_bitmap);
-	if (monitor.capabilities.cr4_fixed1 & CR4_OSXSAVE)
-		xcr0_supported = wanted & cpuid(0xd, 0).eax;
+	xcr0_supported = wanted & monitor.capabilities.xcr0;
 	for (u32 i = 2; i < 32; i++) {
 		struct cpuid_result area = cpuid(0xd, i);
 
@@ -97,7 +96,7 @@ static void write_start(struct vcpu *vcpu, const struct vmx_capabilities *capabi
 	vmwrite(VMCS_GUEST_CR0, cr0);
 	vmwrite(VMCS_CR0_READ_SHADOW, cr0 & ~CR0_NE);
 	vmwrite(VMCS_GUEST_CR3, vcpu->start[2]);
-	vmwrite(VMCS_GUEST_CR4, CR4_VMXE | (mode == HYPERPS_VCPU_LONG ? CR4_PAE : 0));
+	vmwrite(VMCS_GUEST_CR4, CR4_VMXE | CR4_MCE | (mode == HYPERPS_VCPU_LONG ? CR4_PAE : 0));
 	vmwrite(VMCS_CR4_READ_SHADOW, 0);
 	vmwrite(VMCS_GUEST_IA32_EFER, mode == HYPERPS_VCPU_LONG ? EFER_LME | EFER_LMA | EFER_NXE : 0);
 	vmwrite(VMCS_ENTRY_CONTROLS, capabilities->entry & ~(mode == HYPERPS_VCPU_LONG ? 0 : (u32)ENTRY_IA32E_GUEST));
@@ -111,7 +110,10 @@ static void write_start(struct vcpu *vcpu, const struct vmx_capabilities *capabi
 	*(u32 *)(vcpu->fpu + FPU_MXCSR) = MXCSR_RESET;
 }
 
-/* CR4 bits that this guest may not set: those that its CPUID does not know, and the monitor's. */
+/*
+ * CR4 bits that this guest may not set: those that its CPUID does not know, and the monitor's. Also MCE, which is always
+ * on: without it a machine check would shut the CPU down.
+ */
 static u64 cr4_owned(const struct vcpu *vcpu)
 {
 	const struct guest_cpuid_state state = { .xcr0_supported = xcr0_supported, .index = vcpu->index, .vcpus = 1 };
@@ -121,7 +123,7 @@ static u64 cr4_owned(const struct vcpu *vcpu)
 	if (cpuid(0, 0).eax >= 7)
 		leaf7 = cpuid(7, 0);
 	guest_cpuid(7, 0, &state, &leaf7);
-	return ~guest_cr4_allowed(leaf1.ecx, leaf1.edx, leaf7.ebx, leaf7.ecx);
+	return ~guest_cr4_allowed(leaf1.ecx, leaf1.edx, leaf7.ebx, leaf7.ecx) | CR4_MCE;
 }
 
 /* All but the fields of root's state, which each run writes. The VMCS is current. */
@@ -129,27 +131,24 @@ static void write_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
 {
 	const struct vmx_capabilities *capabilities = &monitor.capabilities;
 
+	vmcs_write_defaults(capabilities->guest_secondary);
 	vmwrite(VMCS_PIN_CONTROLS, capabilities->guest_pin);
 	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->guest_primary);
-	vmwrite(VMCS_SECONDARY_CONTROLS, capabilities->guest_secondary);
-	vmwrite(VMCS_EXIT_CONTROLS, capabilities->exit);
 	/* #AC and #DB, since a guest can make their delivery raise them again for ever, without ever leaving. */
 	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
 	vmwrite(VMCS_MSR_BITMAP, hpa_of(msr_bitmap).value);
 	vmwrite(VMCS_EPTP, eptp);
-	vmwrite(VMCS_LINK_POINTER, ~0ULL);
 	if (capabilities->guest_secondary & SECONDARY_VPID)
 		vmwrite(VMCS_VPID, FIRST_GUEST_VPID + slot * HYPERPS_VCPUS + vcpu->index);
-	if (capabilities->guest_secondary & SECONDARY_ENCLS_EXITING)
-		vmwrite(VMCS_ENCLS_EXITING_BITMAP, ~0ULL);
 	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
 	vmwrite(VMCS_CR4_MASK, cr4_owned(vcpu));
-	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
 	vmwrite(VMCS_GUEST_IA32_PAT, PAT_RESET);
+	vmwrite(VMCS_GUEST_GDTR_BASE, 0);
 	vmwrite(VMCS_GUEST_GDTR_LIMIT, 0xffff);
+	vmwrite(VMCS_GUEST_IDTR_BASE, 0);
 	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0xffff);
 	/* Its TSC begins at 0: when the host started is no business of the guest's. */
-	vmwrite(VMCS_TSC_OFFSET, 0 - rdtsc());
+	vcpu->tsc_offset = 0 - monitor_time();
 	write_start(vcpu, capabilities);
 }
 

@@ -11,8 +11,8 @@
 #include "sha256.h"
 #include "vmx.h"
 
-/* MSRs that no VMCS field holds and that a guest may write (policy.c): switched around each run. */
-#define SWITCHED_MSRS 6
+/* MSRs that no VMCS field holds, and that a guest may write (policy.c) or that act on it: switched around each run. */
+#define SWITCHED_MSRS 7
 
 /* What root gives to the guest, and takes from it, when a run begins and ends. */
 struct switched_state {
@@ -25,7 +25,8 @@ struct mm;
 struct vcpu {
 	struct guest_registers regs; /* first: guest_run() */
 	struct switched_state state;
-	u64 xcr0, cr8, tsc_adjust;
+	u64 xcr0, cr8;
+	u64 tsc_offset, tsc_adjust; /* to monitor_time(); IA32_TSC_ADJUST */
 	u64 slice_end; /* TSC at which the run ends */
 	u64 handle; /* of its VM */
 	u64 start[3]; /* VCPU_CREATE's arguments, as measured */

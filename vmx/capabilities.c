@@ -133,6 +133,8 @@ const char *vmx_check_this_cpu(struct vmx_capabilities *out)
 	out->cr0_fixed1 = rdmsr(MSR_IA32_VMX_CR0_FIXED1);
 	out->cr4_fixed0 = rdmsr(MSR_IA32_VMX_CR4_FIXED0);
 	out->cr4_fixed1 = rdmsr(MSR_IA32_VMX_CR4_FIXED1);
+	if (out->cr4_fixed1 & CR4_OSXSAVE)
+		out->xcr0 = (u64)cpuid(0xd, 0).edx << 32 | cpuid(0xd, 0).eax;
 	out->physical_address_bits = physical_address_bits();
 	out->ept_levels = 4;
 	if (out->physical_address_bits > 48) {
@@ -161,5 +163,7 @@ const char *vmx_compare_capabilities(const struct vmx_capabilities *first, const
 		return "its EPT lacks a page size or an invalidation that the first CPU has";
 	if (first->cr0_fixed0 != other->cr0_fixed0 || first->cr4_fixed0 != other->cr4_fixed0)
 		return "its fixed bits of CR0 or CR4 differ";
+	if (first->xcr0 != other->xcr0)
+		return "its vector registers differ";
 	return NULL;
 }

@@ -13,6 +13,7 @@ struct vmx_capabilities {
 	u32 pin, primary, secondary, exit, entry; /* control words as the monitor sets them for the host's VMCS */
 	u32 guest_pin, guest_primary, guest_secondary; /* those of the guests' VMCS that differ */
 	u32 timer_rate; /* a tick of the preemption timer is 2^timer_rate of the TSC's */
+	u64 xcr0; /* what XCR0 can hold; 0 without XSAVE */
 	u32 physical_address_bits;
 	u32 ept_levels; /* 4, or 5 where physical addresses are wider than 48 bits */
 	bool feature[HYPERPS_FEATURES]; /* enum hyperps_feature: the CPU has it */

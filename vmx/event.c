@@ -7,9 +7,6 @@
 #include "host.h"
 #include "x86.h"
 
-#define PENDING_DEBUG_BS BIT(14)
-#define DEBUGCTL_BTF BIT(1)
-
 bool is_64bit(void)
 {
 	return (vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_ACCESS_RIGHTS) & ACCESS_RIGHTS_LONG);
@@ -76,6 +73,11 @@ static u64 error_code_if_protected(void)
 void inject_gp(void)
 {
 	inject(EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_GP);
+}
+
+void inject_ac(void)
+{
+	inject(EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_AC);
 }
 
 void inject_df(void)

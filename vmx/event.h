@@ -10,10 +10,11 @@
 void skip_instruction(void);
 void skip_bytes(u64 bytes);
 
-/* Queues an exception for the next VM entry. #GP and #DF have error code 0. */
+/* Queues an exception for the next VM entry. #GP, #DF and #AC have error code 0. */
 void inject_ud(void);
 void inject_gp(void);
 void inject_df(void);
+void inject_ac(void);
 
 /* Queues any event: EVENT_TYPE_* and a vector. */
 void inject(u64 information);
@@ -29,6 +30,9 @@ void inject_pf(u64 linear);
 
 /* Queues an external interrupt again whose delivery an exit broke off; information as in the IDT-vectoring field. */
 void inject_again(u64 information);
+
+#define PENDING_DEBUG_BS BIT(14)
+#define DEBUGCTL_BTF BIT(1)
 
 /* Queues an NMI. There is room for it: nothing else is queued, and nothing but STI blocks it. */
 void inject_nmi(void);

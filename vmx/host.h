@@ -35,7 +35,11 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state);
  */
 void host_load_reset_state(struct cpu *cpu, u64 cr0_kept);
 
-/* Parts of any VMCS, the current one: a segment register, and root's own state on this CPU with exits arriving at rip. */
+/*
+ * Parts of any VMCS, the current one: what is the same for host and guests; a segment register; and root's own state on
+ * this CPU with exits arriving at rip.
+ */
+void vmcs_write_defaults(u32 secondary);
 void vmcs_write_segment(enum vmcs_segment segment, const struct boot_segment *value);
 void vmcs_write_root_state(struct cpu *cpu, u64 rip);
 

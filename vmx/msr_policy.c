@@ -24,7 +24,6 @@ static const struct msr_range reads[] = {
 static const struct msr_range writes[] = {
 	{ 0x10, 0x10, MSR_HANDLE }, /* TSC: the monitor keeps count of what the host adds */
 	{ 0x1b, 0x1b, MSR_HANDLE }, /* IA32_APIC_BASE: may not move */
-	{ 0x33, 0x33, MSR_PASS }, /* TEST_CTRL: split-lock detection, an exception in the host */
 	{ 0x3b, 0x3b, MSR_HANDLE }, /* IA32_TSC_ADJUST: as TSC */
 	{ 0x48, 0x49, MSR_PASS }, /* IA32_SPEC_CTRL, IA32_PRED_CMD: speculation control */
 	{ 0x4e, 0x4e, MSR_PASS }, /* PPIN_CTL: whether the serial number can be read */

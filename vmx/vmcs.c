@@ -28,7 +28,9 @@ void vmx_switch_on(struct cpu *cpu)
 	/* Root's own control registers, whatever the firmware left. It executes XSETBV for the host, hence OSXSAVE. */
 	write_cr0((CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE | cpu->capabilities.cr0_fixed0) &
 		  cpu->capabilities.cr0_fixed1);
-	write_cr4((CR4_PAE | CR4_MCE | CR4_VMXE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | cpu->capabilities.cr4_fixed0) &
+	/* OSFXSR: FXSAVE then has the SSE registers, which a CPU without XSAVE needs for guests. */
+	write_cr4((CR4_PAE | CR4_MCE | CR4_VMXE | CR4_OSFXSR | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP |
+		   cpu->capabilities.cr4_fixed0) &
 		  cpu->capabilities.cr4_fixed1);
 	*(u32 *)area->vmxon = revision;
 	*(u32 *)area->vmcs = revision;
@@ -84,14 +86,10 @@ void vmcs_write_root_state(struct cpu *cpu, u64 rip)
 	vmwrite(VMCS_HOST_RIP, rip);
 }
 
-static void write_controls(const struct vmx_capabilities *capabilities)
+void vmcs_write_defaults(u32 secondary)
 {
-	vmwrite(VMCS_PIN_CONTROLS, capabilities->pin);
-	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->primary);
-	vmwrite(VMCS_SECONDARY_CONTROLS, capabilities->secondary);
-	vmwrite(VMCS_EXIT_CONTROLS, capabilities->exit);
-	vmwrite(VMCS_ENTRY_CONTROLS, capabilities->entry);
-	vmwrite(VMCS_EXCEPTION_BITMAP, 0);
+	vmwrite(VMCS_SECONDARY_CONTROLS, secondary);
+	vmwrite(VMCS_EXIT_CONTROLS, monitor.capabilities.exit);
 	vmwrite(VMCS_PAGE_FAULT_MASK, 0);
 	vmwrite(VMCS_PAGE_FAULT_MATCH, 0);
 	vmwrite(VMCS_CR3_TARGET_COUNT, 0);
@@ -99,15 +97,32 @@ static void write_controls(const struct vmx_capabilities *capabilities)
 	vmwrite(VMCS_EXIT_MSR_LOAD_COUNT, 0);
 	vmwrite(VMCS_ENTRY_MSR_LOAD_COUNT, 0);
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, 0);
+	vmwrite(VMCS_LINK_POINTER, ~0ULL);
+	if (secondary & SECONDARY_ENCLS_EXITING)
+		vmwrite(VMCS_ENCLS_EXITING_BITMAP, ~0ULL);
+	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, 0);
+	vmwrite(VMCS_GUEST_SYSENTER_CS, 0);
+	vmwrite(VMCS_GUEST_SYSENTER_ESP, 0);
+	vmwrite(VMCS_GUEST_SYSENTER_EIP, 0);
+	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
+	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, 0);
+	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
+}
+
+static void write_controls(const struct vmx_capabilities *capabilities)
+{
+	vmcs_write_defaults(capabilities->secondary);
+	vmwrite(VMCS_PIN_CONTROLS, capabilities->pin);
+	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->primary);
+	vmwrite(VMCS_ENTRY_CONTROLS, capabilities->entry);
+	vmwrite(VMCS_EXCEPTION_BITMAP, 0);
 	vmwrite(VMCS_MSR_BITMAP, hpa_of(monitor.msr_bitmap).value);
 	vmwrite(VMCS_EPTP, monitor.host_eptp);
-	vmwrite(VMCS_LINK_POINTER, ~0ULL);
 	if (capabilities->secondary & SECONDARY_VPID)
 		vmwrite(VMCS_VPID, VPID_HOST);
 	if (capabilities->secondary & SECONDARY_XSAVES)
 		vmwrite(VMCS_XSS_EXITING_BITMAP, 0);
-	if (capabilities->secondary & SECONDARY_ENCLS_EXITING)
-		vmwrite(VMCS_ENCLS_EXITING_BITMAP, ~0ULL);
 	/*
 	 * The monitor owns CR4.VMXE, which VMX fixes to 1 and the host reads as 0, and every CR4 bit that is not listed
 	 * as harmless: setting one exits and is refused.
@@ -174,13 +189,9 @@ static void load_boot_state(const struct boot_cpu_state *state)
 	vmwrite(VMCS_GUEST_CR4, (state->cr4 & HOST_CR4_ALLOWED) | CR4_VMXE);
 	vmwrite(VMCS_CR4_READ_SHADOW, state->cr4 & HOST_CR4_ALLOWED);
 	vmwrite(VMCS_GUEST_IA32_EFER, state->efer);
-	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
 	vmwrite(VMCS_GUEST_RSP, state->rsp);
 	vmwrite(VMCS_GUEST_RIP, state->rip);
 	vmwrite(VMCS_GUEST_RFLAGS, (state->rflags & ~RFLAGS_IF) | RFLAGS_RESERVED);
-	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
-	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, 0);
-	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
 }
 
 void host_vmcs_load(struct cpu *cpu)
@@ -197,11 +208,7 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
 {
 	write_controls(&cpu->capabilities);
 	vmcs_write_root_state(cpu, (u64)vmx_exit);
-	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, 0);
 	vmwrite(VMCS_GUEST_IA32_PAT, rdmsr(MSR_IA32_PAT));
-	vmwrite(VMCS_GUEST_SYSENTER_CS, 0);
-	vmwrite(VMCS_GUEST_SYSENTER_ESP, 0);
-	vmwrite(VMCS_GUEST_SYSENTER_EIP, 0);
 	if (state) {
 		load_boot_state(state);
 	} else {

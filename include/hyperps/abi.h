@@ -125,7 +125,7 @@
  *                               answer: the value that the guest's IN or MMIO read gets, if that was the last exit; of
  *                               it only so many bytes count. event: 0, or HYPERPS_EVENT_*: HYPERPS_ERROR_AGAIN if the
  *                               guest can't take it now. Result: enum hyperps_exit and flags in word 0, the others by
- *                               reason. HYPERPS_ERROR_STATE: it runs on another CPU, or has ended (HYPERPS_EXIT_FAILED)
+ *                               reason. HYPERPS_ERROR_STATE: it runs on another CPU, or has ended (SHUTDOWN, FAILED)
  */
 #define HYPERPS_CALL_VCPU_CREATE 0x48505320
 #define HYPERPS_CALL_VCPU_RUN 0x48505321
@@ -153,7 +153,7 @@ enum hyperps_exit {
 	HYPERPS_EXIT_UNSHARED, /* it does so no longer: VM_SYNC gives it new ones, zeroed. Words: gpa, pages */
 	HYPERPS_EXIT_RELEASED, /* it needs these no longer: VM_RECLAIM. Words: gpa, pages */
 	HYPERPS_EXIT_ROOM, /* for what the guest wants VM_SYNC, VM_RECLAIM or POOL_DONATE is needed first */
-	HYPERPS_EXIT_SHUTDOWN, /* the guest has ended. Word: its exit code */
+	HYPERPS_EXIT_SHUTDOWN, /* the guest has ended; this vCPU runs no more. Word: its exit code */
 	HYPERPS_EXIT_FAILED, /* this vCPU can't go on. Word: enum hyperps_failure */
 	HYPERPS_EXITS /* how many there are */
 };

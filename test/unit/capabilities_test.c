@@ -16,6 +16,7 @@ static const struct vmx_capabilities first = {
 	.cr0_fixed1 = 0xffffffff,
 	.cr4_fixed0 = 0x2000,
 	.cr4_fixed1 = 0x3767ff,
+	.xcr0 = 0xe7,
 	.pin = 0x16,
 	.primary = 0x90000000,
 	.secondary = 0x8a,
@@ -39,7 +40,8 @@ static void same_is_accepted(void **state)
 
 static void any_difference_that_matters_is_refused(void **state)
 {
-	struct vmx_capabilities others[] = { first, first, first, first, first, first, first,
+	struct vmx_capabilities others[] = { first, first, first, first, first, first,
+					     first, first, first, first, first, first,
 					     first, first, first, first, first, first };
 
 	(void)state;
@@ -56,6 +58,11 @@ static void any_difference_that_matters_is_refused(void **state)
 	others[10].ept_vpid &= ~EPT_CAP_INVVPID_ALL;
 	others[11].cr0_fixed0 ^= BIT(5);
 	others[12].cr4_fixed0 ^= BIT(13);
+	others[13].guest_pin ^= BIT(6);
+	others[14].guest_primary ^= BIT(10);
+	others[15].guest_secondary ^= BIT(3);
+	others[16].timer_rate ^= 5;
+	others[17].xcr0 ^= BIT(9);
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
 		assert_non_null(vmx_compare_capabilities(&first, &others[i]));
 }
