@@ -41,7 +41,7 @@ static void close_window(void)
 	set_window(0);
 }
 
-static void write_back(u8 *window)
+static inline __attribute__((always_inline)) void write_back(u8 *window)
 {
 #pragma GCC unroll 64
 	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
