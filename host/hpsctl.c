@@ -197,6 +197,7 @@ static const struct command commands[] = {
 	  "jc:h", run_exits, NULL },
 	{ .name = "run", .summary = "run an image as a VM", .main = run_main },
 	{ .name = "measure", .summary = "the measurement that such a VM will have", .main = measure_main },
+	{ .name = "demo", .summary = "a hostile kernel module against a VM that keeps a key", .main = demo_main },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

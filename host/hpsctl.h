@@ -18,4 +18,7 @@ bool parse_number(const char *text, uint32_t *value);
 int run_main(int argc, char **argv);
 int measure_main(int argc, char **argv);
 
+/* hpsctl demo; demo.c. */
+int demo_main(int argc, char **argv);
+
 #endif

@@ -548,6 +548,83 @@ void format_run_json(FILE *out, const struct run_result *result)
 	fprintf(out, "}}\n");
 }
 
+#define DEMO_LINE "%-39s %-14s %s\n"
+
+void format_demo_header(FILE *out, const struct demo_result *result)
+{
+	fprintf(out, DEMO_LINE, "It tries to ...", "its own page", result->target);
+}
+
+/* Calls print(out, line, length) for each line. */
+static void print_lines(FILE *out, const char *text, void (*print)(FILE *out, const char *line, size_t length))
+{
+	for (size_t length; *text; text += length + (text[length] == '\n')) {
+		length = strcspn(text, "\n");
+		print(out, text, length);
+	}
+}
+
+/* Without "hyperps: cpuN: ", so that it fits into 80 columns. */
+static void print_log_line(FILE *out, const char *line, size_t length)
+{
+	size_t skip = 0;
+
+	for (size_t i = 0, colons = 0; i + 1 < length && colons < 2; i++)
+		if (line[i] == ':' && line[i + 1] == ' ' && ++colons == 2)
+			skip = i + 2;
+	fputs("  log: ", out);
+	for (size_t i = skip; i < length; i++)
+		fputc(isprint((unsigned char)line[i]) ? line[i] : '?', out);
+	fputc('\n', out);
+}
+
+void format_demo_attack(FILE *out, const struct demo_attack *attack)
+{
+	fprintf(out, DEMO_LINE, attack->text, attack->control ? "works" : "FAILS",
+		attack->refused ? "refused" : "NOT REFUSED");
+	if (*attack->note)
+		fprintf(out, "  %s\n", attack->note);
+	print_lines(out, attack->log, print_log_line);
+}
+
+static void print_log_string(FILE *out, const char *line, size_t length)
+{
+	fputs(", ", out);
+	print_json_string(out, line, length);
+}
+
+void format_demo_json(FILE *out, const struct demo_result *result)
+{
+	const char *separator = "";
+
+	fprintf(out, "{\n  \"passed\": %s", *result->message ? "false" : "true");
+	print_json_string_or_null(out, "message", result->message);
+	print_json_string_or_null(out, "measurement", result->measurement);
+	print_json_string_or_null(out, "fingerprint", result->fingerprint);
+	print_json_string_or_null(out, "hmac", result->mac);
+	print_json_string_or_null(out, "hmac_after", result->mac_after);
+	fputs(",\n  \"attacks\": [", out);
+	for (size_t i = 0; i < result->attacks; i++) {
+		const struct demo_attack *attack = &result->attack[i];
+
+		fprintf(out, "%s\n    {\"attack\": \"%s\", \"works_on_own_page\": %s, \"refused\": %s", separator,
+			attack->key, attack->control ? "true" : "false", attack->refused ? "true" : "false");
+		fprintf(out, ", \"refusals_counted\": %" PRIu64, attack->counted);
+		/* The note is the first line. */
+		fputs(", \"lines\": [", out);
+		print_json_string(out, attack->note, sizeof(attack->note));
+		print_lines(out, attack->log, print_log_string);
+		fputs("]}", out);
+		separator = ",";
+	}
+	fprintf(out,
+		"\n  ],\n  \"frames\": %" PRIu64 ",\n  \"frames_not_zero_when_given\": %" PRIu64
+		",\n  \"frames_readable_before_end\": %" PRIu64 ",\n  \"frames_readable_after_end\": %" PRIu64
+		",\n  \"frames_not_zero_after_end\": %" PRIu64 "\n}\n",
+		result->frames, result->given_not_zero, result->readable_before, result->readable_after,
+		result->not_zero_after);
+}
+
 void format_log(FILE *out, const struct hyperps_log *log, const char *ring)
 {
 	uint64_t length = log->written < log->size ? log->written : log->size;

@@ -3,6 +3,7 @@
 #ifndef HPSCTL_FORMAT_H
 #define HPSCTL_FORMAT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -39,6 +40,35 @@ struct run_result {
 
 /* One JSON object, in one line. */
 void format_run_json(FILE *out, const struct run_result *result);
+
+/* One attempt of hpsctl demo, made on a page of the attacker's own and on the target. */
+struct demo_attack {
+	const char *key, *text; /* a word, and a phrase for people */
+	bool control; /* it worked on the own page */
+	bool refused; /* and was refused on the target */
+	uint64_t counted; /* memory accesses that the monitor refused meanwhile */
+	char note[160];
+	char log[1024]; /* what the monitor logged meanwhile, lines that end in '\n' */
+};
+
+#define DEMO_ATTACKS 16
+
+struct demo_result {
+	const char *target; /* what is attacked: a phrase for people */
+	char measurement[65], fingerprint[65], mac[65], mac_after[65]; /* hexadecimal, or empty */
+	size_t attacks;
+	struct demo_attack attack[DEMO_ATTACKS];
+	uint64_t frames; /* of the VM */
+	uint64_t given_not_zero; /* of these, those that were not zero when they were given */
+	uint64_t readable_before, readable_after, not_zero_after; /* to the attacker, before and after the VM's end */
+	uint64_t counted; /* memory accesses that the monitor refused when all were read before the end */
+	char message[300]; /* why it failed, or empty */
+};
+
+/* The head of the table of attempts, a line of it with the notes below it, and all as one JSON object. */
+void format_demo_header(FILE *out, const struct demo_result *result);
+void format_demo_attack(FILE *out, const struct demo_attack *attack);
+void format_demo_json(FILE *out, const struct demo_result *result);
 
 /* An enum hyperps_failure as a word, and for people. */
 const char *failure_name(uint64_t failure);

@@ -136,6 +136,17 @@ struct hyperps_vm_shared {
 #define HYPERPS_VM_IOC_WRITE_SHARED _IOW('H', 0x59, struct hyperps_vm_shared)
 
 /*
+ * HYPERPS_VM_IOC_FRAME: the number of the frame that lies at gpa, a multiple of 4096. The host has lent it, so this is no
+ * secret. Returns 0. Errors: ENODATA the VM has no page there.
+ */
+struct hyperps_vm_frame {
+	uint64_t gpa;
+	uint64_t frame; /* the result */
+};
+
+#define HYPERPS_VM_IOC_FRAME _IOWR('H', 0x5a, struct hyperps_vm_frame)
+
+/*
  * What user space and a vCPU tell each other; a page that both map. The fields of the request are read once, when
  * HYPERPS_VCPU_IOC_RUN begins; the others are never read. Those after `exit` hold when RUN has returned 0.
  */

@@ -134,6 +134,17 @@ static bool is_range(u64 gpa, u64 size)
 	return size && !((gpa | size) % PAGE_SIZE) && gpa < HYPERPS_VM_GPA_LIMIT && size <= HYPERPS_VM_GPA_LIMIT - gpa;
 }
 
+static long frame(struct vm *vm, struct hyperps_vm_frame __user *user)
+{
+	struct hyperps_vm_frame request;
+	long error;
+
+	if (copy_from_user(&request, user, sizeof(request)))
+		return -EFAULT;
+	error = is_range(request.gpa, PAGE_SIZE) ? vm_frame(vm, &request) : -EINVAL;
+	return error ? error : copy_to_user(user, &request, sizeof(request)) ? -EFAULT : 0;
+}
+
 static long vm_ioctl(struct file *file, unsigned int command, unsigned long argument)
 {
 	struct vm *vm = file->private_data;
@@ -174,6 +185,8 @@ static long vm_ioctl(struct file *file, unsigned int command, unsigned long argu
 		return info(vm, user);
 	case HYPERPS_VM_IOC_MEASUREMENT:
 		return measurement(vm, user);
+	case HYPERPS_VM_IOC_FRAME:
+		return frame(vm, user);
 	default:
 		return -ENOTTY;
 	}

@@ -44,6 +44,9 @@ long vm_populate(struct vm *vm, const struct hyperps_vm_populate *request);
 /* HYPERPS_VM_IOC_READ_SHARED, HYPERPS_VM_IOC_WRITE_SHARED. */
 long vm_copy_shared(struct vm *vm, const struct hyperps_vm_shared *request, bool write);
 
+/* HYPERPS_VM_IOC_FRAME. */
+long vm_frame(struct vm *vm, struct hyperps_vm_frame *request);
+
 /* Frees all pages, which the monitor has given back. */
 void vm_free_memory(struct vm *vm);
 

@@ -465,6 +465,20 @@ long vm_copy_shared(struct vm *vm, const struct hyperps_vm_shared *request, bool
 	return done ? done : error;
 }
 
+long vm_frame(struct vm *vm, struct hyperps_vm_frame *request)
+{
+	long result = mutex_lock_killable(&vm->lock);
+	struct page *page;
+
+	if (result)
+		return result;
+	page = find_page(vm, request->gpa);
+	if (page)
+		request->frame = page_to_pfn(page);
+	mutex_unlock(&vm->lock);
+	return page ? 0 : -ENODATA;
+}
+
 void vm_free_memory(struct vm *vm)
 {
 	unsigned long index, i;

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate guests kernel_log reboot
+TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate guests demo kernel_log reboot
 TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench vault_client
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own; KVM is for `make bench`.
 STOCK_MODULES_generic := efivarfs
 STOCK_MODULES_cloud := efivarfs irqbypass kvm kvm-intel
 TEST_CLIENT := host/monitor_device.c host/hpsctl_format.c host/image.c host/measure.c guest/sha256.c
-VAULT_CLIENT := $(TEST_CLIENT) test/guests/hmac.c
+VAULT_CLIENT := $(TEST_CLIENT) host/keyvault.c test/guests/hmac.c
 
 $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
@@ -15,7 +15,7 @@ $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
 
 $(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPSCTL_HEADERS) $(wildcard test/guests/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -Iguest -Itest/guests -o $@ $< $(VAULT_CLIENT)
+	$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
 
 # What the kernel started by kexec_same runs.
 $(BUILD)/initrd-kexec-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define VAULT_READY 0x544c554156535048ULL /* "HPSVAULT" */
-#define VAULT_MESSAGE_BYTES 2048
+#define VAULT_MESSAGE_BYTES 3584
 #define VAULT_END (~0ULL) /* as length: the vault forgets its key and shuts down with exit code 0 */
 
 enum vault_status { VAULT_OK = 0, VAULT_TOO_LONG };

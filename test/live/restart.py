@@ -34,7 +34,7 @@ def test_second_linux():
 
 def test_restart(what, cpus, words, line, linux, told):
     """From the shell to the second loader banner."""
-    with Machine(cpus=cpus, append=f"quiet {words}") as machine:
+    with Machine(cpus=cpus, append=f"quiet hyperps.demo=no {words}") as machine:
         machine.expect("/root # ", BOOT_TIMEOUT)
         ok(started_monitors(machine, cpus) == 1, f"{what}, {cpus} CPUs: all under the monitor before")
         before = len(machine.output)
