@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The test modules, built for each flavour into $(BUILD)/test-modules/<flavour>/. kbuild is defined in host/host.mk.
-ONE_FILE_MODULES := vmx_probe hostile nmi_probe ipi_storm vm_memory vm_donate vm_stress vm_churn vm_bench efi_time call_probe vcpu_attack
+ONE_FILE_MODULES := vmx_probe hostile nmi_probe ipi_storm vm_memory vm_donate vm_stress vm_churn vm_bench efi_time call_probe vcpu_attack vcpu_siege
 TEST_MODULES := $(ONE_FILE_MODULES) gate_probe gate_attack vcpu_registers
 GATE_ATTACK_SOURCES := gate_attack_main.c gate_attack_state.c gate_attack_modes.c gate_attack_nmi.c gate_rig.c gate_attempt.S gate_attack.h \
 	gate_storm.c gate_storm.h
