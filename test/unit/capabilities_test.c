@@ -40,9 +40,8 @@ static void same_is_accepted(void **state)
 
 static void any_difference_that_matters_is_refused(void **state)
 {
-	struct vmx_capabilities others[] = { first, first, first, first, first, first,
-					     first, first, first, first, first, first,
-					     first, first, first, first, first, first };
+	struct vmx_capabilities others[] = { first, first, first, first, first, first, first, first, first,
+					     first, first, first, first, first, first, first, first, first };
 
 	(void)state;
 	others[0].basic ^= 1; /* revision */
