@@ -409,12 +409,12 @@ static bool end_vm(struct demo *demo)
 {
 	static uint64_t frame[KEYVAULT_MEMORY / PAGE];
 	struct demo_result *result = &demo->result;
-	uint64_t not_zero;
+	uint64_t not_zero_before;
 
 	find_frames(demo, frame);
 	result->given_not_zero = demo->vault.not_zero;
 	refused(demo);
-	look(demo, frame, &result->readable_before, &not_zero);
+	look(demo, frame, &result->readable_before, &not_zero_before);
 	result->counted = refused(demo);
 	say(demo, "\nThe VM has %" PRIu64 " frames. When the host gave them, %" PRIu64 " were not zero.",
 	    result->frames, result->given_not_zero);
@@ -428,6 +428,9 @@ static bool end_vm(struct demo *demo)
 	if (result->readable_before != 1 || result->counted < result->frames - 1)
 		return fail(demo, "%" PRIu64 " of the VM's %" PRIu64 " frames could be read, of which it shares one",
 			    result->readable_before, result->frames);
+	/* The page that it shares is not zero: the module can tell. */
+	if (not_zero_before != 1)
+		return fail(demo, "the module does not see that the shared page is not zero");
 	if (!result->frames || result->readable_after != result->frames || result->not_zero_after)
 		return fail(demo, "the VM's frames did not all come back, or not all of them zeroed");
 	return true;

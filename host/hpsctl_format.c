@@ -599,6 +599,7 @@ void format_demo_json(FILE *out, const struct demo_result *result)
 
 	fprintf(out, "{\n  \"passed\": %s", *result->message ? "false" : "true");
 	print_json_string_or_null(out, "message", result->message);
+	print_json_string_or_null(out, "target", result->target);
 	print_json_string_or_null(out, "measurement", result->measurement);
 	print_json_string_or_null(out, "fingerprint", result->fingerprint);
 	print_json_string_or_null(out, "hmac", result->mac);

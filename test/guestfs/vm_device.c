@@ -95,6 +95,15 @@ static struct hyperps_vm info(int vm)
 	return out;
 }
 
+/* The number of the frame at gpa. */
+static long frame(int vm, uint64_t gpa)
+{
+	struct hyperps_vm_frame request = { .gpa = gpa };
+	long error = value(ioctl(vm, HYPERPS_VM_IOC_FRAME, &request));
+
+	return error ? error : (long)request.frame;
+}
+
 static struct hyperps_frames frames(void)
 {
 	struct hyperps_frames out = { 0 };
@@ -396,7 +405,15 @@ static void check_arguments(void)
 	expect(populate(vm, 8 * MIB, 4 * MIB, half), 2 * MIB, "POPULATE whose source ends early");
 	expect(info(vm).frames, 6 * MIB / PAGE, "the VM's frames");
 
+	expect(frame(vm, 8 * MIB + PAGE) - frame(vm, 8 * MIB), 1,
+	       "FRAME in a piece of 2 MiB: the next page's is the next");
+	check(frame(vm, MIB) > 0 && frame(vm, MIB) != frame(vm, MIB + PAGE), "FRAME of single pages");
+
 	refused = true;
+	REFUSED(frame(vm, 5 * MIB), ENODATA);
+	REFUSED(frame(vm, MIB + 8), EINVAL);
+	REFUSED(frame(vm, limit), EINVAL);
+	REFUSED(value(ioctl(vm, HYPERPS_VM_IOC_FRAME, NULL)), EFAULT);
 	REFUSED(value(ioctl(vm, HYPERPS_VM_IOC_INFO, NULL)), EFAULT);
 	REFUSED(value(ioctl(vm, HYPERPS_IOC_READ, &read_request)), ENOTTY);
 	REFUSED(value(ioctl(vm, HYPERPS_IOC_CREATE_VM, 0)), ENOTTY);

@@ -254,6 +254,54 @@ static void end_of_a_run(void **state)
 	assert_string_equal(failure_name(77), "unknown");
 }
 
+static void demo_says_what_was_not_refused(void **state)
+{
+	static struct demo_result result = {
+		.target = "the key",
+		.attacks = 2,
+		.attack = { { .key = "read",
+			      .text = "read it",
+			      .control = true,
+			      .refused = true,
+			      .counted = 1,
+			      .note = "a \"note\"",
+			      .log = "hyperps: cpu0: warning: refused: read of 1\nhyperps: cpu10: \x1b\n" },
+			    { .key = "write", .text = "overwrite it" } },
+		.frames = 5,
+	};
+	FILE *out = open_text();
+
+	(void)state;
+	format_demo_header(out, &result);
+	for (size_t i = 0; i < result.attacks; i++)
+		format_demo_attack(out, &result.attack[i]);
+	fclose(out);
+	assert_string_equal(text, "It tries to ...                         its own page   the key\n"
+				  "read it                                 works          refused\n"
+				  "  a \"note\"\n"
+				  "  log: warning: refused: read of 1\n"
+				  "  log: ?\n"
+				  "overwrite it                            FAILS          NOT REFUSED\n");
+	free(text);
+	out = open_text();
+	format_demo_json(out, &result);
+	fclose(out);
+	assert_has("{\n  \"passed\": true, \"message\": null, \"target\": \"the key\", ");
+	assert_has("\"works_on_own_page\": true, \"refused\": true, \"refusals_counted\": 1, \"lines\": [\"a "
+		   "\\\"note\\\"\", "
+		   "\"hyperps: cpu0: warning: refused: read of 1\", \"hyperps: cpu10: ?\"]},\n");
+	assert_has("\"works_on_own_page\": false, \"refused\": false, \"refusals_counted\": 0, \"lines\": [\"\"]}\n  "
+		   "],\n");
+	assert_has("\"frames\": 5,\n");
+	free(text);
+	strcpy(result.message, "why");
+	out = open_text();
+	format_demo_json(out, &result);
+	fclose(out);
+	assert_has("\"passed\": false, \"message\": \"why\"");
+	free(text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +312,7 @@ int main(void)
 		cmocka_unit_test(frames_are_shown),
 		cmocka_unit_test(vms_are_listed),
 		cmocka_unit_test(end_of_a_run),
+		cmocka_unit_test(demo_says_what_was_not_refused),
 		cmocka_unit_test(log_ring),
 	};
 
