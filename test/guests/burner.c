@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 /*
- * Uses all its memory: fills, verifies, releases, shares, takes back. Command line: MIB [ROUNDS [CPUS]], where RAM is
- * [0, MIB) and each of CPUS vCPUs has its part. The last line is a checksum of all that was read, the same for the same
- * command line.
+ * Uses all its memory: fills, verifies, releases, shares, takes back. Command line: MIB [ROUNDS [CPUS [SEED]]], where
+ * RAM is [0, MIB) and each of CPUS vCPUs has its part; with another SEED the content is another one. The last line is a
+ * checksum of all that was read, the same for the same command line.
  */
 #include "guest.h"
 
 #define RUN 512 /* pages of one hypercall at most */
 #define WORDS (PAGE_SIZE / 8)
 
-static u64 total;
+static u64 total, seed;
 
 static u64 word_at(u64 page, u64 i, u64 round)
 {
-	return (page + i * 8 + round * 0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9;
+	return (page + i * 8 + round * 0x9e3779b97f4a7c15 + seed * 0x94d049bb133111eb) * 0xbf58476d1ce4e5b9;
 }
 
 static void fill(u64 page, u64 round)
@@ -93,8 +93,9 @@ int guest_main(u64 index, const char *command_line)
 
 	if (index >= count)
 		return 0;
+	seed = number_argument(command_line, 3, 0);
 	if (!share) {
-		print("burner: MIB [ROUNDS [CPUS]], at least 4 MiB\n");
+		print("burner: MIB [ROUNDS [CPUS [SEED]]], at least 4 MiB\n");
 		return 2;
 	}
 	barrier(count);
