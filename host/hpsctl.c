@@ -220,8 +220,8 @@ static void print_usage(FILE *out)
 		"  --help     this text\n"
 		"  --version  the version of hpsctl\n"
 		"\n"
-		"Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; hpsctl run has its\n"
-		"own.\n");
+		"Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; run and demo have\n"
+		"their own.\n");
 }
 
 int open_device(void)
