@@ -173,6 +173,9 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 			break;
 		result = locked_request(call, argument);
 	}
+	if (result == HYPERPS_ERROR_OWNER && call == HYPERPS_CALL_VM_MAP)
+		log_refusal(REFUSED_MEMORY, "memory call refused: frame %lx at %lx of VM %lx is not the host's to give",
+			    argument[2], argument[1], argument[0]);
 	if (result < 0)
 		return result;
 	*value = (u64)result;
@@ -193,8 +196,8 @@ static __attribute__((noinline)) struct gate_result gate_request(u64 call, const
 {
 	s64 result = locked_request(call, argument);
 
-	/* A flush may free pages of the pool. */
-	if (result == HYPERPS_ERROR_MEMORY)
+	/* A flush may free pages of the pool; and what is refused goes to the log. */
+	if (result == HYPERPS_ERROR_MEMORY || (result == HYPERPS_ERROR_OWNER && call == HYPERPS_CALL_VM_MAP))
 		result = HYPERPS_ERROR_USE_VMCALL;
 	return (struct gate_result){ result < 0 ? result : HYPERPS_OK, result < 0 ? 0 : (u64)result };
 }
