@@ -428,6 +428,7 @@ void try_debug(u64 unused)
 	STEP("MOV to CR8", "mov %%rdx, %%cr8");
 	STEP("INVLPG", "invlpg (%%rsi)");
 	STEP("RDTSC", "rdtsc");
+	STEP("HLT", "hlt");
 	/* MOV SS holds #DB back for one instruction more. */
 	STEP("MOV SS and NOP", "mov %w[ss], %%ss\n\tnop");
 	STEP("MOV SS and CPUID", "mov %w[ss], %%ss\n\tcpuid");
