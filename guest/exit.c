@@ -252,6 +252,9 @@ static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_TRIPLE_FAULT);
 	case EXIT_HLT:
 		skip_instruction();
+		/* Single-stepped, it ends at once with a #DB. */
+		if (vmread(VMCS_GUEST_PENDING_DEBUG))
+			return RESUME_GUEST;
 		words[0] = HYPERPS_EXIT_HLT;
 		return RETURN_TO_HOST;
 	case EXIT_INVD: /* its caches are coherent, and not its own */

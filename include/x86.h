@@ -46,6 +46,7 @@
 #define RFLAGS_RESERVED BIT(1) /* always 1 */
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
+#define RFLAGS_RF BIT(16)
 
 #define DR6_RESET 0xffff0ff0ULL
 #define DR7_RESET 0x400ULL

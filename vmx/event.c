@@ -53,15 +53,22 @@ void inject_again(u64 information)
 	inject(information & (EVENT_TYPE | EVENT_VECTOR));
 }
 
+/* SDM, "Instruction-Breakpoint Exception Condition": the flags that a fault saves have RF set. VM entry does not do that. */
+static void inject_fault(u64 information)
+{
+	vmwrite(VMCS_GUEST_RFLAGS, vmread(VMCS_GUEST_RFLAGS) | RFLAGS_RF);
+	inject(EVENT_TYPE_EXCEPTION | information);
+}
+
 void inject_ud(void)
 {
-	inject(EVENT_TYPE_EXCEPTION | VECTOR_UD);
+	inject_fault(VECTOR_UD);
 }
 
 void inject_pf(u64 linear)
 {
 	asm volatile("mov %0, %%cr2" ::"r"(linear));
-	inject(EVENT_TYPE_EXCEPTION | EVENT_ERROR_CODE | VECTOR_PF);
+	inject_fault(EVENT_ERROR_CODE | VECTOR_PF);
 }
 
 /* Real mode pushes no error code, and VM entry insists on the right choice ("VM-Entry Event Injection" checks). */
@@ -72,7 +79,7 @@ static u64 error_code_if_protected(void)
 
 void inject_gp(void)
 {
-	inject(EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_GP);
+	inject_fault(error_code_if_protected() | VECTOR_GP);
 }
 
 void inject_ac(void)

@@ -428,6 +428,7 @@ void try_debug(u64 unused)
 	STEP("MOV to CR8", "mov %%rdx, %%cr8");
 	STEP("INVLPG", "invlpg (%%rsi)");
 	STEP("RDTSC", "rdtsc");
+	STEP("HLT", "hlt");
 	/* MOV SS holds #DB back for one instruction more. */
 	STEP("MOV SS and NOP", "mov %w[ss], %%ss\n\tnop");
 	STEP("MOV SS and CPUID", "mov %w[ss], %%ss\n\tcpuid");
@@ -543,6 +544,7 @@ void try_exceptions(u64 unused)
 {
 	struct cpu *cpu = this_cpu();
 	const u64 unmapped = USER_ALIAS * 2 + 0x123456;
+	u64 value;
 
 	(void)unused;
 	expect(VECTOR_NONE, leave, 0);
@@ -556,6 +558,9 @@ void try_exceptions(u64 unused)
 	      cpu->error_code);
 	check(fault_of("testb $0, (%%rsp, %0)", , "r"(BIT(62))) == 12, "a stack that is not canonical raises no #SS");
 	check(fault_of("ud2", , ) == VECTOR_UD, "UD2 raises no #UD");
+	check(read_msr(MSR_VMX_LAST, &value) == VECTOR_GP && (cpu->rflags & RFLAGS_RF),
+	      "a refused RDMSR saves flags %lx", cpu->rflags);
+	check(fault_of("vmxoff", , ) == VECTOR_UD && (cpu->rflags & RFLAGS_RF), "VMXOFF saves flags %lx", cpu->rflags);
 	check(fault_of("int $0x20", , ) == VECTOR_NONE && cpu->interrupts[0x20] == 1, "INT 20h does not arrive");
 	write_cr0(read_cr0() | BIT(3));
 	check(fault_of("fninit", , ) == 7, "x87 with CR0.TS raises no #NM");
