@@ -14,6 +14,7 @@ monitor's code. The rules are those of mm/manager.h. No request may be under way
                                is sealed and has released the page: then its leaf has no rights, now or later
 """
 
+import struct
 from array import array
 
 from walk import ADDRESS, LARGE
@@ -23,7 +24,11 @@ PENDING_SHIFT = 52  # where a leaf that is not yet present keeps its rights
 TYPE_SHIFT, WRITE_BACK = 3, 6
 VIEW_BITS = 46  # of a VM
 REPORTED = "reported"  # stands in the faults of the numbers that the monitor gives
-OPEN, SEALED, DYING, DEAD = 1, 2, 3, 4
+OPEN, SEALED, DYING, DEAD, SEALING = 1, 2, 3, 4, 5
+# How each vCPU of vm_churn.ko starts: mode and argument, entry, CR3. The monitor keeps them behind the handle, before the
+# address of the VMCS.
+START = struct.pack("<QQQ", 1 | 0x2A5EC7C0D000, 0x1000, 0)
+SCAN = 64 << 20
 # By the state's number, as in the low 4 bits of a mark.
 STATES = ["device", "host", "monitor", "private", "shared", "to_vm", "to_host", "to_monitor"]
 HOST_RIGHTS = {"device": 7, "host": 7, "shared": 3}
@@ -131,7 +136,7 @@ def check_given(frame, mark, leaf, vms, faults):
     vm = vms.get(slot)
     if not vm:
         faults.append(f"{what} is of a VM that there is not")
-    elif (vm["state"] == OPEN and state == "to_host") or (vm["state"] == DEAD and state != "to_host"):
+    elif (vm["state"] in (OPEN, SEALING) and state == "to_host") or (vm["state"] == DEAD and state != "to_host"):
         faults.append(f"{what} is of a VM in state {vm['state']}")
     if not leaf:
         faults.append(f"{what} is in no view")
@@ -153,7 +158,7 @@ def check_counts(count, of_vm, frames, vms, faults):
         has = {state: of_vm.count((slot, state)) for state in OF_VM}
         if sum(has.values()) != vm["frames"]:
             faults.append(f"VM {slot} has {sum(has.values())} frames by the marks, but {vm['frames']} are {REPORTED}")
-        if vm["state"] in (OPEN, SEALED) and has["to_vm"] != vm["pending"]:
+        if vm["state"] in (OPEN, SEALING, SEALED) and has["to_vm"] != vm["pending"]:
             faults.append(f"VM {slot} has {has['to_vm']} pending frames by the marks, but {vm['pending']} are {REPORTED}")
 
 
@@ -185,6 +190,37 @@ def check_ownership(read, status, frames, vms):
     if len(set(tables)) != len(tables):
         faults.append("a frame is two tables at once")
     check_counts(count, of_vm, frames, vms, faults)
+    return faults
+
+
+def find_vcpus(read, frames):
+    """Yields (frame, handle, frame of the VMCS) wherever in the RAM what a vCPU began with stands. Stale ones are found, too."""
+    end = frames["table_frames"] << 12
+    for base in range(0, end, SCAN):
+        data = read(base, min(SCAN, end - base))
+        at = data.find(START)
+        while at >= 0:
+            # Neither lies across a page.
+            if at >= 8 and at + len(START) + 8 <= len(data):
+                handle, = struct.unpack_from("<Q", data, at - 8)
+                vmcs, = struct.unpack_from("<Q", data, at + len(START))
+                yield base + at >> 12, handle, vmcs >> 12 if vmcs & 0xFFF == 0 and 0 < vmcs < end else None
+            at = data.find(START, at + 1)
+
+
+def check_vcpus(read, frames, vms, found):
+    """Faults of the pages of vCPUs. found: what find_vcpus() gave. Each live vCPU has a page and a VMCS, and only the monitor has
+    what one began with."""
+    faults, marks, pages = [], read_marks(read, frames), {}
+    own = {STATES.index("monitor"), STATES.index("to_monitor")}
+    for frame, handle, vmcs in found:
+        if marks[frame] & 0xF not in own:
+            faults.append(f"frame {frame:#x} is {fields(marks[frame])[0]}, and has the start of a vCPU")
+        elif vmcs and marks[vmcs] & 0xF == STATES.index("monitor") == marks[frame] & 0xF:
+            pages.setdefault(handle, set()).update({frame, vmcs})
+    for vm in vms:
+        if vm["vcpus"] and len(pages.get(vm["handle"], ())) < 2:
+            faults.append(f"the monitor has no pages of the vCPU of VM {vm['slot']}")
     return faults
 
 
@@ -278,6 +314,18 @@ def controls(read, status, frames, vms):
     table = frames["table_base"] + 8 * ((status["host_view_eptp"] & ADDRESS) >> 12)
     for text, changes in [*mark_controls(frames, sample, vms), *view_controls(read, status, sample, vms)]:
         yield text, falsified(read, changes or {table: mark_of("host")})
+
+
+def vcpu_controls(read, frames, vms, found):
+    """(text, read) for lies that check_vcpus() must notice."""
+    live = {vm["handle"] for vm in vms if vm["vcpus"]}
+    marks = read_marks(read, frames)
+    for frame, handle, vmcs in found:
+        if handle in live and vmcs and marks[frame] & 0xF == marks[vmcs] & 0xF == STATES.index("monitor"):
+            alike = {at for f, h, v in found if h == handle for at in (f, v) if at}
+            yield "a vCPU's page that is the host's", falsified(read, {frames["table_base"] + 8 * frame: mark_of("host")})
+            yield "a vCPU whose pages are a VM's", falsified(read, {frames["table_base"] + 8 * at: mark_of("private") for at in alike})
+            return
 
 
 def consistent(read, status, frames, vms):

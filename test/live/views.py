@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""views.py FLAVOUR CPUS SECONDS: while all CPUs create, fill and end VMs for at least so long, the page marks agree with all views.
+"""views.py FLAVOUR CPUS SECONDS: while all CPUs create, fill, run and end VMs for at least so long, the page marks agree with all views.
 
 vm_churn.ko lets all CPUs hold between two calls; then the machine is stopped, and its views and marks are read from outside
 (ownership.py). At the end every frame is the host's again."""
@@ -11,12 +11,14 @@ import sys
 import time
 
 from live import BOOT_TIMEOUT, TEST_TIMEOUT, main, monitor_lines, note, ok, test_machine
-from ownership import DEAD, DYING, OF_VM, OPEN, REPORTED, SEALED, check_ownership, consistent, controls
+from ownership import (DEAD, DYING, OF_VM, OPEN, REPORTED, SEALED, SEALING, check_ownership, check_vcpus, consistent, controls,
+                       fields, find_vcpus, read_marks, vcpu_controls)
 
 FLAVOUR, CPUS, SECONDS = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
 WALKS, WALKS_LIMIT = 4, 40  # at least; at most, if a state that is wanted does not come up
-WANTED = {"private", "to_vm", "to_host"} | {f"VM in state {state}" for state in (OPEN, SEALED, DYING, DEAD)} | {"a view in donated memory"}
+WANTED = ({"private", "shared", "to_vm", "to_host"} | {f"VM in state {state}" for state in (OPEN, SEALING, SEALED, DYING, DEAD)}
+          | {"a view in donated memory", "a sealed VM with frames that it has released", "a sealed VM with a vCPU"})
 
 
 def report(machine):
@@ -35,6 +37,12 @@ def unreported(read, state):
     return [fault for fault in check_ownership(read, *state) if REPORTED not in fault]
 
 
+def has_released(read, frames, vms):
+    """Whether a guest that lives has released a page that the host has not taken back yet."""
+    slots = {vm["slot"] for vm in vms if vm["state"] == SEALED}
+    return any(state == "to_host" and slot in slots for state, slot, _ in map(fields, read_marks(read, frames)))
+
+
 def walk(machine, what, tried, accepted):
     """Looks at a quiet point; returns the states of frames that were seen. tried, accepted: the faults of what must be refused, or
     must not, so far."""
@@ -47,6 +55,14 @@ def walk(machine, what, tried, accepted):
         ok(not faults, f"{LABEL} {what}: all marks and views agree ({len(vms)} VMs, "
            + ", ".join(f"{number} {name}" for name, number in given.items()) + ")")
         note("\n".join(faults[:10]) or "no faults")
+        found = list(find_vcpus(machine.read_physical, frames))
+        faults = check_vcpus(machine.read_physical, frames, vms, found)
+        ok(not faults, f"{LABEL} {what}: all pages of vCPUs are the monitor's ({sum(vm['vcpus'] for vm in vms)} vCPUs)")
+        note("\n".join(faults[:10]) or "no faults")
+        for text, read in vcpu_controls(machine.read_physical, frames, vms, found):
+            if text not in tried:
+                tried[text] = check_vcpus(read, frames, vms, found)
+        released = has_released(machine.read_physical, frames, vms)
         for text, read in controls(machine.read_physical, *state):
             if text not in tried:
                 tried[text] = unreported(read, state)
@@ -57,7 +73,10 @@ def walk(machine, what, tried, accepted):
         machine.resume()
     status = state[0]
     donated = any(not 0 <= vm["view_eptp"] - status["memory_base"] < status["memory_size"] for vm in vms)
-    return set(given) | {f"VM in state {vm['state']}" for vm in vms} | ({"a view in donated memory"} if donated else set())
+    sealed = [vm for vm in vms if vm["state"] == SEALED]
+    extra = {"a sealed VM with a vCPU"} if any(vm["vcpus"] for vm in sealed) else set()
+    extra |= {"a sealed VM with frames that it has released"} if released else set()
+    return extra | set(given) | {f"VM in state {vm['state']}" for vm in vms} | ({"a view in donated memory"} if donated else set())
 
 
 def test():

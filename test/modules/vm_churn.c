@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * All CPUs create, fill, sync, seal, destroy and reclaim VMs at once, several each, one call at a time in random order,
- * with random calls on the VMs of the others. On request they hold between two calls: then no request is under way, and
+ * All CPUs create, fill, sync, seal, run, destroy and reclaim VMs at once, several each, one call at a time in random
+ * order, with random calls on the VMs of the others. A guest touches, shares, takes back and releases pages as it is
+ * told. On request they hold between two calls: then no request is under way, and
  * a checker from outside can compare all views with the page marks.
  *
  * Commands, written to the parameter `command`: "donate" enlarges the monitor's pool, for ever; "start"; "quiet" returns when all hold; "go"; "stop" ends all VMs.
@@ -22,16 +23,49 @@
 #define ORDER 9 /* and one chunk of 2 MiB */
 #define CHUNK_FRAMES (1UL << ORDER)
 #define SPREAD (SZ_1G / PAGE_SIZE) /* pages among which the single frames lie */
+#define GUEST_ORDER 4 /* the guest's own pages, at gpa 0 */
+#define GUEST_PAGES (1UL << GUEST_ORDER)
+#define CODE 0x1000ULL
+#define FIRST_DATA 2 /* of the guest's pages */
+#define ARGUMENT 0x2a5ec7c0d000ULL /* of all vCPUs: test/live/ownership.py looks for it */
+#define GUEST_SHARE 0x48505381 /* then UNSHARE and RELEASE: hyperps/guest.h */
+#define PORT_CALL 0x10
+#define PORT_GPA 0x11
+#define PORT_COUNT 0x12
 #define FILL 0x5a
 #define WAIT_MS 60000
 
-enum stage { NONE, ALIVE, DYING, DEAD };
+/* 32-bit code without paging: reads a call's number, gpa and count, and makes it; 0 is a store at the gpa. */
+asm(".pushsection .rodata\n"
+    ".code32\n"
+    "churn_guest:\n"
+    "1:	in	$0x10, %eax\n"
+    "	mov	%eax, %ebx\n"
+    "	in	$0x11, %eax\n"
+    "	mov	%eax, %edi\n"
+    "	in	$0x12, %eax\n"
+    "	mov	%eax, %esi\n"
+    "	mov	%ebx, %eax\n"
+    "	test	%eax, %eax\n"
+    "	jz	2f\n"
+    "	vmcall\n"
+    "	out	%eax, $0x13\n"
+    "	jmp	1b\n"
+    "2:	movl	$0x5ec2e75e, (%edi)\n"
+    "	jmp	1b\n"
+    "churn_guest_end:\n"
+    ".code64\n"
+    ".popsection\n");
+extern const char churn_guest[], churn_guest_end[];
+
+enum stage { NONE, ALIVE, SEALING, SEALED, DYING, DEAD };
 
 struct churned_vm {
 	enum stage stage;
-	u64 handle, gpa;
-	struct page *chunk, *single[SINGLES];
-	bool chunk_given, single_given[SINGLES];
+	u64 handle, gpa, chunk_gpa;
+	struct page *chunk, *own, *single[SINGLES];
+	bool chunk_given, own_given, single_given[SINGLES], has_vcpu;
+	u64 answer, target; /* to the guest's next IN; the gpa that it got last */
 };
 
 struct worker {
@@ -39,6 +73,7 @@ struct worker {
 	u64 seed;
 	struct churned_vm vm[VMS];
 	unsigned int ended, calls, attacks, late, dry, failed, dirty;
+	unsigned int runs, shared, unshared, released, touched; /* by guests */
 	u64 failed_call;
 	s64 error; /* of the first call that failed */
 	bool done;
@@ -97,7 +132,10 @@ static void fill(struct churned_vm *vm)
 	memset(page_address(vm->chunk), FILL, CHUNK_FRAMES * PAGE_SIZE);
 	for (i = 0; i < SINGLES; i++)
 		memset(page_address(vm->single[i]), FILL, PAGE_SIZE);
-	vm->chunk_given = false;
+	memset(page_address(vm->own), FILL, GUEST_PAGES * PAGE_SIZE);
+	memcpy(page_address(vm->own) + CODE, churn_guest, churn_guest_end - churn_guest);
+	vm->chunk_given = vm->own_given = vm->has_vcpu = false;
+	vm->answer = 0;
 	memset(vm->single_given, 0, sizeof(vm->single_given));
 }
 
@@ -106,14 +144,17 @@ static void begin(struct worker *worker, struct churned_vm *vm)
 	s64 error;
 
 	fill(vm);
-	/* Room above for the chunk and the single frames. */
-	vm->gpa = next_random(worker) & 0x1fffffe00000ULL;
+	/* Room above for the chunk and the single frames; far from the guest's own pages. */
+	vm->gpa = (next_random(worker) & 0x1fffffe00000ULL) | BIT_ULL(40);
 	error = call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0, &vm->handle);
 	if (judge(worker, HYPERPS_CALL_VM_CREATE, error))
 		return;
 	vm->stage = ALIVE;
 	error = call(HYPERPS_CALL_VM_DECLARE, vm->handle, READ_WRITE_EXECUTE, VIEW_PAGES, 0, NULL);
 	judge(worker, HYPERPS_CALL_VM_DECLARE, error);
+	error = call(HYPERPS_CALL_VCPU_CREATE, vm->handle, HYPERPS_VCPU_PROTECTED | ARGUMENT, CODE, 0, NULL);
+	vm->has_vcpu = !judge(worker, HYPERPS_CALL_VCPU_CREATE, error);
+	vm->own_given = !judge(worker, HYPERPS_CALL_VM_MAP, map(vm->handle, 0, page_to_pfn(vm->own), GUEST_PAGES));
 }
 
 static void map_single(struct worker *worker, struct churned_vm *vm)
@@ -130,12 +171,113 @@ static void map_single(struct worker *worker, struct churned_vm *vm)
 
 static void map_chunk(struct worker *worker, struct churned_vm *vm)
 {
-	/* One page further on no large page fits. */
-	u64 gpa = vm->gpa + (next_random(worker) & 1 ? PAGE_SIZE : 0);
+	u64 r = next_random(worker);
 
-	if (!vm->chunk_given)
-		vm->chunk_given =
-			!judge(worker, HYPERPS_CALL_VM_MAP, map(vm->handle, gpa, page_to_pfn(vm->chunk), CHUNK_FRAMES));
+	if (vm->chunk_given)
+		return;
+	/* Every second one where the guest can name it. One page further on no large page fits. */
+	vm->chunk_gpa = (r & 2 ? SZ_4M + SZ_2M * (r >> 8 & 0xff) : vm->gpa) + (r & 1 ? PAGE_SIZE : 0);
+	vm->chunk_given = !judge(worker, HYPERPS_CALL_VM_MAP,
+				 map(vm->handle, vm->chunk_gpa, page_to_pfn(vm->chunk), CHUNK_FRAMES));
+}
+
+/* A gpa that the guest can name, of its own pages or in the chunk. */
+static u64 pick_gpa(struct worker *worker, struct churned_vm *vm)
+{
+	u64 r = next_random(worker);
+
+	if (vm->chunk_given && vm->chunk_gpa < SZ_4G && r & 1)
+		return vm->chunk_gpa + (r >> 8) % CHUNK_FRAMES * PAGE_SIZE;
+	return (FIRST_DATA + (r >> 8) % (GUEST_PAGES - FIRST_DATA)) * PAGE_SIZE;
+}
+
+static void answer(struct worker *worker, struct churned_vm *vm, u64 port)
+{
+	u64 r = next_random(worker), left;
+
+	switch (port) {
+	case PORT_CALL:
+		vm->answer = r % 8 < 2 ? 0 : GUEST_SHARE + (r % 8 < 5 ? 0 : r % 8 - 5);
+		break;
+	case PORT_GPA:
+		vm->answer = vm->target = pick_gpa(worker, vm);
+		break;
+	default:
+		left = vm->target < GUEST_PAGES * PAGE_SIZE ? GUEST_PAGES - vm->target / PAGE_SIZE
+							    : CHUNK_FRAMES - (vm->target - vm->chunk_gpa) / PAGE_SIZE;
+		vm->answer = r & 7 ? min(r >> 8 & 7, left - 1) + 1 : left;
+	}
+}
+
+static void make_room(struct worker *worker, struct churned_vm *vm)
+{
+	s64 error;
+
+	judge(worker, HYPERPS_CALL_VM_SYNC, finish(HYPERPS_CALL_VM_SYNC, vm->handle));
+	error = call(HYPERPS_CALL_VM_RECLAIM, vm->handle, 0, 0, 0, NULL);
+	/* Nothing is released. */
+	judge(worker, HYPERPS_CALL_VM_RECLAIM, error == HYPERPS_ERROR_STATE ? 0 : error);
+}
+
+/* The guest waits for a page: what came back from there goes there again. */
+static void bring(struct worker *worker, struct churned_vm *vm, u64 gpa)
+{
+	bool is_own = gpa < GUEST_PAGES * PAGE_SIZE;
+	u64 frame = is_own ? page_to_pfn(vm->own) + gpa / PAGE_SIZE
+			   : page_to_pfn(vm->chunk) + (gpa - vm->chunk_gpa) / PAGE_SIZE;
+	u64 state;
+
+	if (!is_own && (!vm->chunk_given || gpa - vm->chunk_gpa >= CHUNK_FRAMES * PAGE_SIZE))
+		return;
+	if (!judge(worker, HYPERPS_CALL_FRAME_QUERY, call(HYPERPS_CALL_FRAME_QUERY, vm->handle, frame, 0, 0, &state)) &&
+	    state == HYPERPS_FRAME_HOST) {
+		worker->dirty += memchr_inv(pfn_to_kaddr(frame), 0, PAGE_SIZE) != NULL;
+		judge(worker, HYPERPS_CALL_VM_MAP, map(vm->handle, gpa, frame, 1));
+	} else {
+		make_room(worker, vm);
+	}
+}
+
+static void run(struct worker *worker, struct churned_vm *vm)
+{
+	register u64 r8 asm("r8") = 0;
+	u64 rax = HYPERPS_CALL_VCPU_RUN, rbx = 0, rdx = vm->answer, rsi = 0, rdi = vm->handle;
+
+	if (!vm->has_vcpu || !vm->own_given)
+		return;
+	asm volatile("vmcall"
+		     : "+a"(rax), "+b"(rbx), "+d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8)
+		     :
+		     : "r9", "r10", "r11", "memory");
+	if (judge(worker, HYPERPS_CALL_VCPU_RUN, (s64)rax))
+		return;
+	worker->runs++;
+	switch ((u32)rbx) {
+	case HYPERPS_EXIT_IN:
+		answer(worker, vm, rdx);
+		break;
+	case HYPERPS_EXIT_SHARED:
+		worker->shared++;
+		break;
+	case HYPERPS_EXIT_UNSHARED:
+		worker->unshared++;
+		break;
+	case HYPERPS_EXIT_RELEASED:
+		worker->released++;
+		break;
+	case HYPERPS_EXIT_MEMORY:
+		worker->touched++;
+		bring(worker, vm, rdx);
+		break;
+	case HYPERPS_EXIT_ROOM:
+		make_room(worker, vm);
+		break;
+	case HYPERPS_EXIT_OUT:
+	case HYPERPS_EXIT_INTERRUPTED:
+		break;
+	default:
+		judge(worker, HYPERPS_CALL_VCPU_RUN, -1000 - (s64)(u32)rbx);
+	}
 }
 
 /* The VM is gone. What it had is zero; what it did not have is as it was. */
@@ -145,6 +287,7 @@ static void check_contents(struct worker *worker, struct churned_vm *vm)
 
 	worker->dirty +=
 		memchr_inv(page_address(vm->chunk), vm->chunk_given ? 0 : FILL, CHUNK_FRAMES * PAGE_SIZE) != NULL;
+	worker->dirty += vm->own_given && memchr_inv(page_address(vm->own), 0, GUEST_PAGES * PAGE_SIZE);
 	for (i = 0; i < SINGLES; i++)
 		worker->dirty +=
 			memchr_inv(page_address(vm->single[i]), vm->single_given[i] ? 0 : FILL, PAGE_SIZE) != NULL;
@@ -170,6 +313,27 @@ static void go_on_ending(struct worker *worker, struct churned_vm *vm)
 		check_contents(worker, vm);
 }
 
+/* Some calls of VM_SEAL: a VM stays half sealed for a while. */
+static void seal(struct worker *worker, struct churned_vm *vm)
+{
+	unsigned int calls = next_random(worker) % 16 + 1;
+	u64 left;
+
+	/* Nothing may wait. */
+	if (vm->stage == ALIVE)
+		judge(worker, HYPERPS_CALL_VM_SYNC, finish(HYPERPS_CALL_VM_SYNC, vm->handle));
+	while (calls-- && vm->stage != SEALED && !request(worker, HYPERPS_CALL_VM_SEAL, vm->handle, &left))
+		vm->stage = left ? SEALING : SEALED;
+}
+
+static void run_on(struct worker *worker, struct churned_vm *vm)
+{
+	unsigned int runs = next_random(worker) % 32 + 1;
+
+	while (runs-- && !worker->failed)
+		run(worker, vm);
+}
+
 static void step(struct worker *worker)
 {
 	struct churned_vm *vm = &worker->vm[next_random(worker) % VMS];
@@ -180,20 +344,23 @@ static void step(struct worker *worker)
 		attack(worker);
 	else if (vm->stage == NONE)
 		begin(worker, vm);
-	else if (vm->stage != ALIVE)
+	else if (vm->stage == SEALING && dice < 95)
+		seal(worker, vm);
+	else if (vm->stage >= DYING || vm->stage == SEALING)
 		go_on_ending(worker, vm);
-	else if (dice < 75)
+	else if (vm->stage == SEALED && dice < 80)
+		run_on(worker, vm);
+	else if (dice < 74)
 		map_single(worker, vm);
-	else if (dice < 85)
+	else if (dice < 80)
 		map_chunk(worker, vm);
-	else if (dice < 94)
+	else if (dice < 87)
 		request(worker, HYPERPS_CALL_VM_SYNC, vm->handle, &left);
-	else if (dice < 96) {
-		s64 error = finish(HYPERPS_CALL_VM_SEAL, vm->handle);
-
-		/* A second time it is refused. */
-		judge(worker, HYPERPS_CALL_VM_SEAL, error == HYPERPS_ERROR_STATE ? 0 : error);
-	} else
+	else if (dice < 97 && vm->stage == ALIVE)
+		seal(worker, vm);
+	else if (dice < 97)
+		map_single(worker, vm);
+	else
 		go_on_ending(worker, vm);
 }
 
@@ -238,9 +405,10 @@ static bool get_memory(struct churned_vm *vm)
 	int i;
 
 	vm->chunk = alloc_pages(GFP_KERNEL, ORDER);
+	vm->own = alloc_pages(GFP_KERNEL, GUEST_ORDER);
 	for (i = 0; i < SINGLES; i++)
 		vm->single[i] = alloc_page(GFP_KERNEL);
-	return vm->chunk && vm->single[SINGLES - 1];
+	return vm->chunk && vm->own && vm->single[SINGLES - 1];
 }
 
 static void put_memory(struct churned_vm *vm)
@@ -248,6 +416,7 @@ static void put_memory(struct churned_vm *vm)
 	int i;
 
 	__free_pages(vm->chunk, ORDER);
+	__free_pages(vm->own, GUEST_ORDER);
 	for (i = 0; i < SINGLES; i++)
 		__free_page(vm->single[i]);
 }
@@ -341,6 +510,21 @@ static int set_command(const char *text, const struct kernel_param *parameter)
 static const struct kernel_param_ops command_operations = { .set = set_command };
 module_param_cb(command, &command_operations, NULL, 0200);
 
+/* How many vCPUs the VM of this handle has. */
+static unsigned int vcpus_of(u64 handle)
+{
+	unsigned int count = 0;
+	int cpu, i;
+
+	for_each_online_cpu(cpu) for (i = 0; workers && i < VMS; i++)
+	{
+		const struct churned_vm *vm = &workers[cpu].vm[i];
+
+		count += vm->handle == handle && vm->has_vcpu && vm->stage != NONE && vm->stage < DYING;
+	}
+	return count;
+}
+
 static void show_vms(struct seq_file *out)
 {
 	u64 slot;
@@ -351,10 +535,11 @@ static void show_vms(struct seq_file *out)
 		BUILD_BUG_ON(sizeof(vm) != HYPERPS_READ_BYTES);
 		if (read_words(slot << 32 | HYPERPS_OBJECT_VM, (u64 *)&vm) || vm.state == HYPERPS_VM_FREE)
 			continue;
-		seq_printf(
-			out,
-			"vm slot=%llu state=%llu frames=%llu pending=%llu view_eptp=%llu view_4k=%llu view_2m=%llu\n",
-			slot, vm.state, vm.frames, vm.pending, vm.view_eptp, vm.view_4k, vm.view_2m);
+		seq_printf(out,
+			   "vm slot=%llu state=%llu frames=%llu pending=%llu view_eptp=%llu view_4k=%llu view_2m=%llu "
+			   "handle=%llu vcpus=%u\n",
+			   slot, vm.state, vm.frames, vm.pending, vm.view_eptp, vm.view_4k, vm.view_2m, vm.handle,
+			   vcpus_of(vm.handle));
 	}
 }
 
@@ -374,6 +559,9 @@ static int show_churn(struct seq_file *out, void *unused)
 			  "%lld), %u dirty",
 			  cpu, worker->ended, worker->calls, worker->attacks, worker->late, worker->dry, worker->failed,
 			  worker->failed_call, worker->error, worker->dirty);
+		tap_check(out, worker->shared && worker->unshared && worker->released && worker->touched,
+			  "CPU %d: %u runs; guests shared %u times, took back %u, released %u, missed %u", cpu,
+			  worker->runs, worker->shared, worker->unshared, worker->released, worker->touched);
 	}
 	return 0;
 }
