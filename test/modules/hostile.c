@@ -146,8 +146,9 @@ static void check_protected(struct seq_file *out, pte_t *entry, unsigned long ad
 		frame = frame < count - 1 && frame + step >= count ? count - 1 : frame + step;
 	}
 	for (i = 0; i < ACCESSES; i++) {
-		tap_check(out, tried && refused[i] == tried, "%s of memory that is not the host's is refused (%lu of %lu frames)",
-			  access_names[i], refused[i], tried);
+		tap_check(out, tried && refused[i] == tried,
+			  "%s of memory that is not the host's is refused (%lu of %lu frames)", access_names[i],
+			  refused[i], tried);
 		total += refused[i];
 	}
 	seq_printf(out, "# refused %lu\n", total);
