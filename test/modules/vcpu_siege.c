@@ -7,6 +7,7 @@
  */
 #include <linux/delay.h>
 #include <linux/gfp.h>
+#include <linux/irqflags.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
 
@@ -54,6 +55,8 @@ asm(".pushsection .rodata\n"
     "2:	mov	(%ebx), %ecx\n"
     "	out	%eax, $0x41\n"
     "	jmp	1b\n"
+    "siege_spin:\n"
+    "	jmp	siege_spin\n"
     "siege_touch:\n"
     "	mov	$0x100000, %edi\n"
     "1:	mov	(%edi), %eax\n"
@@ -89,15 +92,16 @@ asm(".pushsection .rodata\n"
     "siege_guests_end:\n"
     ".code64\n"
     ".popsection\n");
-extern const char siege_guests[], siege_guests_end[], siege_count[], siege_touch[], siege_churn[];
+extern const char siege_guests[], siege_guests_end[], siege_count[], siege_spin[], siege_touch[], siege_churn[];
 
-enum vcpu { COUNTER, UNUSED, SHARES_2, SHARES_3, TOUCHER, CHURNER, VCPUS };
-static const char *const entries[] = { siege_count, siege_count, siege_count, siege_count, siege_touch, siege_churn };
+enum vcpu { COUNTER, SPINNER, SHARES_2, SHARES_3, TOUCHER, CHURNER, VCPUS };
+static const char *const entries[] = { siege_count, siege_spin, siege_count, siege_count, siege_touch, siege_churn };
 
 struct runner {
 	enum vcpu vcpu;
 	struct task_struct *task;
 	bool stop;
+	u64 turn; /* odd: VCPU_RUN is under way */
 	u64 runs, busy, errors, progress, bad, cycles, dirty;
 	s64 error;
 };
@@ -157,8 +161,14 @@ static s64 serve(struct runner *self, u64 reason)
 static void run_once(struct runner *self)
 {
 	u64 words[4];
-	s64 error = run(self->vcpu, words);
+	s64 error;
 
+	/* An interrupt ends the run, and must not come before it. */
+	local_irq_disable();
+	smp_store_release(&self->turn, self->turn + 1);
+	error = run(self->vcpu, words);
+	smp_store_release(&self->turn, self->turn + 1);
+	local_irq_enable();
 	if (error) {
 		self->busy += error == HYPERPS_ERROR_STATE;
 		self->errors += error != HYPERPS_ERROR_STATE;
@@ -476,26 +486,39 @@ static int show_siege(struct seq_file *out, void *unused)
 	return 0;
 }
 
-/* Ends the VM that still runs: refused while it does. 0, or -EIO if anything is not as it should. */
+/*
+ * Ends the VM that still runs. Each attempt comes in the middle of a run, and must be refused unless that run has ended
+ * meanwhile. 0, or -EIO if anything is not as it should.
+ */
 static int end_vm(const char *text, const struct kernel_param *parameter)
 {
+	bool others = num_online_cpus() > 1;
 	unsigned int refusals = 0;
-	u64 left = 1;
+	u64 left = 1, turn = 0;
 	s64 error;
 
 	if (over || !base)
 		return -EINVAL;
 	over = true;
+	stop(&runner);
+	runner = (struct runner){ .vcpu = SPINNER };
+	start(&runner, cpumask_last(cpu_online_mask));
+	await_runs(&runner, 10);
 	do {
+		while (others && !((turn = smp_load_acquire(&runner.turn)) & 1))
+			cpu_relax();
+		udelay(20);
 		error = call(HYPERPS_CALL_VM_DESTROY, vm, 0, 0, 0, &left);
 		refusals += error == HYPERPS_ERROR_STATE;
-	} while (error == HYPERPS_ERROR_STATE && refusals < 10000000);
+	} while (error == HYPERPS_ERROR_STATE && refusals < 1000000);
+	if (!error && others && smp_load_acquire(&runner.turn) == turn)
+		error = -EIO;
 	error = error ?: (left ? finish(HYPERPS_CALL_VM_DESTROY, vm) : 0);
+	stop(&runner);
 	error = error ?: finish(HYPERPS_CALL_VM_RECLAIM, vm);
 	error = error ?: finish(HYPERPS_CALL_VM_DESTROY, other) ?: finish(HYPERPS_CALL_VM_RECLAIM, other);
-	stop(&runner);
 	pr_info("vcpu_siege: the end was refused %u times, then %lld\n", refusals, error);
-	if (error || (!refusals && num_online_cpus() > 1) || runner.bad)
+	if (error || runner.errors)
 		return -EIO;
 	if (memchr_inv(page_address(chunk), 0, GIVEN * PAGE_SIZE) ||
 	    memchr_inv(page_address(chunk + FIRST_FREE), 0, (FREE_PAGES + 1) * PAGE_SIZE))
