@@ -21,6 +21,7 @@ help:
 	@echo 'make run      set up what is missing, build, boot the stick image in an emulator, show the main job'
 	@echo 'make test     set up what is missing, build, run all tests (make test-unit, make test-live: a part)'
 	@echo 'make fuzz     fuzz the memory calls for FUZZ_SECONDS=600 s (make test does it for a minute)'
+	@echo 'make kvm-unit-tests DIR=...  run programs of kvm-unit-tests, built in DIR, in VMs (docs/testing.md)'
 	@echo 'make bench    measure native against monitor in the emulator; writes build/bench.json'
 	@echo 'make stick    build the stick image and say how to write it to a real stick'
 	@echo 'make all      build everything but the tests'

@@ -25,6 +25,12 @@
 
 #define DEBUG_EXIT_PORT 0xf4
 #define FILE_BYTES_MAX (1ULL << 30)
+/* QEMU's fw_cfg device: a key is written to the first port, and its item's bytes are read from the second. */
+#define FW_CFG_PORT 0x510
+#define FW_CFG_SIGNATURE 0x00
+#define FW_CFG_ID 0x01
+#define FW_CFG_RAM_SIZE 0x03
+#define FW_CFG_CPUS 0x05
 #define MESSAGE_BYTES sizeof(((struct run_result *)0)->message)
 #define RWX 7
 #define SIGNAL_ENDED SIGUSR1 /* to the main thread */
@@ -62,6 +68,7 @@ struct machine {
 	struct cpu cpu[HYPERPS_VCPUS];
 	pthread_mutex_t lock;
 	struct uart uart;
+	uint64_t fw_cfg; /* what is left of the item */
 	bool input_ended;
 	size_t halted;
 	volatile bool ended;
@@ -393,8 +400,35 @@ static uint8_t serial_read(struct machine *machine, unsigned int number)
 	return value;
 }
 
+static void fw_cfg_select(struct machine *machine, uint16_t key)
+{
+	const struct options *options = machine->options;
+	uint64_t item = key == FW_CFG_SIGNATURE  ? 'Q' | 'E' << 8 | 'M' << 16 | 'U' << 24
+			: key == FW_CFG_ID       ? 1 /* by these ports only */
+			: key == FW_CFG_RAM_SIZE ? options->memory
+			: key == FW_CFG_CPUS     ? options->cpus
+						 : 0;
+
+	pthread_mutex_lock(&machine->lock);
+	machine->fw_cfg = item;
+	pthread_mutex_unlock(&machine->lock);
+}
+
+static uint8_t fw_cfg_read(struct machine *machine)
+{
+	uint8_t value;
+
+	pthread_mutex_lock(&machine->lock);
+	value = machine->fw_cfg;
+	machine->fw_cfg >>= 8;
+	pthread_mutex_unlock(&machine->lock);
+	return value;
+}
+
 static void port_write(struct machine *machine, uint64_t port, uint64_t size, uint64_t data)
 {
+	if (port == FW_CFG_PORT && size == 2)
+		fw_cfg_select(machine, data);
 	if (port == DEBUG_EXIT_PORT)
 		end(machine, (data << 1 | 1) & 0xff, "debug_exit", "%s", "");
 	for (uint64_t i = 0; i < size; i++)
@@ -406,6 +440,8 @@ static uint64_t port_read(struct machine *machine, uint64_t port, uint64_t size)
 {
 	uint64_t value = UINT64_MAX;
 
+	if (port == FW_CFG_PORT + 1 && size == 1)
+		return fw_cfg_read(machine);
 	for (uint64_t i = 0; i < size; i++)
 		if (port + i - UART_PORT < UART_PORTS)
 			value ^= (serial_read(machine, port + i - UART_PORT) ^ 0xffULL) << 8 * i;

@@ -81,12 +81,20 @@ fuzz: $(FUZZ_PROGRAM)
 test-live: $(LIVE_PARTS)
 	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
 
+# kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR.
+kvm-unit-tests: kvm-unit-tests-dir $(LIVE_PARTS)
+	test/run.pl 'test/live/kvm_unit_tests.py $(DIR)'
+
+kvm-unit-tests-dir:
+	@[ -f "$(DIR)/x86/hypercall.flat" ] || { echo "DIR='$(DIR)' has no x86/hypercall.flat: give the folder of" \
+		"kvm-unit-tests' source, built by ./configure --arch=x86_64 && make in it" >&2; false; }
+
 # Lines of C and assembly that a reader must trust after boot: root and monitor view.
 tcb-lines:
 	@echo "trusted lines (core/, mm/, vmx/, guest/ and the headers): $$(cat $(TRUSTED_SOURCES) | wc -l) in all," \
 		"$$(cat $(TRUSTED_SOURCES) | sed 's://.*::; s:^;.*::' | grep -vcE '^\s*(/?\*.*)?$$') of code"
 
-.PHONY: test test-unit test-live fuzz tcb-lines
+.PHONY: test test-unit test-live kvm-unit-tests kvm-unit-tests-dir fuzz tcb-lines
 
 bench: setup
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS)

@@ -26,9 +26,9 @@ def test_machine(flavour="cloud", tests="", words="", **options):
     # The emulator's default CPU leaks L1 data, so that the gate must be asked for.
     if "conf" not in options:
         options.setdefault("settings", {"gate": "vmfunc"})
+    options.setdefault("initrd", os.path.join(BUILD, f"initrd-test-{flavour}.img"))
     append = f"loglevel=1 {words}" + (f" hyperps.run={tests}" if tests else "")
-    return Machine(kernel=kernel(flavour), initrd=os.path.join(BUILD, f"initrd-test-{flavour}.img"), append=append,
-                   **options)
+    return Machine(kernel=kernel(flavour), append=append, **options)
 
 
 def relay(machine, name, label, timeout=TEST_TIMEOUT):
