@@ -174,8 +174,8 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 		result = locked_request(call, argument);
 	}
 	if (result == HYPERPS_ERROR_OWNER && call == HYPERPS_CALL_VM_MAP)
-		log_refusal(REFUSED_MEMORY, "memory call refused: frame %lx at %lx of VM %lx is not the host's to give",
-			    argument[2], argument[1], argument[0]);
+		log_refusal(REFUSED_MEMORY, "memory call refused: frame %lx, VM %lx, gpa %lx", argument[2], argument[0],
+			    argument[1]);
 	if (result < 0)
 		return result;
 	*value = (u64)result;
