@@ -574,6 +574,15 @@ static void on_signal(int signal)
 	(void)signal;
 }
 
+/* Ends run_thread(). A signal that comes between two RUNs ends none. */
+static void interrupt(pthread_t thread)
+{
+	do {
+		pthread_kill(thread, SIGUSR1);
+		usleep(20000);
+	} while (pthread_tryjoin_np(thread, NULL));
+}
+
 /* Reads and writes a page while the guest shares it and takes it back all the time. */
 static void check_race(void)
 {
@@ -602,10 +611,7 @@ static void check_race(void)
 	} while (now.tv_sec - begin.tv_sec < 3);
 	check(known, "%ld copies meanwhile succeed, %ld are refused, %ld fail in the middle", counts[0], counts[1],
 	      counts[2]);
-	pthread_kill(thread, SIGUSR1);
-	usleep(50000);
-	pthread_kill(thread, SIGUSR1);
-	pthread_join(thread, NULL);
+	interrupt(thread);
 	expect(other.result, -EINTR, "the thread's RUN after a signal");
 	end(&machine);
 	expect_frames(&before, "after it");
@@ -630,8 +636,7 @@ static void check_threads(void)
 	      "the VM lives on when only its vCPUs are open");
 	got = COMMAND(&machine, 1, NULL, WRITE, SMALL + PAGE, 7);
 	expect(got, HYPERPS_EXIT_IN, "a command to it");
-	pthread_kill(thread, SIGUSR1);
-	pthread_join(thread, NULL);
+	interrupt(thread);
 	expect(other.result, -EINTR, "the thread's RUN after a signal");
 	machine.vm = -1;
 	end(&machine);
@@ -705,8 +710,7 @@ static void check_storm(void)
 		gettimeofday(&now, NULL);
 	} while (now.tv_sec - begin.tv_sec < 5);
 	for (int i = 0; i < 2; i++) {
-		pthread_kill(thread[i], SIGUSR1);
-		pthread_join(thread[i], NULL);
+		interrupt(thread[i]);
 		expect(other[i].result, -EINTR, "RUN of a vCPU that touches and releases pages");
 	}
 	check(info(&machine).frames <= 1 + 1024 && populated, "the VM has %llu frames; the host gave a page %ld times",
