@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "acpi.h"
 #include "loader.h"
 #include "ept.h"
 #include "page_mark.h"
@@ -198,6 +199,10 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	info->gate = conf->gate;
 	info->unfit_continue = conf->unfit_continue;
 	choose_serial(conf, info);
+	if (!acpi_end_ports(info->end_port))
+		Print(L"HyperPS: this machine can also be reset, or put to sleep, in a way that the monitor does not "
+		      L"see: "
+		      L"guests' memory may stay in the RAM then.\r\n");
 	if (!info->final_cr3 || !place_trampoline(info, image, l.boot_info, &tables))
 		return unfit(EFI_LOAD_ERROR, L"the monitor's page tables did not fit. Report this to the project");
 	*out = info;
@@ -288,5 +293,6 @@ EFI_STATUS monitor_start(const struct conf *conf)
 	enter_monitor(info, ((const struct trampoline_parameters *)(memory.low + TRAMPOLINE_PARAMETERS))->boot_entry);
 	/* From here on this code runs de-privileged. */
 	takeover_hook(&takeover);
+	memory_request_overwrite();
 	return EFI_SUCCESS;
 }

@@ -157,7 +157,8 @@ static void start_line(struct line *line, enum log_level level)
 
 static bool lock_log(void)
 {
-	if (log_owner == this_cpu()->slot + 1)
+	/* Whoever has stopped all others may have stopped the lock's owner, too. */
+	if (log_owner == this_cpu()->slot + 1 || this_cpu_stops_others())
 		return false;
 	spin_lock(&log_lock);
 	log_owner = this_cpu()->slot + 1;

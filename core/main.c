@@ -192,6 +192,7 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	monitor.msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(monitor.msr_bitmap);
 	msr_policy_fill_bitmap(monitor.msr_bitmap);
+	port_init();
 	build_host_view(cpu);
 	memory_init(cpu);
 	guest_init();

@@ -59,6 +59,39 @@ static void zero_frame(u64 frame)
 	close_window();
 }
 
+static bool is_own_memory(u64 frame)
+{
+	const struct boot_info *boot = monitor.boot;
+	u64 address = frame << PAGE_SHIFT;
+
+	return address - boot->region_base < boot->region_size || address - boot->low_base < boot->low_size;
+}
+
+void memory_clear(void)
+{
+	struct cpu_area *own = (struct cpu_area *)((u8 *)this_cpu() - offsetof(struct cpu_area, cpu));
+
+	for (u64 frame = 0; frame < monitor.marks.frames; frame++) {
+		u64 frame_state = page_mark_state(&monitor.marks, frame);
+
+		if (frame_state != HYPERPS_FRAME_HOST && frame_state != HYPERPS_FRAME_DEVICE && !is_own_memory(frame))
+			__builtin_memset(open_window(frame), 0, PAGE_SIZE);
+	}
+	close_window();
+	/* Registers of guests are in the pool's pages and on the stacks; this CPU's exit came from the host, or panics. */
+	__builtin_memset(monitor.pool.linear, 0, monitor.pool.used);
+	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
+		struct cpu_area *area = (struct cpu_area *)((u8 *)cpu_of_slot(slot) - offsetof(struct cpu_area, cpu));
+
+		if (area == own)
+			continue;
+		__builtin_memset(area->stack, 0, sizeof(area->stack));
+		__builtin_memset(area->nmi_stack, 0, sizeof(area->nmi_stack));
+		__builtin_memset(area->double_fault_stack, 0, sizeof(area->double_fault_stack));
+	}
+	asm volatile("wbinvd" ::: "memory");
+}
+
 static void measure_frame(u64 slot, u64 gpa, u64 frame)
 {
 	u8 *window = open_window(frame);
@@ -157,6 +190,7 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 {
 	s64 result;
 
+	stop_if_asked();
 	/* Until then a CPU may run outside VMX, and a firmware service may still use any memory. */
 	if (!other_cpus_taken())
 		return HYPERPS_ERROR_PERMISSION;

@@ -224,6 +224,7 @@ static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 	struct host_side host;
 	s64 result = HYPERPS_OK;
 
+	stop_if_asked();
 	if (vcpu->must_sync) {
 		words[0] = finish_unshare(vcpu) ? HYPERPS_EXIT_ROOM : HYPERPS_EXIT_INTERRUPTED;
 		if (vcpu->must_sync)

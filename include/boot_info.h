@@ -79,6 +79,17 @@ struct boot_memory_range {
 	u32 reserved;
 };
 
+/*
+ * A byte by which the host ends the machine's run: written to port, with (byte & mask) == value, it resets the machine,
+ * or starts its sleep. sleep: the upper half of a PM1 control register.
+ */
+struct boot_end_port {
+	u16 port; /* 0: end of the list */
+	u8 mask, value;
+	bool sleep;
+};
+
+#define BOOT_END_PORTS 8
 #define BOOT_MEMORY_RANGES 512
 
 enum boot_gate { BOOT_GATE_AUTO = 0, BOOT_GATE_VMFUNC = 1, BOOT_GATE_VMCALL = 2 };
@@ -113,6 +124,7 @@ struct boot_info {
 	u32 log_level; /* messages above this level are dropped: 0 error, 1 warning, 2 info, 3 debug */
 	u32 gate; /* enum boot_gate */
 	u32 unfit_continue; /* go on when a CPU can't be taken (unfit = continue); else stop */
+	struct boot_end_port end_port[BOOT_END_PORTS + 1]; /* the last one is 0 */
 	u32 reserved;
 	u32 memory_ranges;
 	struct boot_memory_range memory[BOOT_MEMORY_RANGES];
@@ -120,7 +132,7 @@ struct boot_info {
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 12688,
+_Static_assert(sizeof(struct boot_info) == 12744,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

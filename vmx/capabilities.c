@@ -16,10 +16,10 @@ struct control_word {
 
 static const struct control_word pin_word = { MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, 0,
 					      0 };
-static const struct control_word primary_word = { MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
-						  PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS, 0,
-						  PRIMARY_CR3_LOAD_EXITING | PRIMARY_CR3_STORE_EXITING |
-							  PRIMARY_INVLPG_EXITING };
+static const struct control_word primary_word = {
+	MSR_IA32_VMX_TRUE_PROCBASED_CTLS, PRIMARY_USE_IO_BITMAPS | PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS,
+	0, PRIMARY_CR3_LOAD_EXITING | PRIMARY_CR3_STORE_EXITING | PRIMARY_INVLPG_EXITING
+};
 /* RDTSCP, INVPCID, XSAVES and the user wait instructions raise #UD in the host unless they are switched on here. */
 static const struct control_word secondary_word = { MSR_IA32_VMX_PROCBASED_CTLS2,
 						    SECONDARY_EPT | SECONDARY_UNRESTRICTED_GUEST,
@@ -102,7 +102,7 @@ const char *vmx_check_this_cpu(struct vmx_capabilities *out)
 	if (!(out->basic & VMX_BASIC_TRUE_CONTROLS))
 		return "this CPU's VT-x lacks the TRUE control MSRs. Use a CPU of 2010 or later (Westmere or newer)";
 	if (!choose_controls(&primary_word, &out->primary))
-		return "this CPU's VT-x lacks secondary controls or MSR bitmaps. Use a CPU with EPT";
+		return "this CPU's VT-x lacks secondary controls, or I/O or MSR bitmaps. Use a CPU with EPT";
 	secondary_allowed = rdmsr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32;
 	if (!(secondary_allowed & SECONDARY_EPT))
 		return "this CPU's VT-x lacks EPT (extended page tables). Use a CPU of 2010 or later (Westmere or "

@@ -76,5 +76,10 @@ void exit_sipi(struct cpu *cpu, struct guest_registers *regs);
 void exit_triple_fault(void);
 void exit_refused_instruction(u32 reason);
 void exit_ept_violation(void);
+void exit_io(struct guest_registers *regs);
+
+/* The I/O bitmaps of the host's VMCS, the same on all CPUs. Boot CPU, once; and into the VMCS that is current. port.c. */
+void port_init(void);
+void port_write_bitmaps(void);
 
 #endif

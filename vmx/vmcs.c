@@ -118,6 +118,7 @@ static void write_controls(const struct vmx_capabilities *capabilities)
 	vmwrite(VMCS_ENTRY_CONTROLS, capabilities->entry);
 	vmwrite(VMCS_EXCEPTION_BITMAP, 0);
 	vmwrite(VMCS_MSR_BITMAP, hpa_of(monitor.msr_bitmap).value);
+	port_write_bitmaps();
 	vmwrite(VMCS_EPTP, monitor.host_eptp);
 	if (capabilities->secondary & SECONDARY_VPID)
 		vmwrite(VMCS_VPID, VPID_HOST);

@@ -148,14 +148,16 @@ struct madt {
 } __attribute__((packed));
 
 /*
- * The DSDT's AML: soft-off is sleep type 0, as the PIIX4 wants it, and there is a PCI bus. Without the bus object Linux
+ * The DSDT's AML: S3 is sleep type 1 and soft-off 0, as the PIIX4 wants it, and there is a PCI bus. Without the bus object Linux
  * would find no PCI device at all.
  *
+ *   Name (_S3, Package () { 1, 1, 0, 0 })
  *   Name (_S5, Package () { 0, 0, 0, 0 })
  *   Device (\_SB.PCI0) { Name (_HID, EisaId ("PNP0A03")) Name (_CRS, buffer of resource descriptors) }
  */
 /* clang-format off */
 static const UINT8 aml[] = {
+	0x08, '_', 'S', '3', '_', 0x12, 6, 4, 1, 1, 0, 0,
 	0x08, '_', 'S', '5', '_', 0x12, 6, 4, 0, 0, 0, 0,
 	/* Device, length 0x8d in two bytes */
 	0x5b, 0x82, 0x4d, 0x08, 0x2e, '_', 'S', 'B', '_', 'P', 'C', 'I', '0',
@@ -373,6 +375,79 @@ static EFI_STATUS install_acpi_tables(void)
 	return boot->InstallConfigurationTable(&guid, rsdp);
 }
 
+/*
+ * Firmware that overwrites the memory on request has two variables for that. OVMF lets nobody create them, so they are
+ * played here while boot services run; what is written to them is printed.
+ */
+static const EFI_GUID overwrite_guids[] = {
+	{ 0xe20939be, 0x32d4, 0x41be, { 0xa1, 0x50, 0x89, 0x7f, 0x85, 0xd4, 0x98, 0x29 } }, /* ...RequestControl */
+	{ 0xbb983ccf, 0x151d, 0x40e1, { 0xa0, 0x7b, 0x4a, 0x17, 0xbe, 0x16, 0x82, 0x92 } }, /* ...RequestControlLock */
+};
+static UINT8 overwrite_values[2];
+static EFI_GET_VARIABLE get_variable;
+static EFI_SET_VARIABLE set_variable;
+
+static UINT8 *find_overwrite_value(const EFI_GUID *guid)
+{
+	UINTN i;
+
+	for (i = 0; i < 2; i++)
+		if (same_guid(guid, &overwrite_guids[i]))
+			return &overwrite_values[i];
+	return NULL;
+}
+
+static EFI_STATUS EFIAPI get_overwrite(CHAR16 *name, EFI_GUID *guid, UINT32 *attributes, UINTN *size, VOID *data)
+{
+	UINT8 *value = find_overwrite_value(guid);
+
+	if (!value)
+		return get_variable(name, guid, attributes, size, data);
+	if (attributes)
+		*attributes = EFI_VARIABLE_NON_VOLATILE | EFI_VARIABLE_BOOTSERVICE_ACCESS | EFI_VARIABLE_RUNTIME_ACCESS;
+	*size = 1;
+	*(UINT8 *)data = *value;
+	return EFI_SUCCESS;
+}
+
+static EFI_STATUS EFIAPI set_overwrite(CHAR16 *name, EFI_GUID *guid, UINT32 attributes, UINTN size, VOID *data)
+{
+	UINT8 *value = find_overwrite_value(guid);
+
+	if (!value)
+		return set_variable(name, guid, attributes, size, data);
+	/* Once it is locked nothing changes. */
+	if (overwrite_values[1] || size != 1 || attributes != 7)
+		return EFI_ACCESS_DENIED;
+	*value = *(UINT8 *)data;
+	print(name);
+	print(L" is ");
+	print_hex(*value);
+	print(L"\r\n");
+	return EFI_SUCCESS;
+}
+
+static VOID EFIAPI end_overwrite(EFI_EVENT event, VOID *context)
+{
+	(void)event;
+	(void)context;
+	system_table->RuntimeServices->GetVariable = get_variable;
+	system_table->RuntimeServices->SetVariable = set_variable;
+}
+
+static void offer_memory_overwrite(void)
+{
+	EFI_RUNTIME_SERVICES *runtime = system_table->RuntimeServices;
+	EFI_EVENT event;
+
+	get_variable = runtime->GetVariable;
+	set_variable = runtime->SetVariable;
+	if (boot->CreateEvent(EVT_SIGNAL_EXIT_BOOT_SERVICES, TPL_NOTIFY, end_overwrite, NULL, &event))
+		return;
+	runtime->GetVariable = get_overwrite;
+	runtime->SetVariable = set_overwrite;
+}
+
 static void lock_feature_control(void)
 {
 	UINT32 eax = 1, ebx, ecx = 0, edx;
@@ -494,6 +569,7 @@ EFI_STATUS efi_main(EFI_HANDLE self, EFI_SYSTEM_TABLE *table)
 
 	system_table = table;
 	boot = table->BootServices;
+	offer_memory_overwrite();
 	if (!has_acpi_tables()) {
 		status = install_acpi_tables();
 		if (EFI_ERROR(status)) {

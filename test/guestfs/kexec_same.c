@@ -63,6 +63,11 @@ int main(int argc, char **argv)
 	if (syscall(SYS_kexec_file_load, kernel, initrd, strlen(line) + 1, line, 0UL))
 		return fail("kexec_file_load");
 	printf("ok - kexec: the kernel is loaded\n# starting it: %s\n", line);
+	/* A VM that is in the middle of its work: its memory must be the second kernel's. */
+	if (system("hpsctl run --memory 64M /guests/burner -- 48 1000000 >/tmp/burner 2>&1 & "
+		   "for i in $(seq 300); do grep -q 'round 1 of' /tmp/burner && exit 0; sleep 0.1; done; exit 1"))
+		return fail("no guest runs");
+	printf("ok - kexec: a guest runs\n");
 	fflush(stdout);
 	sync();
 	sleep(1);
