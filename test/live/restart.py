@@ -16,6 +16,9 @@ RESTARTS = [
     ("crash", 2, "panic=1", "echo c > /proc/sysrq-trigger", "Kernel panic - not syncing: sysrq", []),
 ]
 
+# What private_page.ko gives away, and what it prints before.
+CONTROL = {"idt": "exception 13", "tables": "page tables"}
+
 
 def started_monitors(machine, cpus):
     """How many times a monitor took all the CPUs."""
@@ -49,11 +52,25 @@ def test_restart(what, cpus, words, line, linux, told):
         ok(True, f"{what}, {cpus} CPUs: the monitor starts again")
 
 
+def test_private(what):
+    """A host that gives away what its CPU needs to deliver an exception, then has one."""
+    with test_machine(tests="private_fatal", words=f"hyperps.fatal={what}", cpus=2) as machine:
+        machine.expect("HyperPS host: Linux", BOOT_TIMEOUT)
+        before = len(machine.output)
+        machine.expect("HyperPS loader", BOOT_TIMEOUT)
+        text = machine.output[before:]
+        ok(f"private_page: {CONTROL[what]}" in text, f"private {what}: works before it is given away")
+        ok(re.search(TRIPLE_FAULT, text) and "panic" not in text, f"private {what}: a triple fault, and the loader runs again")
+        note("\n".join(monitor_lines(text)))
+
+
 def test():
     """See the module's text."""
     test_second_linux()
     for case in RESTARTS:
         test_restart(*case)
+    for what in CONTROL:
+        test_private(what)
 
 
 main(test)
