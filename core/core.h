@@ -69,9 +69,9 @@ void delay_us(u64 microseconds);
 enum log_level { LOG_ERROR = 0, LOG_WARNING = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
 
 /*
- * One line to the log ring and, if configured, the serial port. Format: %s %u %d %x %lu %lx %c %%, with a width and a
- * leading 0
- * (%016lx). Lines above the configured level are dropped. Takes log_lock; not for NMI handlers.
+ * One line to the log ring and, if configured, the serial port; an error also to the screen. Format: %s %u %d %x %lu
+ * %lx %c %%, with a width and a leading 0 (%016lx). Lines above the configured level are dropped. Takes log_lock; not
+ * for NMI handlers.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -84,6 +84,9 @@ u64 refusals(enum refusal kind);
 
 void log_init(const struct boot_info *boot);
 u64 log_lines_lost(void);
+
+/* Draws a line on the firmware's screen, if there is one. Needs log_lock, and this CPU's window closed or done with. */
+void screen_line(const char *text, u32 length);
 
 /* Gives log_lock up if this CPU holds it: for a CPU that stops for good. */
 void log_release(void);
@@ -152,6 +155,10 @@ void wait_for_permission_to_enter(void);
 
 /* Sets up this CPU's window, through which it works on frames. */
 void window_init(struct cpu *cpu);
+
+/* Maps a frame in this CPU's window, with these flags in its entry besides; nothing else may be in it. */
+u8 *open_window(u64 frame, u64 flags);
+void close_window(void);
 
 /* Fills struct mm; boot CPU only, once, after the page marks and the host view are there. */
 void memory_init(const struct cpu *cpu);

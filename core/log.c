@@ -187,6 +187,8 @@ void log_line(enum log_level level, const char *format, ...)
 	va_end(arguments);
 	locked = lock_log();
 	emit(&line, true);
+	if (level == LOG_ERROR)
+		screen_line(line.text, line.length);
 	unlock_log(locked);
 }
 

@@ -241,6 +241,7 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 		log_init(boot);
 	CHECK(boot->cpu_slots <= MONITOR_WINDOWS);
 	CHECK(boot->magic == BOOT_INFO_MAGIC && boot->size == sizeof(*boot));
+	window_init(cpu);
 	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
 	    !unmap_own_page(area->double_fault_stack_guard) || !unmap_own_page(area->gate.stack_guard))
 		log_line(LOG_WARNING, "the stacks have no guard pages: they lie in a large page");
@@ -248,7 +249,6 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	if (unfit)
 		panic("CPU with APIC ID %u is unfit: %s", cpu->apic_id, unfit);
 	mtrr_read_all(&cpu->mtrr);
-	window_init(cpu);
 
 	if (slot == 0) {
 		start_monitor(cpu, boot);

@@ -21,7 +21,7 @@ void window_init(struct cpu *cpu)
 	cpu->window_entry = own_page_entry(cpu->window);
 }
 
-/* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. Needs mm_lock. */
+/* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. */
 static u8 *set_window(u64 entry)
 {
 	struct cpu *cpu = this_cpu();
@@ -31,12 +31,12 @@ static u8 *set_window(u64 entry)
 	return cpu->window;
 }
 
-static u8 *open_window(u64 frame)
+u8 *open_window(u64 frame, u64 flags)
 {
-	return set_window(frame << PAGE_SHIFT | PTE_PRESENT_WRITABLE_NX);
+	return set_window(frame << PAGE_SHIFT | PTE_PRESENT_WRITABLE_NX | flags);
 }
 
-static void close_window(void)
+void close_window(void)
 {
 	set_window(0);
 }
@@ -51,7 +51,7 @@ static inline __attribute__((always_inline)) void write_back(u8 *window)
 
 static void zero_frame(u64 frame)
 {
-	u8 *window = open_window(frame);
+	u8 *window = open_window(frame, 0);
 
 	__builtin_memset(window, 0, PAGE_SIZE);
 	/* So that whoever has it next sees the zeros by any memory type, and devices by DMA. */
@@ -75,7 +75,7 @@ void memory_clear(void)
 		u64 frame_state = page_mark_state(&monitor.marks, frame);
 
 		if (frame_state != HYPERPS_FRAME_HOST && frame_state != HYPERPS_FRAME_DEVICE && !is_own_memory(frame))
-			__builtin_memset(open_window(frame), 0, PAGE_SIZE);
+			__builtin_memset(open_window(frame, 0), 0, PAGE_SIZE);
 	}
 	close_window();
 	/* Registers of guests are in the pool's pages and on the stacks; this CPU's exit came from the host, or panics. */
@@ -94,7 +94,7 @@ void memory_clear(void)
 
 static void measure_frame(u64 slot, u64 gpa, u64 frame)
 {
-	u8 *window = open_window(frame);
+	u8 *window = open_window(frame, 0);
 
 	/* What is in memory: a line that the host left in this CPU's cache might hide it, by another memory type. */
 	write_back(window);
@@ -164,7 +164,7 @@ bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
 	spin_lock(&mm_lock);
 	frame = mm_guest_frame(&mm, handle, gpa);
 	if (frame >= 0) {
-		window = open_window((u64)frame);
+		window = open_window((u64)frame, 0);
 		__builtin_memcpy(out, window + gpa % PAGE_SIZE, bytes);
 		close_window();
 	}

@@ -65,10 +65,11 @@ void inject_ud(void)
 	inject_fault(VECTOR_UD);
 }
 
-void inject_pf(u64 linear)
+void inject_pf(u64 linear, u64 error_code)
 {
 	asm volatile("mov %0, %%cr2" ::"r"(linear));
 	inject_fault(EVENT_ERROR_CODE | VECTOR_PF);
+	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, error_code);
 }
 
 /* Real mode pushes no error code, and VM entry insists on the right choice ("VM-Entry Event Injection" checks). */

@@ -25,8 +25,8 @@ void inject(u64 information);
  */
 bool inject_gp_during(u64 vectoring);
 
-/* Queues a page fault: a read of a page that is not present, by a kernel. */
-void inject_pf(u64 linear);
+/* Queues a page fault at that linear address, with an error code of PF_*. */
+void inject_pf(u64 linear, u64 error_code);
 
 /* Queues an external interrupt again whose delivery an exit broke off; information as in the IDT-vectoring field. */
 void inject_again(u64 information);

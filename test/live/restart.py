@@ -33,6 +33,9 @@ CPUS = 2
 MULTIPLIER = 0xbf58476d1ce4e5b9  # of test/guests/burner.c
 HOST_PATTERN = b"the host keeps this\n"
 
+# What private_page.ko gives away, and what it prints before.
+CONTROL = {"idt": "exception 13", "tables": "page tables"}
+
 
 def started_monitors(machine, cpus):
     """How many times a monitor took all the CPUs."""
@@ -122,6 +125,18 @@ def test_sleep(machine):
     ok(host > 500, f"sleep: after it {host} pages hold what the host wrote")
 
 
+def test_private(what):
+    """A host that gives away what its CPU needs to deliver an exception, then has one."""
+    with test_machine(tests="private_fatal", words=f"hyperps.fatal={what}", cpus=2) as machine:
+        machine.expect("HyperPS host: Linux", BOOT_TIMEOUT)
+        before = len(machine.output)
+        machine.expect("HyperPS loader", BOOT_TIMEOUT)
+        text = machine.output[before:]
+        ok(f"private_page: {CONTROL[what]}" in text, f"private {what}: works before it is given away")
+        ok(re.search(TRIPLE_FAULT, text) and "panic" not in text, f"private {what}: a triple fault, and the loader runs again")
+        note("\n".join(monitor_lines(text)))
+
+
 def test():
     """See the module's text."""
     with test_machine(words="quiet hyperps.demo=no", cpus=CPUS) as machine:
@@ -129,6 +144,8 @@ def test():
             test_restart(machine, *case)
         test_sleep(machine)
         ok("panic:" not in "\n".join(monitor_lines(machine.output)), "no panic of the monitor's")
+    for what in CONTROL:
+        test_private(what)
 
 
 main(test)
