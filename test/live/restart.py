@@ -88,7 +88,7 @@ def start_guest(machine, what):
     machine.expect("/root # ", BOOT_TIMEOUT)
     machine.send("hpsctl run --memory 32M /guests/burner -- 24 1000000 > /tmp/burner & yes 'the host keeps this' | head -c 4194304 > /tmp/host; "
                  "until grep -q 'round 1 of' /tmp/burner; do sleep 0.1; done; echo guest is ready")
-    machine.expect("\nguest is ready.*?/root # ")
+    machine.expect(r"(?s)\nguest is ready.*?/root # ", BOOT_TIMEOUT)
     guest, host = look(machine)
     ok(guest > 1000 and host > 500, f"{what}: {guest} pages of RAM hold what a guest wrote, {host} what the host wrote")
 
