@@ -89,6 +89,13 @@ kvm-unit-tests-dir:
 	@[ -f "$(DIR)/x86/hypercall.flat" ] || { echo "DIR='$(DIR)' has no x86/hypercall.flat: give the folder of" \
 		"kvm-unit-tests' source, built by ./configure --arch=x86_64 && make in it" >&2; false; }
 
+# Takes MINUTES of the emulator's time, and a round more.
+MINUTES ?= 60
+soak: setup
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	test/run.pl 'test/live/soak.py $(MINUTES)'
+.PHONY: soak
+
 # Lines of C and assembly that a reader must trust after boot: root and monitor view.
 tcb-lines:
 	@echo "trusted lines (core/, mm/, vmx/, guest/ and the headers): $$(cat $(TRUSTED_SOURCES) | wc -l) in all," \
