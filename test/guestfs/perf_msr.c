@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * perf's counters count, or the kernel says cleanly that there are none. The MSRs behind them are read by vmx_probe.ko.
+ * perf's counters count, or the kernel says cleanly that there are none; so does each PMU of the kernel's drivers. The
+ * MSRs behind them are read by vmx_probe.ko.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <stdint.h>
@@ -47,11 +49,70 @@ static void count(uint32_t type, uint64_t config, const char *name)
 	close(counter);
 }
 
+/* An event of a PMU, on CPU 0 or of this process. Returns 0 or an error number. */
+static int try_event(uint32_t type, uint64_t config, int process, int cpu)
+{
+	struct perf_event_attr attributes = {
+		.type = type, .size = sizeof(attributes), .config = config, .disabled = 1
+	};
+	int counter = syscall(SYS_perf_event_open, &attributes, process, cpu, -1, 0);
+	uint64_t value;
+
+	if (counter < 0)
+		return errno;
+	ioctl(counter, PERF_EVENT_IOC_ENABLE, 0);
+	for (volatile int i = 0; i < 10000; i++)
+		;
+	ioctl(counter, PERF_EVENT_IOC_DISABLE, 0);
+	if (read(counter, &value, sizeof(value)) != sizeof(value))
+		printf("# event %#llx: no value: %s\n", (unsigned long long)config, strerror(errno));
+	close(counter);
+	return 0;
+}
+
+/* Some events of each PMU, whatever they mean: event 0xff is a clock of most uncore units. */
+static void try_all_pmus(void)
+{
+	static const uint64_t configs[] = { 0, 1, 2, 3, 4, 5, 6, 7, 0x11, 0x34, 0x50, 0x80, 0xff };
+	DIR *devices = opendir("/sys/bus/event_source/devices");
+	int pmus = 0, opened_any = 0, strange = 0;
+	struct dirent *entry;
+
+	while (devices && (entry = readdir(devices))) {
+		char path[320];
+		unsigned type;
+		int opened = 0;
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/sys/bus/event_source/devices/%.255s/type", entry->d_name);
+		file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+		if (!file)
+			continue;
+		if (fscanf(file, "%u", &type) == 1) {
+			pmus++;
+			for (size_t i = 0; i < 2 * sizeof(configs) / sizeof(configs[0]); i++) {
+				int error = try_event(type, configs[i / 2], i % 2 ? 0 : -1, i % 2 ? -1 : 0);
+
+				opened += !error;
+				strange += error && error != EINVAL && error != ENOENT && error != EOPNOTSUPP &&
+					   error != ENODEV && error != EACCES && error != EBUSY;
+			}
+			printf("# PMU %s: %d events\n", entry->d_name, opened);
+			opened_any += opened;
+		}
+		fclose(file);
+	}
+	if (devices)
+		closedir(devices);
+	check(pmus && opened_any && !strange, "each PMU", "counts, or says cleanly that it can't");
+}
+
 int main(void)
 {
 	count(PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK, "task-clock");
 	count(PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES, "cycles");
 	count(PERF_TYPE_HARDWARE, PERF_COUNT_HW_INSTRUCTIONS, "instructions");
+	try_all_pmus();
 	printf("# failed %d of %d\n", failed, checks);
 	return failed != 0;
 }

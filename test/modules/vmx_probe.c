@@ -400,9 +400,44 @@ static void check_exiting_instructions(struct seq_file *out)
 		tap_check(out, true, "INVD # SKIP without the monitor");
 }
 
+/* What the CPU may have, but whose CR4 bits or MSRs the monitor refuses: a kernel must not try. docs/boot.md has the names. */
+static void check_hidden_features(struct seq_file *out)
+{
+	static const struct {
+		u32 leaf, subleaf, eax, ebx, ecx, edx;
+	} hidden[] = {
+		{ 1, 0, 0, 0, 0x74, BIT(21) },
+		{ 6, 0, BIT(19) | BIT(23), 0, 0, 0 },
+		{ 7, 0, 0, BIT(2) | BIT(25), BIT(7) | BIT(13) | BIT(23) | 7U << 29, BIT(5) | 7U << 18 },
+		{ 7, 1, BIT(6) | BIT(17) | BIT(18) | BIT(20) | BIT(22) | BIT(26) | BIT(27), 0, BIT(5),
+		  BIT(13) | BIT(15) | BIT(18) },
+		{ 0xd, 1, 0, 0, ~0U, ~0U },
+		{ 0x12, 0, ~0U, ~0U, ~0U, ~0U },
+		{ 0x14, 0, ~0U, ~0U, ~0U, ~0U },
+		{ 0x19, 0, ~0U, ~0U, ~0U, ~0U },
+		{ 0x1b, 0, ~0U, ~0U, ~0U, ~0U },
+		{ 0x1c, 0, ~0U, ~0U, ~0U, ~0U },
+	};
+	u32 eax, ebx, ecx, edx, seen = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(hidden); i++) {
+		if (hidden[i].leaf > cpuid_eax(0))
+			continue;
+		cpuid_count(hidden[i].leaf, hidden[i].subleaf, &eax, &ebx, &ecx, &edx);
+		if (!((eax & hidden[i].eax) | (ebx & hidden[i].ebx) | (ecx & hidden[i].ecx) | (edx & hidden[i].edx)))
+			continue;
+		seq_printf(out, "# CPUID %#x.%u: %#x %#x %#x %#x\n", hidden[i].leaf, hidden[i].subleaf, eax, ebx, ecx,
+			   edx);
+		seen++;
+	}
+	tap_check(out, !seen, "CPUID hides features that need a register which is refused (%u leaves do not)", seen);
+}
+
 static int show_vmx_probe(struct seq_file *out, void *unused)
 {
 	check_vmx_state(out);
+	check_hidden_features(out);
 	check_vmx_instructions(out);
 	check_calls(out);
 	check_xcr0(out);
