@@ -12,10 +12,8 @@ static const struct msr_range reads[] = {
 	{ 0x3a, 0x3a, MSR_HANDLE }, /* IA32_FEATURE_CONTROL: locked, without VMX */
 	{ 0x1a0, 0x1a0, MSR_HANDLE }, /* IA32_MISC_ENABLE: debug store is hidden */
 	{ 0x200, 0x23f, MSR_HANDLE }, /* MTRRs: the host reads back what it wrote */
-	{ 0x250, 0x250, MSR_HANDLE }, /* MTRR */
-	{ 0x258, 0x259, MSR_HANDLE }, /* MTRRs */
-	{ 0x268, 0x26f, MSR_HANDLE }, /* MTRRs */
-	{ 0x2ff, 0x2ff, MSR_HANDLE }, /* MTRR */
+	{ 0x250, 0x26f, MSR_HANDLE }, /* fixed MTRRs: likewise */
+	{ 0x2ff, 0x2ff, MSR_HANDLE }, /* MTRR: likewise */
 	{ 0x480, 0x493, MSR_DENY }, /* VMX capabilities */
 	{ 0x2000, 0x3fff, MSR_HANDLE }, /* uncore counters; not in the bitmap, so each access exits */
 };
@@ -59,9 +57,7 @@ static const struct msr_range writes[] = {
 	{ 0x1dc, 0x1de, MSR_PASS }, /* last exception LBRs: linear addresses */
 	{ 0x1fc, 0x1fc, MSR_PASS }, /* POWER_CTL: idle states */
 	{ 0x200, 0x23f, MSR_HANDLE }, /* MTRRs: only shadowed, the host view's memory types are the monitor's */
-	{ 0x250, 0x250, MSR_HANDLE }, /* MTRR: shadowed */
-	{ 0x258, 0x259, MSR_HANDLE }, /* MTRRs: shadowed */
-	{ 0x268, 0x26f, MSR_HANDLE }, /* MTRRs: shadowed */
+	{ 0x250, 0x26f, MSR_HANDLE }, /* fixed MTRRs: shadowed */
 	{ 0x277, 0x277, MSR_PASS }, /* IA32_PAT: switched by the VMCS */
 	{ 0x280, 0x29f, MSR_PASS }, /* IA32_MCi_CTL2: interrupts for corrected errors */
 	{ 0x2ff, 0x2ff, MSR_HANDLE }, /* MTRR: shadowed */
@@ -69,8 +65,7 @@ static const struct msr_range writes[] = {
 	{ 0x329, 0x329, MSR_PASS }, /* IA32_PERF_METRICS: counters */
 	{ 0x38d, 0x38d, MSR_PASS }, /* IA32_FIXED_CTR_CTRL: what to count */
 	{ 0x38f, 0x396, MSR_PASS }, /* IA32_PERF_GLOBAL_*: enable and acknowledge counters; uncore counters */
-	{ 0x3b0, 0x3b7, MSR_PASS }, /* uncore counters */
-	{ 0x3c0, 0x3c7, MSR_PASS }, /* uncore counters */
+	{ 0x3b0, 0x3c7, MSR_PASS }, /* uncore counters */
 	{ 0x3f1, 0x3f1, MSR_HANDLE }, /* IA32_PEBS_ENABLE: 0 only */
 	{ 0x3f6, 0x3f7, MSR_PASS }, /* load latency and front-end thresholds of events */
 	{ 0x400, 0x47f, MSR_PASS }, /* machine-check banks: they belong to the host */
@@ -98,9 +93,7 @@ static const struct msr_range writes[] = {
 	{ 0xc8f, 0xd8f, MSR_PASS }, /* resource director: classes and their shares; uncore counters */
 	{ 0xd94, 0xd9f, MSR_PASS }, /* uncore counters */
 	{ 0xda0, 0xda0, MSR_HANDLE }, /* IA32_XSS: 0 only, no supervisor state is offered */
-	{ 0xda1, 0xdbf, MSR_PASS }, /* hardware duty cycling; uncore counters */
-	{ 0xdc0, 0xddf, MSR_PASS }, /* LBR information; uncore counters */
-	{ 0xde0, 0xfff, MSR_PASS }, /* uncore counters */
+	{ 0xda1, 0xfff, MSR_PASS }, /* hardware duty cycling: idle states; LBR information; uncore counters */
 	{ 0x1c00, 0x1c5f, MSR_PASS }, /* uncore counters */
 	{ 0x1e00, 0x1fff, MSR_PASS }, /* uncore counters */
 	{ 0x2000, 0x3fff, MSR_HANDLE }, /* uncore counters: outside the bitmap, passed on by the handler */

@@ -13,6 +13,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define DEVICES "/sys/bus/event_source/devices"
+#define UNNAMED 16 /* events to try where a PMU names none */
+
 static int checks, failed;
 
 static void check(int passed, const char *name, const char *detail)
@@ -70,11 +73,49 @@ static int try_event(uint32_t type, uint64_t config, int process, int cpu)
 	return 0;
 }
 
-/* Some events of each PMU, whatever they mean: event 0xff is a clock of most uncore units. */
+/* Tries an event on CPU 0 and of this process, and counts what can be had, and errors that are none of perf's. */
+static void try_both(uint32_t type, uint64_t config, int *opened, int *strange)
+{
+	for (int process = -1; process <= 0; process++) {
+		int error = try_event(type, config, process, -1 - process);
+
+		*opened += !error;
+		*strange += error && error != EINVAL && error != ENOENT && error != EOPNOTSUPP && error != ENODEV &&
+			    error != EACCES && error != EBUSY;
+	}
+}
+
+/* The events that the PMU names; the number of them. With other numbers some of Linux's drivers write to MSR 0. */
+static int try_named(const char *pmu, uint32_t type, int *opened, int *strange)
+{
+	char path[600];
+	struct dirent *entry;
+	DIR *events;
+	int named = 0;
+
+	snprintf(path, sizeof(path), DEVICES "/%.255s/events", pmu);
+	events = opendir(path);
+	while (events && (entry = readdir(events))) {
+		unsigned event, mask = 0;
+		FILE *file;
+
+		snprintf(path, sizeof(path), DEVICES "/%.255s/events/%.255s", pmu, entry->d_name);
+		file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+		if (file && fscanf(file, "event=%x,umask=%x", &event, &mask) >= 1) {
+			try_both(type, event | (uint64_t)mask << 8, opened, strange);
+			named++;
+		}
+		if (file)
+			fclose(file);
+	}
+	if (events)
+		closedir(events);
+	return named;
+}
+
 static void try_all_pmus(void)
 {
-	static const uint64_t configs[] = { 0, 1, 2, 3, 4, 5, 6, 7, 0x11, 0x34, 0x50, 0x80, 0xff };
-	DIR *devices = opendir("/sys/bus/event_source/devices");
+	DIR *devices = opendir(DEVICES);
 	int pmus = 0, opened_any = 0, strange = 0;
 	struct dirent *entry;
 
@@ -84,19 +125,15 @@ static void try_all_pmus(void)
 		int opened = 0;
 		FILE *file;
 
-		snprintf(path, sizeof(path), "/sys/bus/event_source/devices/%.255s/type", entry->d_name);
+		snprintf(path, sizeof(path), DEVICES "/%.255s/type", entry->d_name);
 		file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
 		if (!file)
 			continue;
 		if (fscanf(file, "%u", &type) == 1) {
 			pmus++;
-			for (size_t i = 0; i < 2 * sizeof(configs) / sizeof(configs[0]); i++) {
-				int error = try_event(type, configs[i / 2], i % 2 ? 0 : -1, i % 2 ? -1 : 0);
-
-				opened += !error;
-				strange += error && error != EINVAL && error != ENOENT && error != EOPNOTSUPP &&
-					   error != ENODEV && error != EACCES && error != EBUSY;
-			}
+			if (!try_named(entry->d_name, type, &opened, &strange))
+				for (uint64_t config = 0; config < UNNAMED; config++)
+					try_both(type, config, &opened, &strange);
 			printf("# PMU %s: %d events\n", entry->d_name, opened);
 			opened_any += opened;
 		}
