@@ -60,7 +60,7 @@ LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%
 LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,vcpu,guests,vault_client,vcpu_registers,vcpu_siege,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
 	'test/live/host.py cloud 1 vmx_absent,vcpu,vm_run,guests,vault_client,vcpu_registers,vcpu_siege,vcpu_load,vcpu_cycles,kernel_log' \
 	'test/live/host.py generic 2 vmx_absent,monitor_memory,power,vm_device,vcpu_device,vm_run,demo,nmi,ipi_storm,cpus,kernel_log,private_page' \
-	'test/live/host.py cloud 2 monitor_memory,vm_memory,gate,cpus,kernel_log,kexec_same' \
+	'test/live/host.py cloud 2 monitor_memory,vm_memory,gate,gate_sweep,cpus,kernel_log,kexec_same' \
 	'test/live/host.py cloud 4 vm_donate,vcpu,gate,cpus,nmi,ipi_storm,vm_memory,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py \
 	'test/live/views.py cloud 1 15' \
 	'test/live/host.py cloud 1 monitor_memory,vm_device,vm_memory,vcpu_device,demo,vm_donate,gate,efi,perf_msr,nmi,kernel_log,private_page'
