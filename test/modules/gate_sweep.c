@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * NMI and INIT at every instruction of a call through the gate. Two CPUs agree on a tick; one makes the call then, the
- * other sends the event so many ticks earlier or later. In the emulator all CPUs execute one instruction in a tick, if
- * each looks for events after each instruction, as they do while a DMA request waits. That this is so is checked, too:
- * the interrupted addresses must be those of the gate page's instructions, each of them, in their order.
+ * NMI, flush and INIT at every instruction of a call through the gate. Two CPUs agree on a tick; one makes the call
+ * then, the other sends the event so many ticks earlier or later. In the emulator all CPUs execute one instruction in a
+ * tick, if each looks for events after each instruction, as they do while a DMA request waits. That this is so is
+ * checked, too: the interrupted addresses must be those of the gate page's instructions, each of them, in their order.
  */
 #include <linux/cpu.h>
 #include <linux/delay.h>
@@ -14,11 +14,12 @@
 #include <linux/vmalloc.h>
 #include <asm/apic.h>
 #include <asm/desc.h>
-#include <asm/trapnr.h>
+#include <asm/dma.h>
 #include <asm/irq_vectors.h>
 #include <asm/msr.h>
 #include <asm/nmi.h>
 #include <asm/special_insns.h>
+#include <asm/trapnr.h>
 
 #include "calls.h"
 #include "gate.h"
@@ -53,7 +54,11 @@ struct point {
 
 static struct {
 	struct point *points;
-	u64 moment, gap, ticks;
+	struct point *point; /* the one under way */
+	u64 moment, lead, delay; /* of the call and of the event: ticks behind the moment */
+	u64 gap, ticks;
+	bool flush; /* the event is no NMI, but a VM_SYNC of this VM */
+	u64 handle;
 	int wanted, ready, sent, target, monitor_instructions;
 	bool failed;
 } sweep;
@@ -68,16 +73,17 @@ struct desc_ptr sweep_idtr;
 static void single_instructions(bool on)
 {
 	if (!on) {
-		outb(1, 0xd2);
+		outb(1, DMA2_REQ_REG);
 		return;
 	}
-	outb(0, 0xd8);
-	outb(0xff, 0xc6);
-	outb(0xff, 0xc6);
-	outb(9, 0xd6);
-	outb(1, 0xd4);
-	outb(5, 0xd2);
-	outb(5, 0xd4);
+	/* Channel 5, which is 1 of the second controller: from memory to a device, so many units that it does not end. */
+	outb(0, DMA2_CLEAR_FF_REG);
+	outb(0xff, IO_DMA2_BASE + 6);
+	outb(0xff, IO_DMA2_BASE + 6);
+	outb(8 | 1, DMA2_MODE_REG);
+	outb(1, DMA2_MASK_REG);
+	outb(4 | 1, DMA2_REQ_REG);
+	outb(4 | 1, DMA2_MASK_REG);
 }
 
 static __always_inline void wait_ticks(u64 ticks)
@@ -113,11 +119,10 @@ static void have_event(void)
 
 static int on_nmi(unsigned int type, struct pt_regs *regs)
 {
-	struct point *point = READ_ONCE(sweep.points);
+	struct point *point = READ_ONCE(sweep.point);
 
 	if (!point || raw_smp_processor_id() != sweep.target)
 		return NMI_DONE;
-	point += sweep.wanted - 1;
 	if (!point->arrived++) {
 		point->rip = regs->ip;
 		point->first = rdtsc();
@@ -125,30 +130,33 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 	return NMI_HANDLED;
 }
 
-static int send_nmis(void *unused)
+static int send_events(void *unused)
 {
 	int apic_id = per_cpu(x86_cpu_to_apicid, sweep.target), number;
 
-	for (number = 1; number <= POINTS && !kthread_should_stop(); number++) {
+	for (number = 1; !kthread_should_stop(); number++) {
 		while (READ_ONCE(sweep.wanted) != number && !kthread_should_stop())
 			cond_resched();
+		if (kthread_should_stop())
+			break;
 		have_event();
 		local_irq_disable();
 		WRITE_ONCE(sweep.ready, number);
-		while (!READ_ONCE(sweep.moment) && !READ_ONCE(sweep.failed))
+		while (!READ_ONCE(sweep.moment))
 			;
-		wait_until(sweep.moment + number);
-		send(APIC_DM_NMI, apic_id);
+		wait_until(sweep.moment + sweep.delay);
+		if (sweep.flush)
+			sweep.failed |= !!call(HYPERPS_CALL_VM_SYNC, sweep.handle, 0, 0, 0, NULL);
+		else
+			send(APIC_DM_NMI, apic_id);
 		if (sweep.gap) {
 			wait_ticks(sweep.gap);
-			sweep.points[number - 1].second = rdtsc();
+			sweep.point->second = rdtsc();
 			send(APIC_DM_NMI, apic_id);
 		}
 		WRITE_ONCE(sweep.sent, number);
 		local_irq_enable();
 	}
-	while (!kthread_should_stop())
-		msleep(1);
 	return 0;
 }
 
@@ -167,14 +175,14 @@ static u64 ticks_of(u64 call_number, const u64 *argument)
 	return ticks[0] - ticks[1];
 }
 
-/* One call while the other CPU sends its NMIs. */
-static void take_nmi(int number, u64 call_number, const u64 *argument)
+/* One call while the other CPU sends its event. */
+static void take_event(struct point *point, u64 call_number, const u64 *argument)
 {
-	struct point *point = &sweep.points[number - 1];
-	int apic_id = per_cpu(x86_cpu_to_apicid, sweep.target), waited;
+	int apic_id = per_cpu(x86_cpu_to_apicid, sweep.target), waited, number = sweep.wanted + 1;
 	u64 cr3 = hyperps_gate_cr3();
 	struct gate_result result;
 
+	sweep.point = point;
 	sweep.moment = 0;
 	point->exits = exits(apic_id, EXIT_NMI);
 	point->cr_exits = exits(apic_id, EXIT_CR);
@@ -186,9 +194,9 @@ static void take_nmi(int number, u64 call_number, const u64 *argument)
 	if (call_number == HYPERPS_CALL_IDENTIFY)
 		sweep.ticks = ticks_of(call_number, argument);
 	WRITE_ONCE(sweep.moment, rdtsc() + AHEAD);
-	wait_until(sweep.moment + SWEEP_LEAD);
+	wait_until(sweep.moment + sweep.lead);
 	result = hyperps_gate_enter(argument[0], argument[1], argument[2], cr3, argument[3], call_number);
-	for (waited = 0; (READ_ONCE(sweep.sent) != number || !READ_ONCE(point->arrived)) && waited < PATIENCE; waited++)
+	for (waited = 0; READ_ONCE(sweep.sent) != number && waited < PATIENCE; waited++)
 		;
 	wait_ticks(AFTER);
 	local_irq_enable();
@@ -239,22 +247,33 @@ static s64 declared_once(u64 handle)
 													       : -EIO;
 }
 
+static struct task_struct *start_events(u64 gap, bool flush)
+{
+	struct task_struct *task = kthread_create(send_events, NULL, "gate_sweep");
+
+	memset(sweep.points, 0, POINTS * sizeof(*sweep.points));
+	sweep.wanted = sweep.ready = sweep.sent = 0;
+	sweep.lead = SWEEP_LEAD;
+	sweep.gap = gap;
+	sweep.flush = flush;
+	if (IS_ERR(task))
+		return NULL;
+	kthread_bind(task, cpumask_last(cpu_online_mask));
+	wake_up_process(task);
+	return task;
+}
+
 /* All moments, with the second NMI so many ticks later, or without. Returns how many calls went wrong. */
 static int try_all(u64 call_number, u64 expected, u64 gap)
 {
-	struct task_struct *task = kthread_create(send_nmis, NULL, "gate_sweep");
+	struct task_struct *task = start_events(gap, false);
 	u64 argument[4] = {};
 	int number, wrong = 0;
 
-	if (IS_ERR(task))
+	if (!task)
 		return POINTS;
-	memset(sweep.points, 0, POINTS * sizeof(*sweep.points));
-	sweep.wanted = sweep.ready = sweep.sent = 0;
-	sweep.gap = gap;
-	kthread_bind(task, cpumask_last(cpu_online_mask));
-	wake_up_process(task);
-	for (number = 1; number <= POINTS; number++) {
-		struct point *point = &sweep.points[number - 1];
+	for (number = 0; number < POINTS; number++) {
+		struct point *point = &sweep.points[number];
 		u64 handle = 0;
 
 		if (call_number == HYPERPS_CALL_VM_DECLARE) {
@@ -263,7 +282,8 @@ static int try_all(u64 call_number, u64 expected, u64 gap)
 			argument[1] = GPA | READ_WRITE_EXECUTE;
 			argument[2] = 1;
 		}
-		take_nmi(number, call_number, argument);
+		sweep.delay = number + 1;
+		take_event(point, call_number, argument);
 		wrong += point->status || point->value != expected;
 		if (call_number == HYPERPS_CALL_VM_DECLARE)
 			wrong += declared_once(handle) || finish(HYPERPS_CALL_VM_DESTROY, handle) ||
@@ -315,6 +335,45 @@ static void sweep_two_nmis(struct seq_file *out)
 	tap_check(out, !wrong && !lost && !more && both,
 		  "two NMIs, up to %d ticks apart: %d times both arrived, %d lost, %d too many, %d results wrong",
 		  gaps[i - 1], both, lost, more, wrong);
+}
+
+/* A call while the other CPU has all CPUs flush, with a VM that waits for that. Returns whether all went well. */
+static bool take_flush(struct point *point, u64 frame)
+{
+	static const u64 none[4];
+	bool good = !create(GPA, 1, &sweep.handle) && !map(sweep.handle, GPA, frame, 1);
+
+	point->arrived = 0;
+	take_event(point, HYPERPS_CALL_IDENTIFY, none);
+	return good && !finish(HYPERPS_CALL_VM_DESTROY, sweep.handle) &&
+	       !finish(HYPERPS_CALL_VM_RECLAIM, sweep.handle) && !point->status && point->value == HYPERPS_SIGNATURE &&
+	       !point->arrived && point->exits == 1;
+}
+
+/* The monitor's own NMI. What the other CPU does before it sends it takes its time: that is found out first. */
+static void sweep_flush(struct seq_file *out)
+{
+	struct task_struct *task = start_events(0, true);
+	u64 frame = page_to_pfn(alloc_page(GFP_KERNEL));
+	struct point *point = sweep.points;
+	int number, good = 0, monitor = 0;
+
+	if (!task)
+		return;
+	sweep.delay = POINTS / 2;
+	for (sweep.lead = 0; sweep.lead < 20000 && !point->cr_exits; sweep.lead += 20)
+		take_flush(point, frame);
+	for (number = 0; number < POINTS; number++) {
+		sweep.delay = number + 1;
+		good += take_flush(&sweep.points[number], frame);
+		monitor += sweep.points[number].cr_exits == 1;
+	}
+	kthread_stop(task);
+	tap_check(out, good == POINTS && monitor == sweep.monitor_instructions && !sweep.failed,
+		  "a flush of all CPUs at each of %d ticks, %d of them in the monitor view: %d answered, the host saw "
+		  "none",
+		  POINTS, monitor, good);
+	__free_page(pfn_to_page(frame));
 }
 
 static bool wait_for_cpu(u64 ready)
@@ -464,6 +523,8 @@ void check_sweeps(struct seq_file *out)
 	sweep_nmi(out, HYPERPS_CALL_IDENTIFY, "IDENTIFY", HYPERPS_SIGNATURE);
 	sweep_nmi(out, HYPERPS_CALL_VM_DECLARE, "VM_DECLARE", 1);
 	sweep_two_nmis(out);
+	sweep_flush(out);
+	sweep.point = NULL;
 	sweep_init(out);
 	single_instructions(false);
 	unregister_nmi_handler(NMI_LOCAL, "gate_sweep");

@@ -12,7 +12,7 @@
 
 struct seq_file;
 
-/* NMI and INIT at each instruction; the gate must be on. On CPU 0 of a machine with two CPUs. */
+/* NMI, flush and INIT at each instruction; the gate must be on. On CPU 0 of a machine with two CPUs. */
 void check_sweeps(struct seq_file *out);
 
 /* What the CPU without Linux is told, and tells. gate_sweep_cpu.S knows the offsets. */
