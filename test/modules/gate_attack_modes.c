@@ -233,8 +233,8 @@ static void attack_linear(struct seq_file *out)
 
 static void attack_top(struct seq_file *out)
 {
-	u64 base = monitor_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_base));
-	u64 size = monitor_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_size)), at;
+	u64 base = read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_base));
+	u64 size = read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_size)), at;
 	unsigned int counts[3] = { 0 }, i, kept = 0, taken = 0;
 	long error;
 
