@@ -5,6 +5,7 @@
 #include <linux/cpuhotplug.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/preempt.h>
 #include <linux/string.h>
 #include <asm/io.h>
 #include <asm/processor.h>
@@ -31,12 +32,15 @@ u64 hyperps_gate_cr3(void)
 
 long hyperps_gate_call(u64 number, const u64 argument[4], u64 *value)
 {
-	u64 cr3 = hyperps_gate_cr3();
-	struct gate_result result;
+	struct gate_result result = { .status = -EOPNOTSUPP };
+	u64 cr3;
 
-	if (!cr3)
-		return -EOPNOTSUPP;
-	result = hyperps_gate_enter(argument[0], argument[1], argument[2], cr3, argument[3], number);
+	/* hyperps_gate_stop() waits for this. */
+	preempt_disable();
+	cr3 = hyperps_gate_cr3();
+	if (cr3)
+		result = hyperps_gate_enter(argument[0], argument[1], argument[2], cr3, argument[3], number);
+	preempt_enable();
 	*value = result.value;
 	return result.status;
 }
@@ -108,7 +112,7 @@ static long find_top(u64 *cr3)
 int hyperps_gate_start(void)
 {
 	u64 cr3;
-	long error = find_top(&cr3);
+	long error = gate_cr3 ? -EBUSY : find_top(&cr3);
 
 	if (error)
 		return error;

@@ -3,7 +3,7 @@
 FLAVOURS := cloud generic
 
 HPSCTL_SOURCES := host/hpsctl.c host/hpsctl_format.c host/monitor_device.c host/run.c host/image.c host/measure.c host/uart.c \
-	host/demo.c host/keyvault.c guest/sha256.c
+	host/demo.c host/attack.c host/keyvault.c guest/sha256.c
 HPSCTL_HEADERS := host/hpsctl.h host/hpsctl_format.h host/monitor_device.h host/image.h host/uart.h host/hyperps_ioctl.h \
 	host/hyperps_demo.h host/keyvault.h test/guests/vault.h guest/sha256.h include/types.h include/hyperps/abi.h
 HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost -Iguest -Itest/guests
@@ -30,14 +30,25 @@ $(BUILD)/modules/%/hyperps.ko $(BUILD)/modules/%/hyperps_demo.ko: $(HOST_MODULE_
 	+@$(call kbuild,$*,$(@D),$(HOST_MODULE_SOURCES)) >$(@D)/kbuild.log 2>&1 || { cat $(@D)/kbuild.log; false; }
 	@touch $(@D)/hyperps.ko $(@D)/hyperps_demo.ko
 
-# The guests to try by hand. The test initrds have all of them.
-HOST_GUESTS := hello vault
+# The guests to try by hand, or that demo and attack run. The test initrds have all of them.
+HOST_GUESTS := hello vault registers
+
+# What hpsctl attack runs; $(1) is the flavour.
+ATTACKS := $(notdir $(wildcard test/attacks/[0-9][0-9]-*))
+ATTACK_PROGRAMS := devmem gate_ring3 vmx_ring3 vcpu_vectors
+ATTACK_MODULES := hostile vmx_probe nmi_probe ipi_storm vm_memory vm_donate vm_stress vcpu_attack vcpu_siege vcpu_registers \
+	gate_probe gate_attack escape
+attack_files = test/lib.sh=test/guestfs/lib.sh $(foreach a,$(ATTACKS),test/attacks/$(a)=test/attacks/$(a)) \
+	$(foreach p,$(ATTACK_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p)) \
+	$(foreach m,$(ATTACK_MODULES),test/modules/$(m).ko=$(BUILD)/test-modules/$(1)/$(m).ko)
 
 # The part that all initrds share; $(1) is the flavour.
 initrd_files = init=host/init bin/hpsctl=$(BUILD)/hpsctl hyperps.ko=$(BUILD)/modules/$(1)/hyperps.ko \
 	hyperps_demo.ko=$(BUILD)/modules/$(1)/hyperps_demo.ko
 
-$(BUILD)/initrd-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(HOST_GUESTS:%=$(BUILD)/guests/%)
-	host/mkinitrd --output $@ $(call initrd_files,$*) $(foreach g,$(HOST_GUESTS),guests/$(g)=$(BUILD)/guests/$(g))
+$(BUILD)/initrd-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(HOST_GUESTS:%=$(BUILD)/guests/%) \
+		$(ATTACKS:%=test/attacks/%) test/guestfs/lib.sh $(ATTACK_PROGRAMS:%=$(BUILD)/guestfs/%) $(BUILD)/test-modules/%/modules.order
+	host/mkinitrd --output $@ $(call initrd_files,$*) $(call attack_files,$*) \
+		$(foreach g,$(HOST_GUESTS),guests/$(g)=$(BUILD)/guests/$(g))
 
 include test/modules/modules.mk test/guests/guests.mk test/guestfs/guestfs.mk

@@ -198,6 +198,9 @@ static const struct command commands[] = {
 	{ .name = "run", .summary = "run an image as a VM", .main = run_main },
 	{ .name = "measure", .summary = "the measurement that such a VM will have", .main = measure_main },
 	{ .name = "demo", .summary = "a hostile kernel module against a VM that keeps a key", .main = demo_main },
+	{ .name = "attack",
+	  .summary = "hostile kernel modules against the monitor, its gate and VMs",
+	  .main = attack_main },
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -215,13 +218,12 @@ static void print_usage(FILE *out)
 		fprintf(out, "  %s%s%-*s %s\n", commands[i].name, commands[i].action ? " " : "",
 			8 - (int)strlen(commands[i].name) - !!commands[i].action,
 			commands[i].action ? commands[i].action : "", commands[i].summary);
-	fprintf(out,
-		"\n"
-		"  --help     this text\n"
-		"  --version  the version of hpsctl\n"
-		"\n"
-		"Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; run and demo have\n"
-		"their own.\n");
+	fprintf(out, "\n"
+		     "  --help     this text\n"
+		     "  --version  the version of hpsctl\n"
+		     "\n"
+		     "Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; run, demo and\n"
+		     "attack have their own.\n");
 }
 
 int open_device(void)

@@ -21,4 +21,7 @@ int measure_main(int argc, char **argv);
 /* hpsctl demo; demo.c. */
 int demo_main(int argc, char **argv);
 
+/* hpsctl attack; attack.c. */
+int attack_main(int argc, char **argv);
+
 #endif

@@ -78,8 +78,24 @@ static struct miscdevice hyperps_device = {
 	.mode = 0600,
 };
 
-static bool gate = true;
-module_param(gate, bool, 0444);
+/* Under the lock of the module's parameters. */
+static bool gate = true, running;
+
+static int set_gate(const char *text, const struct kernel_param *parameter)
+{
+	int error = param_set_bool(text, parameter);
+
+	if (error || !running)
+		return error;
+	if (!gate)
+		hyperps_gate_stop();
+	else
+		hyperps_gate_start(); /* if that fails, the monitor's log says why */
+	return 0;
+}
+
+static const struct kernel_param_ops gate_operations = { .set = set_gate, .get = param_get_bool };
+module_param_cb(gate, &gate_operations, &gate, 0644);
 MODULE_PARM_DESC(gate, "call the monitor through its gate where it offers one (default), or by VMCALL always");
 
 static int __init hyperps_init(void)
@@ -111,19 +127,27 @@ static int __init hyperps_init(void)
 	if (error)
 		return error;
 	error = misc_register(&hyperps_device);
-	if (error)
+	if (error) {
 		hyperps_power_stop();
+		return error;
+	}
+	kernel_param_lock(THIS_MODULE);
+	running = true;
 	/* The monitor's log says why there is none. */
-	if (!error && gate && !hyperps_gate_start())
+	if (gate && !hyperps_gate_start())
 		pr_info("calls go through the gate\n");
-	return error;
+	kernel_param_unlock(THIS_MODULE);
+	return 0;
 }
 
 static void __exit hyperps_exit(void)
 {
 	misc_deregister(&hyperps_device);
 	hyperps_vm_exit();
+	kernel_param_lock(THIS_MODULE);
+	running = false;
 	hyperps_gate_stop();
+	kernel_param_unlock(THIS_MODULE);
 	hyperps_power_stop();
 }
 

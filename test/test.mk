@@ -57,22 +57,25 @@ $(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c $(patsubst mm/%.c,$(BUILD)/test/fuzz/
 	clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $<
 	clang $(FUZZ_CHECKS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter %.o,$^)
 
-LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
+LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
-LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,vcpu,guests,vault_client,vcpu_registers,vcpu_siege,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
-	'test/live/host.py cloud 1 vmx_absent,vcpu,vm_run,guests,vault_client,vcpu_registers,vcpu_siege,vcpu_load,vcpu_cycles,kernel_log' \
-	'test/live/host.py generic 2 vmx_absent,monitor_memory,power,vm_device,vcpu_device,vm_run,demo,nmi,ipi_storm,cpus,kernel_log,drivers,private_page' \
-	'test/live/host.py cloud 2 monitor_memory,vm_memory,gate,gate_sweep,cpus,kernel_log,drivers,kexec_same' \
-	'test/live/host.py cloud 4 vm_donate,vcpu,gate,cpus,nmi,ipi_storm,vm_memory,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py \
-	'test/live/views.py cloud 1 15' \
-	'test/live/host.py cloud 1 monitor_memory,vm_device,vm_memory,vcpu_device,demo,vm_donate,gate,efi,perf_msr,nmi,kernel_log,private_page'
+LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
+	'test/live/host.py cloud 1 vmx_absent,vm_run,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' \
+	'test/live/attacks.py cloud 4 vmfunc' 'test/live/attacks.py cloud 4 vmcall' \
+	'test/live/host.py generic 2 vmx_absent,attacks/01-monitor-memory,power,vm_device,vcpu_device,vm_run,demo,nmi,cpus,kernel_log,drivers,private_page' \
+	'test/live/attacks.py cloud 2 vmfunc' 'test/live/attacks.py cloud 2 vmcall' \
+	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py \
+	'test/live/attacks.py cloud 1 vmfunc' 'test/live/attacks.py cloud 1 vmcall' \
+	'test/live/host.py cloud 2 vmx_absent,gate_sweep,cpus,kernel_log,drivers,kexec_same' 'test/live/views.py cloud 1 15' \
+	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,kernel_log,private_page'
 TEST_JOBS ?= 2
 
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
 test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines
+	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
 	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS)

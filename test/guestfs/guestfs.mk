@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate gate_sweep guests demo kernel_log reboot vcpu_registers vcpu_siege vcpu_load power private_page private_fatal kexec_crash drivers soak
+TEST_SCRIPTS := vmx_absent cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak
 TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench vault_client vcpu_vectors vcpu_cycles move_threads ports private_access msr_sweep
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own: what `drivers` loads, and KVM also for `make bench`.
@@ -36,6 +36,7 @@ $(BUILD)/initrd-kexec-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/mo
 
 # $(1) is the flavour.
 test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
+	$(foreach a,$(ATTACKS),test/attacks/$(a)=test/attacks/$(a)) \
 	$(foreach s,$(TEST_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
 	$(foreach p,$(TEST_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p)) \
 	$(foreach g,$(GUESTS),guests/$(g)=$(BUILD)/guests/$(g)) \
@@ -43,7 +44,7 @@ test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
 	test/vmlinuz=$(CACHE)/kernels/$(1)/vmlinuz test/kexec-initrd.img=$(BUILD)/initrd-kexec-$(1).img
 
 $(BUILD)/initrd-test-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) $(GUEST_BINARIES) \
-		$(TEST_SCRIPTS:%=test/guestfs/%) test/guestfs/lib.sh test/guestfs/microcode.py $(BUILD)/test-modules/%/modules.order \
+		$(TEST_SCRIPTS:%=test/guestfs/%) $(ATTACKS:%=test/attacks/%) test/guestfs/lib.sh test/guestfs/microcode.py $(BUILD)/test-modules/%/modules.order \
 		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
 	host/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
 		$(CACHE)/kernels/$*/lib/modules -name $(m).ko))

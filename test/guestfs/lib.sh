@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
-# For the test scripts: TAP lines without a plan. A script ends with summary.
+# For the test scripts: TAP lines without a plan. A script ends with summary. A check whose text begins with "setup: " says
+# whether the test can be run at all; "positive control: " that what is refused elsewhere works where it may.
 # shellcheck shell=dash
 checks=0
 failed=0
 output=/tmp/output.$$
+# Where this file, the programs and modules/ are; attacks/ has those that hpsctl attack runs.
+tests=${0%/attacks/*}
+[ "$tests" != "$0" ] || tests=${0%/*}
 
 # result STATUS DESCRIPTION: print one check; STATUS 0 means passed
 result() {
@@ -43,7 +47,7 @@ absorb() {
 load() {
 	module=$1
 	shift
-	check "loading $module.ko" insmod "/test/modules/$module.ko" "$@"
+	check "setup: loading $module.ko" insmod "$tests/modules/$module.ko" "$@"
 }
 
 # on_each_cpu COMMAND...: absorb the command on each CPU that is online
@@ -81,6 +85,51 @@ kernel_is_quiet() {
 	! grep -E 'BUG:|Oops|WARNING: CPU|unchecked MSR|general protection|soft lockup|rcu.*stall|NMI received for unknown reason' \
 		/tmp/kernel_log | grep -vE "$1"
 	result $? "no oops, warning or unchecked MSR access in the kernel's log"
+}
+
+# module NAME [PARAMETER=VALUE]...: all checks of a module, on CPU 0
+module() {
+	load "$@"
+	absorb taskset -c 0 cat "/proc/$1"
+	rmmod "$1"
+}
+
+# begin_attack: says in $gate how calls go, vmfunc or vmcall, and has counted count from here on
+begin_attack() {
+	gate=vmcall
+	[ "$(status_value gate)" != '"offered"' ] || gate=vmfunc
+	for kind in memory msr instruction register gate; do
+		eval "refused_$kind=$(status_value refused_$kind)"
+	done
+}
+
+# counted KIND N PATTERN: the monitor has counted N refusals of that kind since begin_attack, and logged one
+counted() {
+	eval "old=\$refused_$1"
+	now=$(status_value "refused_$1")
+	[ $((${now:-0} - ${old:-0})) -ge "$2" ]
+	result $? "the monitor counted it (refused_$1: $((${now:-0} - ${old:-0})))"
+	hpsctl log | grep -iE "$3" | tail -n 1 >"$output"
+	sed 's/^/# /' "$output"
+	check "and logged it" test -s "$output"
+}
+
+# frames: how many are in which state, but for the monitor's pool
+frames() {
+	hpsctl frames --json | grep -v '"monitor"\|"to_monitor"'
+}
+
+# siege PARTS: these parts of vcpu_siege.ko, on CPU 0; its guest then runs on, on the last CPU, until end_siege
+siege() {
+	load vcpu_siege "parts=$1"
+	absorb taskset -c 0 cat /proc/vcpu_siege
+}
+
+end_siege() {
+	check "the guest's VM can't be ended while it runs, then ends, and its memory comes back zeroed" \
+		taskset -c 0 sh -c 'echo 1 >/sys/module/vcpu_siege/parameters/end'
+	dmesg | sed -n 's/.*vcpu_siege: the end/# the end/p' | tail -n 1
+	rmmod vcpu_siege
 }
 
 # command_line_value WORD: the value of WORD=value on the kernel's command line

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """For the live tests: TAP output, the machine's own test programs, and hpsctl's JSON."""
 
+import glob
+import json
 import os
 import re
 import sys
@@ -13,6 +15,9 @@ from machine import BUILD, CACHE, Machine, MachineError  # noqa: E402  pylint: d
 
 BOOT_TIMEOUT = 400  # seconds for a boot; a machine that shares its cores with another test takes some 60
 TEST_TIMEOUT = 900
+# Those of hpsctl attack, by number.
+ATTACKS = ("monitor-memory", "private-frame", "double-map", "remap", "wrong-owner", "old-content", "stale-tlb", "rogue-vmfunc",
+           "gate-offsets", "stale-pcid", "msr", "privileged-state", "fuzz", "guest-registers", "race", "ipi-storm", "escape")
 
 
 def kernel(flavour):
@@ -48,6 +53,28 @@ def relay(machine, name, label, timeout=TEST_TIMEOUT):
 def monitor_lines(text):
     """What the monitor printed on the serial port."""
     return re.findall(r"hyperps: cpu\d+: (.*)", text)
+
+
+def record_attacks(run, results):
+    """Keeps the results of one run, and writes those of all runs to build/attacks.json.
+
+    A result has name, cpus, gate, control, refused. Several runs may tell of one attack: then each must have refused it."""
+    folder = os.path.join(BUILD, "attacks")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, f"{run}.json"), "w", encoding="utf-8") as file:
+        json.dump(list(results), file)
+    merged = {}
+    for path in sorted(glob.glob(os.path.join(folder, "*.json"))):
+        with open(path, encoding="utf-8") as file:
+            for entry in json.load(file):
+                known = merged.setdefault((ATTACKS.index(entry["name"]), entry["cpus"], entry["gate"]), dict(entry))
+                known["control"] &= entry["control"]
+                known["refused"] &= entry["refused"]
+    lines = ",\n".join("  " + json.dumps(merged[key]) for key in sorted(merged))
+    scratch = os.path.join(folder, f"{run}.new")
+    with open(scratch, "w", encoding="utf-8") as file:
+        file.write(f"[\n{lines}\n]\n")
+    os.replace(scratch, os.path.join(BUILD, "attacks.json"))
 
 
 def main(test):

@@ -8,7 +8,7 @@ import re
 import struct
 import time
 
-from live import BOOT_TIMEOUT, main, monitor_lines, note, ok, test_machine
+from live import BOOT_TIMEOUT, main, monitor_lines, note, ok, record_attacks, test_machine
 
 CLEARED = "the memory that is not the host's is cleared first"
 RESETS = "the host resets the machine, or has it sleep: " + CLEARED
@@ -23,13 +23,14 @@ RESTARTS = [
     ("crash", "sysctl -w kernel.panic=1; echo c > /proc/sysrq-trigger", [RESETS]),
 ]
 # S3: here a reset that leaves the RAM as it is; but then this firmware does not find its way.
-SLEEP = "/test/ports out w $((0x$(sed -n 's/-.*PM1a_CNT_BLK//p' /proc/ioports))) 0x2400"
+SLEEP = "/test/ports out w 0x$(sed -n 's/ *\\([0-9a-f]*\\)-.*PM1a_CNT_BLK.*/\\1/p' /proc/ioports) 0x2400"
 # What does not restart it, though it reaches the same ports, and is done as without the monitor.
 HARMLESS = [
     ("in b 0x64", r"0x[0-9a-f]{1,2}"), ("in b 0xcf9", r"0x[0-9a-f]{1,2}"), ("out l 0xcf8 0x80000600", ""), ("in l 0xcf8", "0x80000600"),
     ("out b 0x64 0xd1", ""), ("out b 0x60 0xf2", ""), ("out b 0xcf9 0x02", ""), ("in w 0xcf8", r"0x[0-9a-f]+"),
 ]
 CPUS = 2
+FOUND = []  # before and after each end: (pages of the guest's are there, or not any more; pages of the host's are)
 MULTIPLIER = 0xbf58476d1ce4e5b9  # of test/guests/burner.c
 HOST_PATTERN = b"the host keeps this\n"
 
@@ -90,6 +91,7 @@ def start_guest(machine, what):
                  "until grep -q 'round 1 of' /tmp/burner; do sleep 0.1; done; echo guest is ready")
     machine.expect(r"(?s)\nguest is ready.*?/root # ", BOOT_TIMEOUT)
     guest, host = look(machine)
+    FOUND.append((guest > 1000, host > 500))
     ok(guest > 1000 and host > 500, f"{what}: {guest} pages of RAM hold what a guest wrote, {host} what the host wrote")
 
 
@@ -102,6 +104,7 @@ def test_restart(machine, what, line, told):
     machine.send(line)
     machine.expect("HyperPS loader", BOOT_TIMEOUT)
     guest, host = look(machine)
+    FOUND.append((guest == 0, host > 500))
     ok(guest == 0, f"{what}: after it {guest} pages hold what the guest wrote")
     ok(host > 500, f"{what}: after it {host} pages hold what the host wrote")
     lines = monitor_lines(machine.output[before:])
@@ -121,6 +124,7 @@ def test_sleep(machine):
         if not guest:
             break
         time.sleep(1)
+    FOUND.append((guest == 0, host > 500))
     ok(guest == 0, f"sleep: after it {guest} pages hold what the guest wrote")
     ok(host > 500, f"sleep: after it {host} pages hold what the host wrote")
 
@@ -143,6 +147,10 @@ def test():
         for case in RESTARTS:
             test_restart(machine, *case)
         test_sleep(machine)
+        # Before: what can be found is found; after: nothing of the guest's is, but what the RAM kept of the host.
+        control = all(guest for guest, _ in FOUND[::2]) and all(host for _, host in FOUND)
+        record_attacks("restart", [{"name": "escape", "cpus": CPUS, "gate": "vmfunc", "control": control,
+                                    "refused": all(cleared for cleared, _ in FOUND[1::2])}])
         ok("panic:" not in "\n".join(monitor_lines(machine.output)), "no panic of the monitor's")
     for what in CONTROL:
         test_private(what)

@@ -62,7 +62,7 @@ extern struct gate_rig rig;
 long rig_start(void);
 void rig_stop(void);
 
-/* Switches the gate on on this CPU, with the rig's addresses. */
+/* Switches the gate on on this CPU, with the rig's addresses. HYPERPS_ERROR_PERMISSION: there is none; all else is there. */
 long rig_on(void);
 
 /* GATE_SET on this CPU. */
@@ -87,11 +87,15 @@ int try_vmfunc(u32 leaf, u64 index);
 /* How many of the indices VMFUNC does not refuse. */
 unsigned int indices_open(unsigned int first, unsigned int last);
 
+/* Throws away all of the TLB, global entries, too. */
+void flush_global(void);
+
 /* The attacks, by file. */
 void attack_entries(struct seq_file *out);
 void attack_offsets(struct seq_file *out);
 void attack_registers(struct seq_file *out);
 void attack_tables(struct seq_file *out);
+void attack_stale(struct seq_file *out);
 void attack_modes(struct seq_file *out);
 void attack_set(struct seq_file *out);
 void attack_latched(struct seq_file *out);

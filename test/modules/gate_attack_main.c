@@ -8,6 +8,7 @@
 #include <linux/random.h>
 #include <linux/smp.h>
 #include <asm/msr.h>
+#include <asm/special_insns.h>
 #include <asm/trapnr.h>
 
 #include "calls.h"
@@ -19,8 +20,11 @@
 #define CODE_FIRST (HYPERPS_GATE_ENTRY - 8)
 #define CODE_LAST (LANDING + 8)
 #define SLOTS 512
+#define TRIES 1000
 
 extern const u8 gate_attempt_vmfunc[];
+
+TAP_PARTS;
 
 /* VMFUNC from the module's text, with its own CR3 and with the gate's. */
 static unsigned int leaves_open(void)
@@ -199,24 +203,75 @@ static void timed(struct seq_file *out, const char *name, void (*attack)(struct 
 		   read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, refused_gate)) - refused);
 }
 
+static unsigned int not_refused(unsigned int offset, const u8 *before, unsigned int count, u64 cr3)
+{
+	rig_prepare(offset, before, count);
+	gate_attempt.registers[R8] = rig.list + 16;
+	gate_attempt.cr3 = cr3;
+	return rig_run() != REFUSED;
+}
+
+/* Where the monitor offers no gate, there is no VMFUNC, and no way to ask for it. */
+static void attack_closed(struct seq_file *out)
+{
+	/* mov (%r8), %r10: fills the TLB */
+	static const u8 touch[] = { 0x4d, 0x8b, 0x10 };
+	unsigned int i, open;
+
+	rig_prepare(HYPERPS_GATE_ENTRY, NULL, 0);
+	memcpy(rig.page + HYPERPS_GATE_ENTRY - VMFUNC_BYTES, "\x0f\x1f", 2); /* NOP of three bytes */
+	tap_check(out, rig_run() == PASSED,
+		  "positive control: another instruction in the VMFUNC's place, with the attacker's CR3, is executed");
+	if (part("entries")) {
+		open = indices_open(0, INDICES) + leaves_open() + open_with_gate_cr3();
+		tap_check(out, !open, "VMFUNC with leaves 0 to %d and indices 0 to %d raises #UD (%u not)", LEAVES - 1,
+			  INDICES, open);
+	}
+	if (part("offsets")) {
+		for (i = open = 0; i < PAGE_SIZE; i++)
+			open += not_refused(i, NULL, 0, rig.cr3);
+		tap_check(out, !open, "VMFUNC before each byte of the gate page raises #UD (%u not)", open);
+		for (i = open = 0; i < TRIES; i++)
+			open += gate_set(i ? get_random_u64() : rig.gate, i ? get_random_u64() : rig.top_address) !=
+				HYPERPS_ERROR_PERMISSION;
+		tap_check(out, !open, "GATE_SET is refused (%u times not in %d)", open, TRIES);
+	}
+	if (part("stale") && rig_map(rig.gate, rig.page, _PAGE_GLOBAL) && rig_map(rig.list, rig.stack, _PAGE_GLOBAL)) {
+		open = not_refused(HYPERPS_GATE_ENTRY, touch, sizeof(touch), rig.cr3);
+		if (__read_cr4() & X86_CR4_PCIDE)
+			open += not_refused(HYPERPS_GATE_ENTRY, touch, sizeof(touch), rig.cr3 | BIT_ULL(63));
+		tap_check(out, !open, "with global TLB entries and a CR3 that does not flush, too (%u not)", open);
+		flush_global();
+	}
+}
+
+static const struct {
+	const char *name;
+	void (*run)(struct seq_file *out);
+} attacks[] = {
+	{ "entries", attack_entries }, { "offsets", attack_offsets }, { "registers", attack_registers },
+	{ "tables", attack_tables },   { "stale", attack_stale },     { "modes", attack_modes },
+	{ "set", attack_set },         { "latched", attack_latched }, { "hotplug", attack_hotplug },
+};
+
 static int show_attack(struct seq_file *out, void *unused)
 {
 	long error = rig_start();
+	size_t i;
 
+	if (error == HYPERPS_ERROR_PERMISSION) {
+		attack_closed(out);
+		return 0;
+	}
 	tap_check(out, !error, "a gate of the attacker's own is on (%ld)", error);
 	if (error)
 		return 0;
 	tap_check(out, rig_call() == CALLED,
 		  "positive control: a call through it (vector %lld, RIP %#llx, status %lld)", gate_attempt.vector,
 		  gate_attempt.fault_rip, gate_attempt.status);
-	timed(out, "entries", attack_entries);
-	timed(out, "offsets", attack_offsets);
-	timed(out, "registers", attack_registers);
-	timed(out, "tables", attack_tables);
-	timed(out, "modes", attack_modes);
-	timed(out, "set", attack_set);
-	timed(out, "latched", attack_latched);
-	timed(out, "hotplug", attack_hotplug);
+	for (i = 0; i < ARRAY_SIZE(attacks); i++)
+		if (part(attacks[i].name))
+			timed(out, attacks[i].name, attacks[i].run);
 	rig_stop();
 	return 0;
 }

@@ -146,7 +146,8 @@ static long find_top(void)
 		rig.list = (0xffffULL << 48 | (u64)i << 39) + (1ULL << 32);
 		rig.gate = rig.list + LIST_TO_GATE;
 		error = is_tame(rig.top_address) ? rig_on() : HYPERPS_ERROR_AGAIN;
-		if (error)
+		rig.cr3 = error ? rig.top_address : rig.cr3;
+		if (error && error != HYPERPS_ERROR_PERMISSION)
 			refused[tries++] = rig.top;
 	}
 	while (tries)
@@ -160,7 +161,7 @@ long rig_start(void)
 	long error = find_top();
 	int i;
 
-	if (error)
+	if (error && error != HYPERPS_ERROR_PERMISSION)
 		return error;
 	rig.page = new_page();
 	rig.before = new_page();
@@ -176,7 +177,7 @@ long rig_start(void)
 		pack_gate(&rig.idt[gate_attempt_stubs[i].vector], GATE_INTERRUPT,
 			  (unsigned long)gate_attempt_stubs[i].handler, 0, IST_INDEX_DF + 1, __KERNEL_CS);
 	memset(rig.before, INT3, PAGE_SIZE);
-	return 0;
+	return error;
 }
 
 /* The tables stay: nobody may know when their last use by the CPU is over, and it is a test. */

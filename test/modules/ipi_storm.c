@@ -132,7 +132,7 @@ static int show_storm(struct seq_file *out, void *unused)
 	int apic_id;
 
 	if (num_online_cpus() < 2) {
-		tap_check(out, false, "this test needs a second CPU");
+		tap_check(out, true, "storms of NMI, INIT and SIPI # SKIP there is one CPU only");
 		return 0;
 	}
 	apic_id = per_cpu(x86_cpu_to_apicid, 1);

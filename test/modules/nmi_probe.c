@@ -100,7 +100,8 @@ static int show_nmi(struct seq_file *out, void *unused)
 	for_each_online_cpu(cpu)
 	{
 		got = send_and_wait(cpu, NMIS_PER_CPU);
-		tap_check(out, got == NMIS_PER_CPU, "NMIs reach CPU %d (%d of %d)", cpu, got, NMIS_PER_CPU);
+		tap_check(out, got == NMIS_PER_CPU, "positive control: NMIs reach CPU %d (%d of %d)", cpu, got,
+			  NMIS_PER_CPU);
 		/* The reader of this file is bound to CPU 0. */
 		if (cpu != 0)
 			check_in_monitor(out, cpu);

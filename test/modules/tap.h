@@ -13,6 +13,13 @@
 
 #define VECTOR_NONE (-1)
 
+/* A module whose checks come in parts, of which some can be asked for: `if (part("name"))`. */
+#define TAP_PARTS                                                                                                      \
+	static char *parts = "";                                                                                       \
+	module_param(parts, charp, 0400);                                                                              \
+	MODULE_PARM_DESC(parts, "which of the checks, by name, with commas between; none: all")
+#define part(name) (!*parts || strstr(parts, name))
+
 /*
  * Run one instruction. Gives the vector of the fault that it raised, or VECTOR_NONE. Operands follow as for asm(),
  * inputs only; "a" is free as an input.

@@ -315,7 +315,7 @@ static void check_events(struct seq_file *out)
 	exits(out, "a guest with interrupts off", EVENTS, 0, HYPERPS_EXIT_OUT, 0x22, 1, 16);
 	expect(out, run(EVENTS, 0, HYPERPS_EVENT_INTERRUPT | 0x40, words), HYPERPS_ERROR_AGAIN, "its interrupt");
 	error = run(EVENTS, 0, HYPERPS_EVENT_NMI, words);
-	tap_check(out, !error && words[0] == HYPERPS_EXIT_OUT && words[1] == 0x31, "an NMI arrives");
+	tap_check(out, !error && words[0] == HYPERPS_EXIT_OUT && words[1] == 0x31, "positive control: an NMI arrives");
 	expect(out, run(EVENTS, 0, HYPERPS_EVENT_NMI, words), HYPERPS_ERROR_AGAIN, "an NMI within an NMI");
 	exits(out, "it goes on", EVENTS, 0, HYPERPS_EXIT_IN, 0x24, 1, 0);
 	error = run_on(EVENTS | HYPERPS_RUN_INTERRUPT_WINDOW, 1, words);
@@ -323,7 +323,8 @@ static void check_events(struct seq_file *out)
 		  "an exit as soon as interrupts are on (%lld %llx)", error, words[0]);
 	for (i = 0, error = HYPERPS_ERROR_AGAIN; error == HYPERPS_ERROR_AGAIN && i < RUNS; i++)
 		error = run(EVENTS, 0, HYPERPS_EVENT_INTERRUPT | 0x40, words);
-	tap_check(out, !error && words[0] == HYPERPS_EXIT_OUT && words[1] == 0x30, "an interrupt arrives");
+	tap_check(out, !error && words[0] == HYPERPS_EXIT_OUT && words[1] == 0x30,
+		  "positive control: an interrupt arrives");
 }
 
 static void check_sharing(struct seq_file *out)

@@ -18,19 +18,31 @@
 
 static unsigned long monitor_base;
 module_param(monitor_base, ulong, 0);
+TAP_PARTS;
 
 static void expect(struct seq_file *out, s64 got, s64 wanted, const char *what)
 {
 	tap_check(out, got == wanted, "%s gives %lld (%lld)", what, wanted, got);
 }
 
-static void check_hostile_arguments(struct seq_file *out, u64 handle, u64 other, u64 given, u64 own)
+static void check_owners(struct seq_file *out, u64 handle, u64 other, u64 given, u64 own)
 {
-	expect(out, map(handle, 0x40000000, given, 1), HYPERPS_ERROR_OWNER, "a given frame at a second gpa");
-	expect(out, map(other, 0, given, 1), HYPERPS_ERROR_OWNER, "a given frame to a second VM");
-	expect(out, map(handle, PAGE_SIZE, own, 1), HYPERPS_ERROR_OWNER, "another frame at a populated gpa");
-	expect(out, map(other, 0, monitor_base >> PAGE_SHIFT, 1), HYPERPS_ERROR_OWNER, "the monitor's own frame");
-	expect(out, map(other, 0, 0xfee00, 1), HYPERPS_ERROR_OWNER, "a device's frame");
+	if (part("double")) {
+		expect(out, map(handle, 0x40000000, given, 1), HYPERPS_ERROR_OWNER, "a given frame at a second gpa");
+		expect(out, map(other, 0, given, 1), HYPERPS_ERROR_OWNER, "a given frame to a second VM");
+	}
+	if (part("remap"))
+		expect(out, map(handle, PAGE_SIZE, own, 1), HYPERPS_ERROR_OWNER, "another frame at a populated gpa");
+	if (part("owner")) {
+		expect(out, map(other, 0, given + 1, 1), HYPERPS_ERROR_OWNER, "another VM's frame");
+		expect(out, map(other, 0, monitor_base >> PAGE_SHIFT, 1), HYPERPS_ERROR_OWNER,
+		       "the monitor's own frame");
+		expect(out, map(other, 0, 0xfee00, 1), HYPERPS_ERROR_OWNER, "a device's frame");
+	}
+}
+
+static void check_arguments(struct seq_file *out, u64 handle, u64 other, u64 own)
+{
 	expect(out, map(other, 0, ~0ULL, 1), HYPERPS_ERROR_OWNER, "frame 2^64-1");
 	expect(out, map(other, 0, ~0ULL - 1, 4), HYPERPS_ERROR_OWNER, "frames that wrap");
 	expect(out, map(other, 0, own, 0), HYPERPS_ERROR_INVALID, "no frames");
@@ -129,6 +141,30 @@ static void check_read_past_end(struct seq_file *out, u64 handle, struct page *p
 	expect(out, finish(HYPERPS_CALL_VM_SYNC, handle), 0, "VM_SYNC");
 }
 
+/* Calls that are to be repeated until they are done: in their middle others come, which end the VM. */
+static void check_continuations(struct seq_file *out, struct page *chunk)
+{
+	u64 handle, frame = page_to_pfn(chunk), left = 0;
+
+	expect(out, create(0, VIEW_PAGES, &handle), 0, "VM_CREATE and VM_DECLARE");
+	expect(out, map(handle, 0, frame, FRAMES), 0, "positive control: VM_MAP of 4 MiB");
+	expect(out, finish(HYPERPS_CALL_VM_SYNC, handle), 0, "VM_SYNC");
+	expect(out, call(HYPERPS_CALL_VM_SEAL, handle, 0, 0, 0, &left), 0, "the first step of VM_SEAL");
+	tap_check(out, left, "positive control: it is not all");
+	expect(out, map(handle, FRAMES * PAGE_SIZE, frame, 1), HYPERPS_ERROR_STATE, "VM_MAP in its middle");
+	expect(out, call(HYPERPS_CALL_VM_DESTROY, handle, 0, 0, 0, &left), 0, "VM_DESTROY in its middle");
+	expect(out, call(HYPERPS_CALL_VM_SEAL, handle, 0, 0, 0, NULL), HYPERPS_ERROR_STATE, "VM_SEAL's next step");
+	expect(out, call(HYPERPS_CALL_VM_SYNC, handle, 0, 0, 0, NULL), HYPERPS_ERROR_STATE, "VM_SYNC then");
+	if (left)
+		expect(out, finish(HYPERPS_CALL_VM_DESTROY, handle), 0, "VM_DESTROY");
+	expect(out, call(HYPERPS_CALL_VM_RECLAIM, handle, 0, 0, 0, &left), 0, "the first step of VM_RECLAIM");
+	tap_check(out, left, "positive control: it is not all");
+	expect(out, map(handle, 0, frame, 1), HYPERPS_ERROR_STATE, "VM_MAP in its middle");
+	expect(out, finish(HYPERPS_CALL_VM_RECLAIM, handle), 0, "VM_RECLAIM");
+	expect(out, call(HYPERPS_CALL_VM_RECLAIM, handle, 0, 0, 0, NULL), HYPERPS_ERROR_NO_VM, "another VM_RECLAIM");
+	tap_check(out, is_zero(page_address(chunk), FRAMES * PAGE_SIZE), "all pages come back zeroed");
+}
+
 static int show_memory(struct seq_file *out, void *unused)
 {
 	struct page *chunk = alloc_pages(GFP_KERNEL, ORDER), *own = alloc_page(GFP_KERNEL), *singles[SINGLES];
@@ -143,12 +179,13 @@ static int show_memory(struct seq_file *out, void *unused)
 	}
 	for (i = 0; i < FRAMES * PAGE_SIZE / sizeof(u64); i++)
 		address[i] = PATTERN;
-	check_ranges(out, page_to_pfn(own));
+	if (part("arguments"))
+		check_ranges(out, page_to_pfn(own));
 	expect(out, create(0, VIEW_PAGES, &handle), 0, "VM_CREATE and VM_DECLARE");
 	expect(out, create(0, VIEW_PAGES, &other), 0, "a second VM_CREATE and VM_DECLARE");
 	/* Fills the TLB of every CPU, too. */
 	tap_check(out, cpus_with_access(address) == cpus, "positive control: %d CPUs have access before", cpus);
-	expect(out, map(handle, 0, frame, FRAMES), 0, "VM_MAP of 4 MiB");
+	expect(out, map(handle, 0, frame, FRAMES), 0, "positive control: VM_MAP of 4 MiB");
 	call(HYPERPS_CALL_FRAME_QUERY, handle, frame, 0, 0, &state);
 	expect(out, state, HYPERPS_FRAME_TO_VM, "FRAME_QUERY before the sync");
 	expect(out, finish(HYPERPS_CALL_VM_SYNC, handle), 0, "VM_SYNC");
@@ -159,7 +196,9 @@ static int show_memory(struct seq_file *out, void *unused)
 		  "no CPU has access to the last page");
 	tap_check(out, cpus_with_access(page_address(own)) == cpus,
 		  "positive control: all CPUs have access to another page");
-	check_hostile_arguments(out, handle, other, frame, page_to_pfn(own));
+	check_owners(out, handle, other, frame, page_to_pfn(own));
+	if (part("arguments"))
+		check_arguments(out, handle, other, page_to_pfn(own));
 	check_read_past_end(out, handle, pair);
 	count = check_singles(out, handle, singles);
 	tap_check(out, count > 0 && cpus_with_access(page_address(singles[0])) == 0,
@@ -176,6 +215,8 @@ static int show_memory(struct seq_file *out, void *unused)
 		dirty += !is_zero(page_address(singles[i]), PAGE_SIZE);
 	tap_check(out, !dirty, "the single frames are the host's again, all zero");
 	tap_check(out, cpus_with_access(address) == cpus, "all CPUs have access again");
+	if (part("continue"))
+		check_continuations(out, chunk);
 	for (i = 0; i < count; i++)
 		__free_page(singles[i]);
 	__free_page(own);

@@ -24,6 +24,8 @@
 #define MTRR_MASK_VALID BIT(11)
 #define NON_CANONICAL 0x8000000000000000ULL
 
+TAP_PARTS;
+
 static int read_msr(u32 msr, u64 *value)
 {
 	u32 low = 0, high = 0;
@@ -228,7 +230,8 @@ static void check_xcr0(struct seq_file *out)
 	check_vector(out, write_xcr(0, xcr0 | BIT_ULL(63)), X86_TRAP_GP, "XSETBV of reserved bit 63");
 	check_vector(out, write_xcr(1, xcr0), X86_TRAP_GP, "XSETBV of XCR1");
 	check_vector(out, write_xcr(0xffffffff, xcr0), X86_TRAP_GP, "XSETBV of XCR 0xffffffff");
-	tap_check(out, write_xcr(0, xcr0) == VECTOR_NONE, "XSETBV of the valid value %#llx works", xcr0);
+	tap_check(out, write_xcr(0, xcr0) == VECTOR_NONE, "positive control: XSETBV of the valid value %#llx works",
+		  xcr0);
 	again = read_xcr0();
 	tap_check(out, again == xcr0, "XCR0 is unchanged afterwards (%#llx)", again);
 }
@@ -285,7 +288,7 @@ static void check_control_registers(struct seq_file *out)
 	check_vector(out, cr4_reserved, X86_TRAP_GP, "setting reserved bit 31 of CR4");
 	check_vector(out, cr4_pae, X86_TRAP_GP, "clearing CR4.PAE in 64-bit mode");
 	tap_check(out, cr0_same == VECTOR_NONE && cr4_same == VECTOR_NONE,
-		  "CR0 and CR4 can be written with their values");
+		  "positive control: CR0 and CR4 can be written with their values");
 }
 
 static void check_efer(struct seq_file *out)
@@ -302,7 +305,8 @@ static void check_efer(struct seq_file *out)
 		    write_msr(MSR_EFER, efer | BIT_ULL(bit)) != X86_TRAP_GP)
 			set++;
 	tap_check(out, !set, "no bit of EFER but four can be set (%u could)", set);
-	tap_check(out, write_msr(MSR_EFER, efer) == VECTOR_NONE, "EFER can be written with its value");
+	tap_check(out, write_msr(MSR_EFER, efer) == VECTOR_NONE,
+		  "positive control: EFER can be written with its value");
 	read_msr(MSR_EFER, &again);
 	tap_check(out, again == efer, "EFER is unchanged afterwards (%#llx)", again);
 }
@@ -332,7 +336,7 @@ static void check_apic_base(struct seq_file *out)
 	tap_check(out, (vector == X86_TRAP_GP || vector == VECTOR_NONE) && moved == base,
 		  "the local APIC cannot be moved (exception %d, IA32_APIC_BASE %#llx)", vector, moved);
 	tap_check(out, write_msr(MSR_IA32_APICBASE, base) == VECTOR_NONE,
-		  "IA32_APIC_BASE can be written with its value");
+		  "positive control: IA32_APIC_BASE can be written with its value");
 }
 
 static void check_microcode(struct seq_file *out)
@@ -429,7 +433,8 @@ static void check_msr_values(struct seq_file *out)
 	read_msr(MSR_IA32_CR_PAT, &pat);
 	check_vector(out, write_msr(MSR_IA32_CR_PAT, (pat & ~0xffULL) | MEMORY_TYPE_RESERVED), X86_TRAP_GP,
 		     "a reserved memory type in the PAT");
-	tap_check(out, write_msr(MSR_IA32_CR_PAT, pat) == VECTOR_NONE, "the PAT can be written with its value");
+	tap_check(out, write_msr(MSR_IA32_CR_PAT, pat) == VECTOR_NONE,
+		  "positive control: the PAT can be written with its value");
 
 	for (i = 0; i < ARRAY_SIZE(unlisted); i++) {
 		vector = read_msr(unlisted[i], &value);
@@ -439,6 +444,86 @@ static void check_msr_values(struct seq_file *out)
 		tap_check(out, vector == X86_TRAP_GP || vector == VECTOR_NONE,
 			  "writing MSR %#x is survived (exception %d)", unlisted[i], vector);
 	}
+}
+
+/*
+ * MSRs that make the CPU write to memory, take tables or keys from it, or change what an access may do: a value other than
+ * 0 is refused. The same write works where the address is a linear one that the host's own view translates.
+ */
+static void check_address_msrs(struct seq_file *out)
+{
+	static const struct {
+		u32 first, last;
+		u64 bits;
+		const char *name;
+	} msrs[] = {
+		{ 0x9b, 0x9b, 1, "IA32_SMM_MONITOR_CTL" },
+		{ 0x1d9, 0x1d9, 0xc0, "branch trace store in IA32_DEBUGCTL" },
+		{ 0x1f2, 0x1f3, 0, "IA32_SMRR_PHYSBASE and PHYSMASK" },
+		{ 0x3f1, 0x3f1, 1, "IA32_PEBS_ENABLE" },
+		{ 0x560, 0x561, 0, "IA32_RTIT_OUTPUT_BASE and MASK_PTRS" },
+		{ 0x570, 0x570, 1, "IA32_RTIT_CTL" },
+		{ 0x580, 0x587, 0, "IA32_RTIT_ADDRn" },
+		{ 0x600, 0x600, 0, "IA32_DS_AREA" },
+		{ 0x6a0, 0x6a2, 1, "IA32_U_CET and S_CET" },
+		{ 0x6a4, 0x6a8, 0, "IA32_PLn_SSP and INTERRUPT_SSP_TABLE_ADDR" },
+		{ 0x6e1, 0x6e1, 1, "IA32_PKRS" },
+		{ 0x982, 0x987, 1, "TME and user interrupts" },
+		{ 0xd93, 0xd93, 1ULL << 31, "IA32_PASID" },
+		{ 0xda0, 0xda0, 0x100, "IA32_XSS" },
+		{ 0x14ce, 0x14ce, 1, "IA32_LBR_CTL" },
+		{ 0x17d0, 0x17d1, 1, "IA32_HW_FEEDBACK_PTR and CONFIG" },
+	};
+	unsigned long page = get_zeroed_page(GFP_KERNEL), flags;
+	u64 saved = 0, seen = 0;
+	size_t i;
+	int vector;
+	u32 msr;
+
+	if (!page)
+		return;
+	local_irq_save(flags);
+	read_msr(MSR_KERNEL_GS_BASE, &saved);
+	vector = write_msr(MSR_KERNEL_GS_BASE, page);
+	read_msr(MSR_KERNEL_GS_BASE, &seen);
+	write_msr(MSR_KERNEL_GS_BASE, saved);
+	local_irq_restore(flags);
+	tap_check(out, vector == VECTOR_NONE && seen == page,
+		  "positive control: an address can be written to KERNEL_GS_BASE (exception %d)", vector);
+	for (i = 0; i < ARRAY_SIZE(msrs); i++)
+		for (msr = msrs[i].first; msr <= msrs[i].last; msr++)
+			check_vector(out, write_msr(msr, msrs[i].bits ?: __pa(page)), X86_TRAP_GP, msrs[i].name);
+	tap_check(out, !memchr_inv((void *)page, 0, PAGE_SIZE), "none of these wrote to the page that they name");
+	free_page(page);
+}
+
+/* The monitor answers the same with memory types, caches and protection keys as the host left them. */
+static void check_calls_under(struct seq_file *out)
+{
+	static const u64 pats[] = { 0, 0x0101010101010101, 0x0404040404040404, 0x0505050505050505, 0x0606060606060606 };
+	unsigned long flags, cr0;
+	unsigned int answers = 0;
+	u64 pat = 0;
+	size_t i;
+
+	read_msr(MSR_IA32_CR_PAT, &pat);
+	for (i = 0; i < ARRAY_SIZE(pats); i++) {
+		local_irq_save(flags);
+		write_msr(MSR_IA32_CR_PAT, pats[i]);
+		answers += monitor_runs();
+		write_msr(MSR_IA32_CR_PAT, pat);
+		local_irq_restore(flags);
+	}
+	local_irq_save(flags);
+	cr0 = get_cr0();
+	try_set_cr0(cr0 | X86_CR0_CD);
+	answers += monitor_runs();
+	try_set_cr0(cr0 | X86_CR0_CD | X86_CR0_NW);
+	answers += monitor_runs();
+	try_set_cr0(cr0);
+	local_irq_restore(flags);
+	tap_check(out, answers == ARRAY_SIZE(pats) + 2, "calls under any PAT, and with CR0.CD and NW (%u answered)",
+		  answers);
 }
 
 static void check_performance_msrs(struct seq_file *out)
@@ -522,20 +607,27 @@ static void check_hidden_features(struct seq_file *out)
 
 static int show_vmx_probe(struct seq_file *out, void *unused)
 {
-	check_vmx_state(out);
-	check_hidden_features(out);
-	check_vmx_instructions(out);
-	check_calls(out);
-	check_xcr0(out);
-	check_xcr0_combinations(out);
-	check_control_registers(out);
-	check_efer(out);
-	check_apic_base(out);
-	check_microcode(out);
-	check_mtrr(out);
-	check_msr_values(out);
-	check_performance_msrs(out);
-	check_exiting_instructions(out);
+	if (part("state")) {
+		check_vmx_state(out);
+		check_hidden_features(out);
+		check_vmx_instructions(out);
+		check_calls(out);
+		check_xcr0(out);
+		check_xcr0_combinations(out);
+		check_control_registers(out);
+		check_efer(out);
+		check_apic_base(out);
+		check_mtrr(out);
+		check_exiting_instructions(out);
+	}
+	if (part("msr")) {
+		check_microcode(out);
+		check_msr_values(out);
+		check_address_msrs(out);
+		check_performance_msrs(out);
+		if (monitor_runs())
+			check_calls_under(out);
+	}
 	return 0;
 }
 

@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: MIT
+/*
+ * hpsctl attack: programs that attack the monitor, its gate and VMs from the host's kernel, one after the other. Each
+ * prints TAP lines. Those with "positive control: " say that the same thing works where it may, those with "setup: " that
+ * it could be tried at all; all others that it was refused. Between any two, the monitor and a key vault in a VM must be as
+ * before.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "hpsctl.h"
+#include "keyvault.h"
+#include "monitor_device.h"
+
+#define DIRECTORY "/test"
+#define GATE_PARAMETER "/sys/module/hyperps/parameters/gate"
+#define ATTACKS_MAX 99
+#define FAILURES_SHOWN 4096
+#define ENDED_CHECKS 1 /* exit status of a program with a check that failed */
+
+enum attack_status { ATTACK_REFUSED = 0, ATTACK_GOT_THROUGH = 1, ATTACK_NOT_RUN = 2 };
+
+static const char help[] =
+	"usage: hpsctl attack [OPTION]... [NAME]...\n"
+	"\n"
+	"Has hostile kernel modules and programs attack the monitor's memory, VMs, the gate and the CPUs, one\n"
+	"attack after the other, or those named. Each first shows that it works where it may (the control), then\n"
+	"must be refused. A key vault runs in a VM meanwhile, and must be unharmed. Takes a minute or two; the\n"
+	"machine should do nothing else. `stale-tlb' costs the host 2 MiB of memory until it restarts.\n"
+	"\n"
+	"  -l, --list            number, name and what each does; attacks nothing\n"
+	"  -d, --directory DIR   where the programs are (" DIRECTORY
+	"); they lie in DIR/attacks, their modules, built\n"
+	"                        for this kernel, in DIR/modules\n"
+	"  -g, --guest FILE      the vault's image; /guests/vault if not given\n"
+	"  -j, --json            a JSON list: name, cpus, gate (vmfunc or vmcall), control, refused\n"
+	"  -v, --verbose         all that the programs print\n"
+	"  -h, --help            this text\n"
+	"\n"
+	"Exit status: 0 every control worked, and every attack was refused; 1 an attack got through; 2 a control\n"
+	"failed, or an attack could not be run; also wrong usage.\n";
+
+struct options {
+	const char *directory, *guest;
+	bool list, json, verbose, help;
+	char **names;
+	int count;
+};
+
+struct attack {
+	char file[NAME_MAX + 1]; /* NN-name */
+	char text[200];
+	unsigned int controls, refusals, skipped, failed_controls, failed_refusals, failed_setup;
+	char failures[FAILURES_SHOWN]; /* lines of the checks that failed */
+};
+
+struct suite {
+	struct options options;
+	int device;
+	struct vault vault;
+	uint8_t mac[32];
+	uint64_t cpus, counted;
+	const char *gate;
+};
+
+static const char *name_of(const struct attack *attack)
+{
+	return attack->file + 3;
+}
+
+static int is_attack(const struct dirent *entry)
+{
+	const char *name = entry->d_name;
+
+	return name[0] >= '0' && name[0] <= '9' && name[1] >= '0' && name[1] <= '9' && name[2] == '-' && name[3];
+}
+
+/* The third line of a program says what it does. */
+static void read_text(struct attack *attack, const char *path)
+{
+	FILE *file = fopen(path, "re");
+
+	for (int line = 0; file && line < 3; line++)
+		if (!fgets(attack->text, sizeof(attack->text), file))
+			break;
+	attack->text[strcspn(attack->text, "\n")] = 0;
+	memmove(attack->text, attack->text + strspn(attack->text, "# "),
+		strlen(attack->text) + 1 - strspn(attack->text, "# "));
+	if (file)
+		fclose(file);
+}
+
+/* All programs of the directory, by number. Their count, or -1. */
+static int find_attacks(const char *directory, struct attack *attacks)
+{
+	struct dirent **entries;
+	char path[PATH_MAX];
+	int count, used = 0;
+
+	snprintf(path, sizeof(path), "%s/attacks", directory);
+	count = scandir(path, &entries, is_attack, alphasort);
+	for (int i = 0; i < count; i++) {
+		if (used < ATTACKS_MAX) {
+			strcpy(attacks[used].file, entries[i]->d_name);
+			snprintf(path, sizeof(path), "%s/attacks/%s", directory, entries[i]->d_name);
+			read_text(&attacks[used++], path);
+		}
+		free(entries[i]);
+	}
+	if (count >= 0)
+		free(entries);
+	if (count <= 0)
+		fprintf(stderr, "hpsctl attack: no attacks in %s: say --directory DIR\n", path);
+	return count > 0 ? used : -1;
+}
+
+static void note_failure(struct attack *attack, const char *line)
+{
+	strncat(attack->failures, line, sizeof(attack->failures) - strlen(attack->failures) - 1);
+}
+
+static void take_line(struct attack *attack, const char *line)
+{
+	bool passed = !strncmp(line, "ok - ", 5);
+	unsigned int *failed = &attack->failed_refusals, *count = &attack->refusals;
+
+	if (!passed && strncmp(line, "not ok - ", 9))
+		return;
+	if (passed && strstr(line, "# SKIP"))
+		count = &attack->skipped;
+	else if (strstr(line, "positive control: "))
+		count = &attack->controls, failed = &attack->failed_controls;
+	else if (strstr(line, "- setup: "))
+		count = NULL, failed = &attack->failed_setup;
+	if (!passed) {
+		++*failed;
+		note_failure(attack, line);
+	} else if (count) {
+		++*count;
+	}
+}
+
+/* Runs one program to its end. */
+static void run_attack(const struct options *options, struct attack *attack)
+{
+	char path[PATH_MAX], line[1024];
+	int ends[2], status = -1;
+	pid_t child;
+	FILE *output;
+
+	snprintf(path, sizeof(path), "%s/attacks/%s", options->directory, attack->file);
+	fflush(NULL);
+	if (pipe(ends) || (child = fork()) < 0) {
+		note_failure(attack, strerror(errno));
+		attack->failed_setup++;
+		return;
+	}
+	if (!child) {
+		dup2(ends[1], STDOUT_FILENO);
+		dup2(ends[1], STDERR_FILENO);
+		close(ends[0]);
+		close(ends[1]);
+		execl(path, path, NULL);
+		printf("# %s: %s\n", path, strerror(errno));
+		fflush(stdout);
+		_exit(127);
+	}
+	close(ends[1]);
+	output = fdopen(ends[0], "r");
+	while (output && fgets(line, sizeof(line), output)) {
+		take_line(attack, line);
+		if (options->verbose)
+			fputs(line, options->json ? stderr : stdout);
+	}
+	if (output)
+		fclose(output);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (status && (!WIFEXITED(status) || WEXITSTATUS(status) != ENDED_CHECKS)) {
+		attack->failed_setup++;
+		snprintf(line, sizeof(line), "%s ended with wait status %#x\n", attack->file, status);
+		note_failure(attack, line);
+	}
+}
+
+static bool ask_vault(struct suite *suite, uint8_t mac[32])
+{
+	static const char challenge[] = "HyperPS attack";
+	struct vault_page page;
+
+	if (!vault_ask(&suite->vault, sizeof(challenge) - 1, challenge, sizeof(challenge) - 1, &page) ||
+	    page.status != VAULT_OK)
+		return false;
+	memcpy(mac, page.mac, sizeof(page.mac));
+	return true;
+}
+
+/* Every CPU that the monitor had is still in VMX. The counters of what it refused, in sum. */
+static bool monitor_is_intact(struct suite *suite, uint64_t *counted)
+{
+	struct hyperps_status status;
+	struct hyperps_exits exits;
+	uint64_t in_vmx = 0;
+
+	if (monitor_read_status(suite->device, &status))
+		return false;
+	for (uint32_t i = 0; i < status.cpu_slots; i++)
+		in_vmx += !monitor_read_exits(suite->device, i, &exits) && exits.state == HYPERPS_CPU_STATE_IN_VMX;
+	*counted = status.refused_memory + status.refused_msr + status.refused_instruction + status.refused_register +
+		   status.refused_gate;
+	suite->cpus = suite->cpus ? suite->cpus : status.cpus_taken;
+	suite->gate = status.gate == HYPERPS_GATE_OFFERED ? "vmfunc" : "vmcall";
+	return (status.flags & HYPERPS_FLAG_ALL_CPUS_TAKEN) && in_vmx == suite->cpus &&
+	       status.cpus_taken == suite->cpus;
+}
+
+static void check_state(struct suite *suite, struct attack *attack)
+{
+	uint8_t mac[32];
+
+	if (!monitor_is_intact(suite, &suite->counted)) {
+		attack->failed_refusals++;
+		note_failure(attack, "not ok - the monitor answers, and has all its CPUs\n");
+	}
+	if (!ask_vault(suite, mac) || memcmp(mac, suite->mac, sizeof(mac))) {
+		attack->failed_refusals++;
+		note_failure(attack, "not ok - the key vault in its VM answers as before\n");
+	}
+}
+
+static bool has_control(const struct attack *attack)
+{
+	return attack->controls && !attack->failed_controls;
+}
+
+static bool is_refused(const struct attack *attack)
+{
+	return attack->refusals && !attack->failed_refusals;
+}
+
+static enum attack_status status_of(const struct attack *attack)
+{
+	if (attack->failed_refusals)
+		return ATTACK_GOT_THROUGH;
+	return has_control(attack) && is_refused(attack) && !attack->failed_setup ? ATTACK_REFUSED : ATTACK_NOT_RUN;
+}
+
+static void print_result(const struct suite *suite, const struct attack *attack, uint64_t counted, bool last)
+{
+	FILE *details = suite->options.json ? stderr : stdout;
+	const char *line = attack->failures;
+
+	if (suite->options.json) {
+		printf("  {\"name\": \"%s\", \"cpus\": %" PRIu64
+		       ", \"gate\": \"%s\", \"control\": %s, \"refused\": %s}%s\n",
+		       name_of(attack), suite->cpus, suite->gate, has_control(attack) ? "true" : "false",
+		       is_refused(attack) && !attack->failed_setup ? "true" : "false", last ? "" : ",");
+	} else {
+		printf("%.2s %-18s control %-7s %-14s %u checks", attack->file, name_of(attack),
+		       has_control(attack) ? "works," : "FAILS,",
+		       attack->failed_refusals                       ? "GOT THROUGH;"
+		       : is_refused(attack) && !attack->failed_setup ? "refused;"
+								     : "NOT RUN;",
+		       attack->controls + attack->refusals + attack->failed_controls + attack->failed_refusals);
+		if (attack->skipped)
+			printf(", %u skipped", attack->skipped);
+		printf("; the monitor counted %" PRIu64 "\n", counted);
+	}
+	while (*line) {
+		int length = (int)strcspn(line, "\n");
+
+		fprintf(details, "   %s%s%.*s\n", suite->options.json ? name_of(attack) : "",
+			suite->options.json ? ": " : "", length, line);
+		line += length + (line[length] == '\n');
+	}
+	fflush(stdout);
+}
+
+/*
+ * Whether hyperps.ko uses the gate: not while the attacks set up gates of their own. Gives what it was, or 0 if it can't be
+ * changed.
+ */
+static char set_gate(char value)
+{
+	FILE *file = fopen(GATE_PARAMETER, "r+e");
+	int old = file ? fgetc(file) : EOF;
+	bool done = old != EOF && !fseek(file, 0, SEEK_SET) && fputc(value, file) != EOF;
+
+	if (file && fclose(file))
+		done = false;
+	return done ? (char)old : 0;
+}
+
+static bool is_wanted(const struct options *options, const struct attack *attack)
+{
+	for (int i = 0; i < options->count; i++)
+		if (!strcmp(options->names[i], name_of(attack)))
+			return true;
+	return !options->count;
+}
+
+static enum attack_status run_all(struct suite *suite, struct attack *attacks, int count)
+{
+	bool through = false, not_run = false;
+	int last = count - 1;
+
+	while (last >= 0 && !is_wanted(&suite->options, &attacks[last]))
+		last--;
+	if (suite->options.json)
+		puts("[");
+	for (int i = 0; i <= last; i++) {
+		struct attack *attack = &attacks[i];
+		uint64_t before = suite->counted;
+
+		if (!is_wanted(&suite->options, attack))
+			continue;
+		run_attack(&suite->options, attack);
+		check_state(suite, attack);
+		print_result(suite, attack, suite->counted - before, i == last);
+		through |= status_of(attack) == ATTACK_GOT_THROUGH;
+		not_run |= status_of(attack) == ATTACK_NOT_RUN;
+	}
+	if (suite->options.json)
+		puts("]");
+	if (through)
+		fprintf(stderr, "hpsctl attack: FAILED: an attack got through\n");
+	else if (not_run)
+		fprintf(stderr, "hpsctl attack: FAILED: a control failed, or an attack could not be run\n");
+	return through ? ATTACK_GOT_THROUGH : not_run ? ATTACK_NOT_RUN : ATTACK_REFUSED;
+}
+
+static bool parse(struct options *options, int argc, char **argv)
+{
+	static const struct option long_options[] = {
+		{ "list", no_argument, NULL, 'l' },
+		{ "directory", required_argument, NULL, 'd' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "guest", required_argument, NULL, 'g' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int option;
+
+	*options = (struct options){ .directory = DIRECTORY, .guest = "/guests/vault" };
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "ld:g:jvh", long_options, NULL)) != -1) {
+		switch (option) {
+		case 'l':
+			options->list = true;
+			break;
+		case 'd':
+			options->directory = optarg;
+			break;
+		case 'g':
+			options->guest = optarg;
+			break;
+		case 'j':
+			options->json = true;
+			break;
+		case 'v':
+			options->verbose = true;
+			break;
+		case 'h':
+			options->help = true;
+			return true;
+		default:
+			fprintf(stderr, "hpsctl attack: bad option %s; see hpsctl attack --help\n", argv[optind - 1]);
+			return false;
+		}
+	}
+	options->names = argv + optind;
+	options->count = argc - optind;
+	return true;
+}
+
+/* Each name is that of an attack. */
+static bool names_are_known(const struct options *options, const struct attack *attacks, int count)
+{
+	for (int i = 0; i < options->count; i++) {
+		int at = 0;
+
+		while (at < count && strcmp(options->names[i], name_of(&attacks[at])))
+			at++;
+		if (at == count) {
+			fprintf(stderr, "hpsctl attack: no attack '%s'; see hpsctl attack --list\n", options->names[i]);
+			return false;
+		}
+	}
+	return true;
+}
+
+static enum attack_status run_suite(struct suite *suite, struct attack *attacks, int count)
+{
+	enum attack_status status = ATTACK_NOT_RUN;
+	char gate;
+
+	suite->vault = (struct vault){ .vm = -1, .vcpu = -1, .run = MAP_FAILED };
+	suite->device = open_device();
+	if (suite->device < 0)
+		return status;
+	gate = set_gate('N');
+	if (!gate)
+		fprintf(stderr, "hpsctl attack: cannot write " GATE_PARAMETER ": %s\n", strerror(errno));
+	else if (!monitor_is_intact(suite, &suite->counted))
+		fprintf(stderr, "hpsctl attack: the monitor does not have all CPUs; see hpsctl status\n");
+	else if (!vault_start(&suite->vault, suite->device, suite->options.guest, "") || !ask_vault(suite, suite->mac))
+		fprintf(stderr, "hpsctl attack: the key vault does not start: %s\n", suite->vault.error);
+	else
+		status = run_all(suite, attacks, count);
+	vault_end(&suite->vault);
+	if (gate)
+		set_gate(gate);
+	close(suite->device);
+	return status;
+}
+
+int attack_main(int argc, char **argv)
+{
+	static struct attack attacks[ATTACKS_MAX];
+	static struct suite suite;
+	enum attack_status status = ATTACK_REFUSED;
+	int count;
+
+	if (!parse(&suite.options, argc, argv))
+		return EXIT_USAGE;
+	if (suite.options.help) {
+		fputs(help, stdout);
+		return EXIT_OK;
+	}
+	count = find_attacks(suite.options.directory, attacks);
+	if (count < 0)
+		return ATTACK_NOT_RUN;
+	if (!names_are_known(&suite.options, attacks, count))
+		return EXIT_USAGE;
+	if (suite.options.list)
+		for (int i = 0; i < count; i++)
+			printf("%.2s %-18s %s\n", attacks[i].file, name_of(&attacks[i]), attacks[i].text);
+	else
+		status = run_suite(&suite, attacks, count);
+	if (fflush(stdout) || ferror(stdout)) {
+		fprintf(stderr, "hpsctl: cannot write: %s\n", strerror(errno));
+		return ATTACK_NOT_RUN;
+	}
+	return status;
+}
