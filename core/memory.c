@@ -49,7 +49,7 @@ static inline __attribute__((always_inline)) void write_back(u8 *window)
 	asm volatile("mfence" ::: "memory");
 }
 
-static void zero_frame(u64 frame)
+void mm_zero_frame(u64 frame)
 {
 	u8 *window = open_window(frame);
 
@@ -59,7 +59,7 @@ static void zero_frame(u64 frame)
 	close_window();
 }
 
-static void measure_frame(u64 slot, u64 gpa, u64 frame)
+void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
 	u8 *window = open_window(frame);
 
@@ -69,7 +69,7 @@ static void measure_frame(u64 slot, u64 gpa, u64 frame)
 	close_window();
 }
 
-static bool map_donated(u64 frame)
+bool mm_map_donated(u64 frame)
 {
 	hpa_t hpa = HPA(frame << PAGE_SHIFT);
 
@@ -87,9 +87,6 @@ void memory_init(const struct cpu *cpu)
 	mm.host_view = &monitor.host_view;
 	mm.mtrr = &mtrr;
 	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
-	mm.zero_frame = zero_frame;
-	mm.map_donated = map_donated;
-	mm.measure_page = measure_frame;
 	mm_init(&mm);
 }
 

@@ -253,7 +253,7 @@ s64 mm_sync(struct mm *mm, u64 handle)
 		if (done > MM_BATCH)
 			break;
 		for (u64 i = 0; vm->state == VM_SEALED && i < run.frames; i++)
-			mm->zero_frame(run.frame + i);
+			mm_zero_frame(run.frame + i);
 		page_marks_move(mm->marks, run.frame, run.frames, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_PRIVATE,
 				slot_of(mm, vm), gpa >> PAGE_SHIFT);
 		set_leaves(&vm->view, gpa, run.frames, run.level,
@@ -283,7 +283,7 @@ s64 mm_seal(struct mm *mm, u64 handle)
 			return 1;
 		if (!found)
 			continue;
-		mm->measure_page(slot_of(mm, vm), vm->cursor, ept_run(&vm->view, GPA(vm->cursor), 1).frame);
+		mm_measure_page(slot_of(mm, vm), vm->cursor, ept_run(&vm->view, GPA(vm->cursor), 1).frame);
 		vm->cursor += PAGE_SIZE;
 	}
 	vm->state = VM_SEALED;
@@ -366,7 +366,7 @@ static void drop_tables(struct vm *vm, u64 from, u64 to)
 static void give_back(struct mm *mm, struct vm *vm, u64 gpa, const struct ept_run *run)
 {
 	for (u64 i = 0; i < run->frames; i++)
-		mm->zero_frame(run->frame + i);
+		mm_zero_frame(run->frame + i);
 	page_marks_set(mm->marks, run->frame, run->frames, HYPERPS_FRAME_HOST);
 	enter_host_view(mm, run->frame, run->frames, EPT_RWX);
 	set_leaves(&vm->view, gpa, run->frames, run->level, 0);
@@ -442,7 +442,7 @@ s64 mm_donate(struct mm *mm, u64 frame)
 	if (!page_marks_are(mm->marks, frame, FRAMES_2M, HYPERPS_FRAME_HOST))
 		return HYPERPS_ERROR_OWNER;
 	/* The pool may be below its reserve: that is what this call is for. */
-	if (!refresh_pool(mm, DONATE_RESERVE) || !mm->map_donated(frame))
+	if (!refresh_pool(mm, DONATE_RESERVE) || !mm_map_donated(frame))
 		return HYPERPS_ERROR_MEMORY;
 	leave_host_view(mm, frame, FRAMES_2M);
 	for (u64 i = 0; i < FRAMES_2M; i++)

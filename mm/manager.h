@@ -48,7 +48,7 @@
 #define MM_SEAL_PAGES 8 /* pages that one mm_seal measures at most */
 #define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced; also: from it, not yet reclaimed */
 #define MM_RANGES HYPERPS_VM_RANGES
-#define MM_DIRECT_TABLES 4 /* pages of the pool that map_donated() takes at most */
+#define MM_DIRECT_TABLES 4 /* pages of the pool that mm_map_donated() takes at most */
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
 
 /*
@@ -105,16 +105,19 @@ struct mm {
 	u64 epoch; /* current; starts at 1 */
 	u64 flushed; /* see above; starts at 0 */
 	struct vm vm[MM_VMS];
-	/* Overwrites a frame with zeros and writes it back from the caches. Given by the caller. */
-	void (*zero_frame)(u64 frame);
-	/* Adds a page to the measurement of the VM in a slot. Given by the caller. */
-	void (*measure_page)(u64 slot, u64 gpa, u64 frame);
-	/*
-	 * Maps the 512 frames from `frame` on, which the host donates, where page_pool.direct says. May take
-	 * MM_DIRECT_TABLES pages of the pool; false if there are fewer. Given by the caller.
-	 */
-	bool (*map_donated)(u64 frame);
 };
+
+/*
+ * What mm/ can't do without the hardware, defined by whoever links it: core/memory.c, and each test for itself.
+ *
+ *   zero_frame    overwrites a frame with zeros and writes it back from the caches
+ *   measure_page  adds a page to the measurement of the VM in a slot
+ *   map_donated   maps the 512 frames from `frame` on, which the host donates, where page_pool.direct says. May take
+ *                 MM_DIRECT_TABLES pages of the pool; false if there are fewer
+ */
+void mm_zero_frame(u64 frame);
+void mm_measure_page(u64 slot, u64 gpa, u64 frame);
+bool mm_map_donated(u64 frame);
 
 /*
  * Every function returns 0 or more on success, else one of the HYPERPS_ERROR_* codes, and then has changed nothing

@@ -20,7 +20,7 @@ $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h inclu
 endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(subst +, ,$(lastword $(subst :, ,$(t)))))))
 
-# The unit tests of mm/ once more, to measure what they cover. All of them link all of mm/: what none calls counts, too.
+# The unit tests of mm/ once more, to measure what they cover. What none calls counts, too: those of the manager link all of mm/.
 COVERAGE_NAMES := $(foreach t,$(UNIT_TESTS),$(if $(findstring mm/,$(t)),$(firstword $(subst :, ,$(t)))))
 COVERAGE_PROGRAMS := $(COVERAGE_NAMES:%=$(BUILD)/test/coverage/%)
 COVERAGE_CFLAGS := -std=gnu11 -g $(WARNINGS) -Wno-missing-prototypes -Iinclude -Imm
@@ -29,7 +29,10 @@ $(BUILD)/test/coverage/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm
 	@mkdir -p $(@D)
 	$(CC) $(COVERAGE_CFLAGS) -O0 --coverage -c -o $@ $<
 
-$(COVERAGE_PROGRAMS): $(BUILD)/test/coverage/%: test/unit/%_test.c $(patsubst mm/%.c,$(BUILD)/test/coverage/%.o,$(wildcard mm/*.c))
+$(BUILD)/test/coverage/mm.a: $(patsubst mm/%.c,$(BUILD)/test/coverage/%.o,$(wildcard mm/*.c))
+	$(AR) rcs $@ $^
+
+$(COVERAGE_PROGRAMS): $(BUILD)/test/coverage/%: test/unit/%_test.c $(BUILD)/test/coverage/mm.a
 	$(CC) $(COVERAGE_CFLAGS) -O1 -o $@ $^ --coverage -fno-profile-arcs -fno-test-coverage -lcmocka
 
 coverage-programs: $(COVERAGE_PROGRAMS)

@@ -386,13 +386,13 @@ static void check_transition(u64 frame, u64 was, u64 is)
 	left_at[frame] = machine.mm.epoch;
 }
 
-static void zero_frame(u64 frame)
+void mm_zero_frame(u64 frame)
 {
 	if (frame >= FRAMES)
-		finding("zero_frame past the end", frame, 0);
+		finding("mm_zero_frame past the end", frame, 0);
 	if (state_of(machine.mark[frame]) != HYPERPS_FRAME_TO_VM &&
 	    state_of(machine.mark[frame]) != HYPERPS_FRAME_TO_HOST)
-		finding("zero_frame: frame, mark", frame, machine.mark[frame]);
+		finding("mm_zero_frame: frame, mark", frame, machine.mark[frame]);
 	if (flushed <= left_at[frame])
 		finding("a frame is zeroed before the flush: frame, mark", frame, machine.mark[frame]);
 	if (reach(&machine.host_view, frame * PAGE_SIZE) != ~0ULL)
@@ -403,10 +403,10 @@ static void zero_frame(u64 frame)
 }
 
 /* In ascending order; the end of sealing looks whether none was left out. */
-static void measure_page(u64 slot, u64 gpa, u64 frame)
+void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
 	if (now->number != HYPERPS_CALL_VM_SEAL || slot != (now->argument[0] & 0xffffffff) || frame >= FRAMES)
-		finding("measure_page: slot, frame", slot, frame);
+		finding("mm_measure_page: slot, frame", slot, frame);
 	if (machine.mark[frame] !=
 	    (HYPERPS_FRAME_PRIVATE | slot << MARK_VM_SHIFT | gpa >> PAGE_SHIFT << MARK_PAGE_SHIFT))
 		finding("a VM is measured with a frame that is not its, or not there: gpa, mark", gpa,
@@ -419,13 +419,13 @@ static void measure_page(u64 slot, u64 gpa, u64 frame)
 }
 
 /* The monitor's own tables for what is donated take pages of the pool: at most 2. */
-static bool map_donated(u64 frame)
+bool mm_map_donated(u64 frame)
 {
 	if (state_of(machine.mark[frame]) != HYPERPS_FRAME_HOST || now->number != HYPERPS_CALL_POOL_DONATE)
-		finding("map_donated: frame, mark", frame, machine.mark[frame]);
+		finding("mm_map_donated: frame, mark", frame, machine.mark[frame]);
 	for (u64 i = frame / CHUNK % 3; i; i--)
 		if (own_tables++, !page_pool_take(&machine.pool))
-			finding("map_donated: no page", frame, 0);
+			finding("mm_map_donated: no page", frame, 0);
 	mapped_by_monitor = frame;
 	return true;
 }
@@ -940,10 +940,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 				  .pool = &machine.pool,
 				  .host_view = &machine.host_view,
 				  .mtrr = &mtrr,
-				  .physical_address_bits = ADDRESS_BITS,
-				  .zero_frame = zero_frame,
-				  .measure_page = measure_page,
-				  .map_donated = map_donated };
+				  .physical_address_bits = ADDRESS_BITS };
 	mm_init(&machine.mm);
 	if (machine.pool.used > sizeof(fresh_tables))
 		abort();

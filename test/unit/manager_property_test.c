@@ -5,7 +5,7 @@
  *
  * The CPUs of the model cache translations and, separately, paging-structure entries (pointers to tables). A later
  * access may use either, so that a frame or a table page that changes its owner too early is caught, whatever the
- * manager believes. They also access memory from within zero_frame(), that is, in the middle of a request.
+ * manager believes. They also access memory from within mm_zero_frame(), that is, in the middle of a request.
  *
  * HYPERPS_MANAGER_SEEDS=n runs n sequences instead of the default, HYPERPS_MANAGER_FIRST=n starts with seed n.
  */
@@ -38,7 +38,7 @@ enum mutation {
 	CLAIM_FLUSH, /* mm->flushed moves, no CPU has flushed */
 	CLAIM_LAST_CPU, /* ... the last CPU has not flushed */
 	CLAIM_LATER_EPOCH, /* ... to the epoch at the flush's end instead of the one at its beginning */
-	KEEP_CONTENT, /* zero_frame() does nothing */
+	KEEP_CONTENT, /* mm_zero_frame() does nothing */
 };
 
 enum kind {
@@ -598,16 +598,16 @@ static void flush_all(void)
 		flush(c);
 }
 
-/* ---- zero_frame(): it is called in the middle of a request, and other CPUs go on meanwhile ---- */
+/* ---- mm_zero_frame(): it is called in the middle of a request, and other CPUs go on meanwhile ---- */
 
-static void zero_frame(u64 frame)
+void mm_zero_frame(u64 frame)
 {
 	u64 address = frame * PAGE_SIZE, host_root = root_of(&host_view);
 	const struct frame *f = &frames[frame];
 	struct cached leaf;
 
 	if (frame >= FRAMES || !now.busy) {
-		violation("zero_frame(%#llx)", ll(frame));
+		violation("mm_zero_frame(%#llx)", ll(frame));
 		return;
 	}
 	for (unsigned c = 0; c < CPUS; c++) {
@@ -660,13 +660,13 @@ static void zero_frame(u64 frame)
 }
 
 /* The VM must begin with all of its pages, each once, as nobody else can change them any more. */
-static void measure_page(u64 slot, u64 gpa, u64 frame)
+void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
 	u64 host_root = root_of(&host_view);
 	struct cached leaf;
 
 	if (!now.busy || now.kind != SEAL || now.vm < 0 || slot != (u64)now.vm || frame >= FRAMES) {
-		violation("measure_page(%llu, %#llx, %#llx)", ll(slot), ll(gpa), ll(frame));
+		violation("mm_measure_page(%llu, %#llx, %#llx)", ll(slot), ll(gpa), ll(frame));
 		return;
 	}
 	if (frames[frame].state != HYPERPS_FRAME_PRIVATE || frames[frame].vm != slot || frames[frame].gpa != gpa)
@@ -1476,16 +1476,16 @@ static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
 }
 
 /* The monitor's own tables take up to two pages, in the middle of the request. */
-static bool map_donated(u64 frame)
+bool mm_map_donated(u64 frame)
 {
 	if (!now.busy || now.kind != DONATE || frame != now.frame || now.tables)
-		violation("map_donated(%#llx)", ll(frame));
+		violation("mm_map_donated(%#llx)", ll(frame));
 	now.tables = 1;
 	for (u64 i = chance(50) ? below(MM_DIRECT_TABLES + 1) : 0; i; i--) {
 		u8 *page = page_pool_take(&pool);
 
 		if (!page) {
-			violation("map_donated: no page left");
+			violation("mm_map_donated: no page left");
 			return false;
 		}
 		frames[(u64)(page - memory) / PAGE_SIZE].own_table = true;
@@ -1631,9 +1631,6 @@ static void set_up(unsigned profile)
 	mm.pool = &pool;
 	mm.host_view = &host_view;
 	mm.mtrr = &mtrr;
-	mm.zero_frame = zero_frame;
-	mm.measure_page = measure_page;
-	mm.map_donated = map_donated;
 	mm_init(&mm);
 
 	memset(frames, 0, sizeof(frames));

@@ -50,7 +50,7 @@ static unsigned host_level(u64 frame)
 	return level;
 }
 
-static void zero_frame(u64 frame)
+void mm_zero_frame(u64 frame)
 {
 	u64 state = page_mark_state(&marks, frame);
 
@@ -65,7 +65,7 @@ static void assert_state(u64 frame, u64 count, u64 state)
 	assert_true(page_marks_are(&marks, frame, count, state));
 }
 
-static void measure_page(u64 slot, u64 gpa, u64 frame)
+void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
 	assert_false(host_has(frame));
 	assert_int_equal(mark[frame],
@@ -75,7 +75,7 @@ static void measure_page(u64 slot, u64 gpa, u64 frame)
 	measured_last = gpa;
 }
 
-static bool map_donated(u64 frame)
+bool mm_map_donated(u64 frame)
 {
 	assert_state(frame, FRAMES_2M, HYPERPS_FRAME_HOST);
 	donated_last = frame;
@@ -120,10 +120,7 @@ static int setup(void **state)
 			  .pool = &pool,
 			  .host_view = &host_view,
 			  .mtrr = &mtrr,
-			  .physical_address_bits = ADDRESS_BITS,
-			  .zero_frame = zero_frame,
-			  .measure_page = measure_page,
-			  .map_donated = map_donated };
+			  .physical_address_bits = ADDRESS_BITS };
 	mm_init(&mm);
 	assert_int_equal(host_level(FRAME), 3);
 	return 0;
