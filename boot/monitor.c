@@ -84,7 +84,8 @@ static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u6
 static EFI_STATUS choose_region_size(const struct conf *conf, const struct image_header *image, u32 cpu_slots,
 				     const struct vmx_capabilities *capabilities, u64 *size)
 {
-	u64 ept = ept_tables_needed(capabilities->physical_address_bits, capabilities->feature[HYPERPS_FEATURE_EPT_1G]);
+	u64 ept =
+		pagetable_ept_pages(capabilities->physical_address_bits, capabilities->feature[HYPERPS_FEATURE_EPT_1G]);
 	static struct boot_memory_range map[BOOT_MEMORY_RANGES];
 	u32 ranges;
 	u64 others, least;

@@ -26,12 +26,6 @@ struct ept {
 	u64 leaves[4]; /* leaves by level, [1] to [3] */
 };
 
-/*
- * Table pages that an identity map of 2^physical_address_bits bytes takes at most, with a reserve for ranges that force
- * smaller pages (MTRR boundaries, the monitor's own range). For the loader, which reserves the memory.
- */
-u64 ept_tables_needed(unsigned physical_address_bits, bool has_1g_pages);
-
 /* Starts an empty hierarchy. Returns false if the pool is dry. */
 bool ept_init(struct ept *ept, struct page_pool *pool, unsigned levels, unsigned largest_leaf);
 
@@ -42,9 +36,6 @@ bool ept_init(struct ept *ept, struct page_pool *pool, unsigned levels, unsigned
  * nothing was mapped before.
  */
 bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u64 memory_type);
-
-/* The leaf entry that maps gpa, with its level in *level (0: none; the value is then 0). */
-u64 ept_lookup(const struct ept *ept, gpa_t gpa, unsigned *level);
 
 /*
  * The entry for gpa in the table of `level` (1: page table ... 3: page-directory-pointer table). Makes the tables on

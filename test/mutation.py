@@ -56,7 +56,7 @@ MUTANTS = [
     ("the pool forgets when its pages came in", "page_pool.c", "pool->waiting_epoch = epoch;", ""),
     ("the pool's pages are handed out as they are", "page_pool.c", "page[i] = 0;", ";"),
     ("a table is lost when it is merged", "ept.c",
-     "ept->leaves[level + 1]++;\n\tput_table(ept, table);", "ept->leaves[level + 1]++;"),
+     "\tput_table(ept, *entry);\n\t*entry = first", "\t*entry = first"),
     # I3: quarantine
     ("mm_sync ignores the flush", "manager.c", "if (vm->pending.count && mm->flushed <= vm->epoch)", "if (false)"),
     ("mm_sync's flush is off by one", "manager.c",
@@ -163,7 +163,7 @@ MUTANTS = [
     ("a large page that is split loses a permission", "ept.c",
      "(*entry & ~EPT_LARGE) + i", "(*entry & ~(EPT_LARGE | EPT_EXECUTE)) + i"),
     ("pages are merged that are not one after the other", "ept.c",
-     "if (table[i] != first + i * level_size(level))", "if (!table[i])"),
+     "if (table[i] != first + i * ept_level_size(level))", "if (!table[i])"),
     ("what comes back to the host has one memory type", "manager.c", "n > (end - address) / PAGE_SIZE)", "false)"),
     ("the counters by state are not kept", "page_mark.c", "marks->count[to] += count;", ""),
 ]

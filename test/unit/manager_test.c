@@ -34,6 +34,15 @@ static u64 zeroed, zeroed_last, donated_last;
 static u64 measured, measured_last; /* pages, and the gpa of the last one */
 static bool direct_map_fails;
 
+/* The leaf entry that maps gpa, with its level in *level (0: none; the value is then 0). */
+static u64 ept_lookup(const struct ept *ept, gpa_t gpa, unsigned *level)
+{
+	struct ept_run run = ept_run(ept, gpa, 1);
+
+	*level = run.level;
+	return run.entry;
+}
+
 static bool host_has(u64 frame)
 {
 	unsigned level;
