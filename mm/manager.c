@@ -36,9 +36,11 @@ static bool refresh_pool(struct mm *mm, u64 reserve)
 /* Drops the const, as strchr() does: some callers only look. */
 static struct vm *find_vm(const struct mm *mm, u64 handle)
 {
-	struct vm *vm = (struct vm *)&mm->vm[(handle & HANDLE_SLOT) % MM_VMS];
+	struct vm *vm = (struct vm *)&mm->vm[(handle & HANDLE_SLOT) % HYPERPS_VMS];
 
-	return (handle & HANDLE_SLOT) < MM_VMS && handle >> 32 == vm->generation && vm->state != VM_FREE ? vm : NULL;
+	return (handle & HANDLE_SLOT) < HYPERPS_VMS && handle >> 32 == vm->generation && vm->state != HYPERPS_VM_FREE
+		       ? vm
+		       : NULL;
 }
 
 static u64 slot_of(const struct mm *mm, const struct vm *vm)
@@ -90,12 +92,12 @@ s64 mm_create(struct mm *mm)
 {
 	if (!refresh_pool(mm, MM_POOL_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
-	for (u64 slot = 0; slot < MM_VMS; slot++) {
+	for (u64 slot = 0; slot < HYPERPS_VMS; slot++) {
 		struct vm *vm = &mm->vm[slot];
 
-		if (vm->state != VM_FREE || vm->generation > LAST_GENERATION)
+		if (vm->state != HYPERPS_VM_FREE || vm->generation > LAST_GENERATION)
 			continue;
-		*vm = (struct vm){ .state = VM_OPEN, .generation = vm->generation };
+		*vm = (struct vm){ .state = HYPERPS_VM_OPEN, .generation = vm->generation };
 		ept_init(&vm->view, mm->pool, 4, 2);
 		return (s64)((u64)vm->generation << 32 | slot);
 	}
@@ -114,9 +116,9 @@ s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN)
+	if (vm->state != HYPERPS_VM_OPEN)
 		return HYPERPS_ERROR_STATE;
-	if (!is_in_view(gpa, count) || vm->range_count == MM_RANGES ||
+	if (!is_in_view(gpa, count) || vm->range_count == HYPERPS_VM_RANGES ||
 	    (permissions != HYPERPS_RANGE_MMIO && (!(permissions & EPT_READ) || (permissions & ~EPT_RWX))))
 		return HYPERPS_ERROR_INVALID;
 	for (u32 i = 0; i < vm->range_count; i++)
@@ -212,7 +214,7 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_OPEN && vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	if (count > HYPERPS_MAP_FRAMES || !is_in_view(gpa, count))
 		return HYPERPS_ERROR_INVALID;
@@ -242,7 +244,7 @@ s64 mm_sync(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_OPEN && vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	if (vm->pending.count && mm->flushed <= vm->epoch)
 		return HYPERPS_ERROR_AGAIN;
@@ -252,7 +254,7 @@ s64 mm_sync(struct mm *mm, u64 handle)
 		done += run.frames;
 		if (done > MM_BATCH)
 			break;
-		for (u64 i = 0; vm->state == VM_SEALED && i < run.frames; i++)
+		for (u64 i = 0; vm->state == HYPERPS_VM_SEALED && i < run.frames; i++)
 			mm_zero_frame(run.frame + i);
 		page_marks_move(mm->marks, run.frame, run.frames, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_PRIVATE,
 				slot_of(mm, vm), gpa >> PAGE_SHIFT);
@@ -270,11 +272,11 @@ s64 mm_seal(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN && vm->state != VM_SEALING)
+	if (vm->state != HYPERPS_VM_OPEN && vm->state != HYPERPS_VM_SEALING)
 		return HYPERPS_ERROR_STATE;
 	if (vm->pending.count)
 		return HYPERPS_ERROR_AGAIN;
-	vm->state = VM_SEALING;
+	vm->state = HYPERPS_VM_SEALING;
 	while (vm->cursor < VIEW_LIMIT) {
 		bool found;
 
@@ -286,7 +288,7 @@ s64 mm_seal(struct mm *mm, u64 handle)
 		mm_measure_page(slot_of(mm, vm), vm->cursor, ept_run(&vm->view, GPA(vm->cursor), 1).frame);
 		vm->cursor += PAGE_SIZE;
 	}
-	vm->state = VM_SEALED;
+	vm->state = HYPERPS_VM_SEALED;
 	return HYPERPS_OK;
 }
 
@@ -296,7 +298,7 @@ s64 mm_enter(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	vm->running++;
 	return HYPERPS_OK;
@@ -314,10 +316,10 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state == VM_DEAD || vm->running)
+	if (vm->state == HYPERPS_VM_DEAD || vm->running)
 		return HYPERPS_ERROR_STATE;
-	if (vm->state != VM_DYING) {
-		vm->state = VM_DYING;
+	if (vm->state != HYPERPS_VM_DYING) {
+		vm->state = HYPERPS_VM_DYING;
 		vm->cursor = 0;
 		vm->pending.count = 0;
 		vm->released.count = 0; /* their entries lead mm_reclaim to them */
@@ -344,7 +346,7 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 				vm->cursor >> PAGE_SHIFT);
 		vm->cursor += run.frames * PAGE_SIZE;
 	}
-	vm->state = VM_DEAD;
+	vm->state = HYPERPS_VM_DEAD;
 	vm->cursor = 0;
 	/*
 	 * Translations of the guest's as well as of the host's from before are gone when every CPU has flushed after
@@ -396,13 +398,13 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_DEAD && !vm->released.count)
+	if (vm->state != HYPERPS_VM_DEAD && !vm->released.count)
 		return HYPERPS_ERROR_STATE;
 	if (mm->flushed <= vm->epoch)
 		return HYPERPS_ERROR_AGAIN;
 	if (!refresh_pool(mm, RECLAIM_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
-	if (vm->state != VM_DEAD)
+	if (vm->state != HYPERPS_VM_DEAD)
 		return reclaim_released(mm, vm);
 	while (vm->cursor < VIEW_LIMIT) {
 		u64 from = vm->cursor, to;
@@ -430,7 +432,7 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 		drop_tables(vm, from, vm->cursor);
 	}
 	page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->view.root).value >> PAGE_SHIFT);
-	vm->state = VM_FREE;
+	vm->state = HYPERPS_VM_FREE;
 	vm->generation++;
 	return HYPERPS_OK;
 }
@@ -455,7 +457,7 @@ static s64 check_guest_range(struct mm *mm, const struct vm *vm, u64 gpa, u64 co
 {
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	if (count > MM_BATCH || !is_in_view(gpa, count))
 		return HYPERPS_ERROR_INVALID;
@@ -542,7 +544,7 @@ s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	run = ept_run(&vm->view, GPA(gpa), 1);
 	return run.entry & EPT_READ ? (s64)run.frame : HYPERPS_ERROR_OWNER;
@@ -564,7 +566,7 @@ void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)
 	const struct vm *vm = &mm->vm[slot];
 
 	*out = (struct hyperps_vm){ .state = vm->state };
-	if (vm->state == VM_FREE)
+	if (vm->state == HYPERPS_VM_FREE)
 		return;
 	out->handle = (u64)vm->generation << 32 | slot;
 	out->frames = vm->frames;

@@ -27,7 +27,7 @@
  * the largest epoch such that every CPU has flushed after that epoch had begun. A frame removed in epoch e is safe when
  * mm->flushed > e; mm_new_epoch() begins one.
  *
- * States of a VM (enum vm_state): OPEN, by mm_create; SEALING, by mm_seal, while its pages are measured; SEALED, when
+ * States of a VM (enum hyperps_vm_state): OPEN, by mm_create; SEALING, by mm_seal, while its pages are measured; SEALED, when
  * they all are: now vCPUs can run, and the guest can make requests. From each of them DYING, by mm_destroy, unless a
  * vCPU runs; DEAD, when all frames are TO_HOST; FREE, by mm_reclaim.
  *
@@ -42,12 +42,10 @@
 #include "memory_type.h"
 #include "page_mark.h"
 
-#define MM_VMS HYPERPS_VMS
 #define MM_BATCH 512 /* frames that are handled at once */
 #define MM_MAP_BATCHES 8 /* batches that one mm_map handles at most */
 #define MM_SEAL_PAGES 8 /* pages that one mm_seal measures at most */
 #define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced; also: from it, not yet reclaimed */
-#define MM_RANGES HYPERPS_VM_RANGES
 #define MM_DIRECT_TABLES 4 /* pages of the pool that mm_map_donated() takes at most */
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
 
@@ -59,15 +57,6 @@
  * view as well.
  */
 #define MM_POOL_RESERVE 16
-
-enum vm_state {
-	VM_FREE = HYPERPS_VM_FREE,
-	VM_OPEN = HYPERPS_VM_OPEN,
-	VM_SEALED = HYPERPS_VM_SEALED,
-	VM_DYING = HYPERPS_VM_DYING,
-	VM_DEAD = HYPERPS_VM_DEAD,
-	VM_SEALING = HYPERPS_VM_SEALING,
-};
 
 /* Runs of frames by guest-physical address. */
 struct gpa_runs {
@@ -83,7 +72,7 @@ struct vm_range {
 };
 
 struct vm {
-	enum vm_state state;
+	enum hyperps_vm_state state;
 	u32 generation; /* counts the VMs that had this slot; part of the handle */
 	struct ept view;
 	u64 frames; /* PRIVATE, SHARED, TO_VM and TO_HOST frames of this VM */
@@ -93,7 +82,7 @@ struct vm {
 	struct gpa_runs pending; /* TO_VM frames */
 	struct gpa_runs released; /* TO_HOST frames of a VM that lives: their entries are not present, but not 0 */
 	u32 range_count;
-	struct vm_range range[MM_RANGES]; /* as declared */
+	struct vm_range range[HYPERPS_VM_RANGES]; /* as declared */
 };
 
 struct mm {
@@ -104,7 +93,7 @@ struct mm {
 	unsigned physical_address_bits;
 	u64 epoch; /* current; starts at 1 */
 	u64 flushed; /* see above; starts at 0 */
-	struct vm vm[MM_VMS];
+	struct vm vm[HYPERPS_VMS];
 };
 
 /*
@@ -142,7 +131,7 @@ s64 mm_create(struct mm *mm);
 /*
  * Declares [gpa, gpa + count pages) as RAM of an OPEN VM, with permissions (EPT_READ always, EPT_WRITE, EPT_EXECUTE),
  * or, permissions = HYPERPS_RANGE_MMIO, as addresses at which no frame ever is. Page-aligned, below 2^MM_VIEW_BITS,
- * apart from the ranges declared before (else _OWNER); at most MM_RANGES of them (else _INVALID). Returns how many
+ * apart from the ranges declared before (else _OWNER); at most HYPERPS_VM_RANGES of them (else _INVALID). Returns how many
  * there are now. What is declared stays until the VM's end, so that after mm_seal the layout is the one that was
  * sealed.
  */
@@ -215,10 +204,10 @@ s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa);
 /* Value for the VMCS field EPT pointer, of a VM that exists. */
 u64 mm_view_pointer(const struct mm *mm, u64 handle);
 
-/* The ranges declared by the VM in a slot, in the order in which they were; slot < MM_VMS. */
+/* The ranges declared by the VM in a slot, in the order in which they were; slot < HYPERPS_VMS. */
 const struct vm_range *mm_ranges(const struct mm *mm, u64 slot, u32 *count);
 
-/* What the host may know of the VM in a slot; slot < MM_VMS. */
+/* What the host may know of the VM in a slot; slot < HYPERPS_VMS. */
 void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out);
 
 /*

@@ -12,7 +12,7 @@ static u64 pop(struct page_pool *pool, struct page_list *list)
 {
 	u64 frame = list->head;
 
-	list->head = page_mark_page(pool->marks, frame);
+	list->head = pool->marks->mark[frame] >> MARK_PAGE_SHIFT & MARK_PAGE;
 	list->count--;
 	return frame;
 }

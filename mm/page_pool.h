@@ -11,7 +11,7 @@
 #include "page_mark.h"
 
 struct page_list {
-	u64 head; /* frame number; page_mark_page() of it is the next one */
+	u64 head; /* frame number; the page field of its mark is the next one */
 	u64 count;
 };
 

@@ -16,21 +16,14 @@
 /* Switch off mitigations (RNGDS, FB_CLEAR, GDS) that also keep the monitor's data from the host. */
 #define MCU_OPT_CTRL_DISABLE (BIT(0) | BIT(3) | BIT(4))
 
+/* NULL: the CPU has no such MTRR, or it is none. */
 static u64 *mtrr_register(struct mtrr_state *mtrr, u32 msr)
 {
-	u32 n = (msr - MSR_IA32_MTRR_PHYSBASE0) / 2;
+	u32 n = msr - MSR_IA32_MTRR_PHYSBASE0;
 
-	if (msr == MSR_IA32_MTRR_DEF_TYPE)
-		return &mtrr->default_type;
-	if (msr == MSR_IA32_MTRR_FIX64K_00000)
-		return &mtrr->fixed[0];
-	if (msr == MSR_IA32_MTRR_FIX16K_80000 || msr == MSR_IA32_MTRR_FIX16K_80000 + 1)
-		return &mtrr->fixed[1 + msr - MSR_IA32_MTRR_FIX16K_80000];
-	if (msr >= MSR_IA32_MTRR_FIX4K_C0000 && msr <= MSR_IA32_MTRR_FIX4K_C0000 + 7)
-		return &mtrr->fixed[3 + msr - MSR_IA32_MTRR_FIX4K_C0000];
-	if (msr < MSR_IA32_MTRR_PHYSBASE0 || n >= MTRR_VARIABLE_MAX || n >= (mtrr->capability & MTRRCAP_COUNT))
+	if (!msr_is_mtrr(msr) || (msr < MSR_IA32_MTRR_FIX64K_00000 && n / 2 >= (mtrr->capability & MTRRCAP_COUNT)))
 		return NULL;
-	return msr % 2 ? &mtrr->variable[n].mask : &mtrr->variable[n].base;
+	return &mtrr->msr[n];
 }
 
 void mtrr_read_all(struct mtrr_state *mtrr)
@@ -40,7 +33,7 @@ void mtrr_read_all(struct mtrr_state *mtrr)
 		return;
 	mtrr->capability = rdmsr(MSR_IA32_MTRRCAP);
 	for (u32 msr = MSR_IA32_MTRR_PHYSBASE0; msr <= MSR_IA32_MTRR_DEF_TYPE; msr++) {
-		u64 *entry = msr_is_mtrr(msr) ? mtrr_register(mtrr, msr) : NULL;
+		u64 *entry = mtrr_register(mtrr, msr);
 		bool is_fixed = msr >= MSR_IA32_MTRR_FIX64K_00000 && msr != MSR_IA32_MTRR_DEF_TYPE;
 
 		if (entry && (!is_fixed || (mtrr->capability & MTRRCAP_FIXED)))
@@ -160,7 +153,7 @@ static bool handle_write(struct cpu *cpu, u32 msr, u64 value)
 	case MSR_IA32_DS_AREA:
 		return value == 0;
 	default:
-		return msr_is_mtrr(msr) && write_mtrr(cpu, msr, value);
+		return write_mtrr(cpu, msr, value);
 	}
 }
 
@@ -176,7 +169,7 @@ static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
 		*value = rdmsr(MSR_IA32_MISC_ENABLE) | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS;
 		return true;
 	default:
-		entry = msr_is_mtrr(msr) ? mtrr_register(&cpu->mtrr, msr) : NULL;
+		entry = mtrr_register(&cpu->mtrr, msr);
 		if (!entry)
 			return false;
 		*value = *entry;

@@ -103,9 +103,9 @@ static int setup(void **state)
 	mark_before = calloc(FRAMES, sizeof(*mark));
 	memset(memory, 0x5a, BACKED);
 	zeroed = measured = 0;
-	mtrr = (struct mtrr_state){ .capability = 1, .default_type = MTRR_ENABLE | MEMORY_TYPE_WB };
-	mtrr.variable[0].base = UNCACHED | MEMORY_TYPE_UC;
-	mtrr.variable[0].mask = (BIT(ADDRESS_BITS) - 0x100000) | MTRR_MASK_VALID;
+	mtrr = (struct mtrr_state){ .capability = 1, .msr[MTRR_DEFAULT] = MTRR_ENABLE | MEMORY_TYPE_WB };
+	mtrr.msr[MTRR_BASE(0)] = UNCACHED | MEMORY_TYPE_UC;
+	mtrr.msr[MTRR_MASK(0)] = (BIT(ADDRESS_BITS) - 0x100000) | MTRR_MASK_VALID;
 	page_marks_init(&marks, mark, map, ARRAY_SIZE(map));
 	page_marks_set(&marks, MONITOR_FRAME, POOL_PAGES, HYPERPS_FRAME_MONITOR);
 	pool = (struct page_pool){ .linear = memory + POOL,
@@ -258,16 +258,16 @@ static void shrink_pool(u64 pages)
 
 static void create(void **state)
 {
-	u64 handle[MM_VMS];
+	u64 handle[HYPERPS_VMS];
 	struct hyperps_vm description;
 
 	(void)state;
 	mm.vm[1].generation = 0x7fffffff; /* a slot that is used up: its handles would repeat */
-	for (unsigned i = 0; i < MM_VMS - 1; i++) {
+	for (unsigned i = 0; i < HYPERPS_VMS - 1; i++) {
 		handle[i] = (u64)mm_create(&mm);
 		for (unsigned j = 0; j < i; j++)
 			assert_true(handle[i] != handle[j]);
-		assert_int_equal(vm_of(handle[i])->state, VM_OPEN);
+		assert_int_equal(vm_of(handle[i])->state, HYPERPS_VM_OPEN);
 	}
 	assert_refused(mm_create(&mm), HYPERPS_ERROR_MEMORY);
 	mm_describe(&mm, handle[5] & 0xffffffff, &description);
@@ -296,7 +296,7 @@ static void handles(void **state)
 	(void)state;
 	assert_refused(mm_sync(&mm, ~0ULL), HYPERPS_ERROR_NO_VM);
 	assert_refused(mm_sync(&mm, first + 1), HYPERPS_ERROR_NO_VM);
-	assert_refused(mm_sync(&mm, first + MM_VMS), HYPERPS_ERROR_NO_VM);
+	assert_refused(mm_sync(&mm, first + HYPERPS_VMS), HYPERPS_ERROR_NO_VM);
 	assert_refused(mm_sync(&mm, first + BIT(32)), HYPERPS_ERROR_NO_VM);
 	destroy(first);
 	reclaim(first);
@@ -335,7 +335,7 @@ static void declare(void **state)
 	assert_refused(mm_declare(&mm, handle, 0, 5, EPT_READ), HYPERPS_ERROR_OWNER);
 	assert_refused(mm_declare(&mm, handle, 7 * PAGE_SIZE, 1, EPT_READ), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_declare(&mm, handle, 0, 4, EPT_RWX), 2);
-	for (u64 n = 2; n < MM_RANGES; n++)
+	for (u64 n = 2; n < HYPERPS_VM_RANGES; n++)
 		assert_int_equal(mm_declare(&mm, handle, n * PAGE_SIZE_1G, 1, EPT_READ), n + 1);
 	assert_refused(mm_declare(&mm, handle, end - PAGE_SIZE, 1, EPT_READ), HYPERPS_ERROR_INVALID);
 	assert_int_equal(mm_seal(&mm, handle), 0);
@@ -365,7 +365,7 @@ static void declare_mmio(void **state)
 	assert_int_equal(mm_sync(&mm, handle), 0);
 	finish_seal(handle);
 	assert_refused(mm_map(&mm, handle, 4 * PAGE_SIZE, FRAME + 1, 1), HYPERPS_ERROR_PERMISSION);
-	for (u64 n = 2; n < MM_RANGES; n++)
+	for (u64 n = 2; n < HYPERPS_VM_RANGES; n++)
 		assert_refused(mm_declare(&mm, handle, n * PAGE_SIZE_1G, 1, HYPERPS_RANGE_MMIO), HYPERPS_ERROR_STATE);
 }
 
@@ -499,7 +499,7 @@ static void map_refuses_states(void **state)
 	for (u64 i = 0; i < 2; i++)
 		map_and_sync(many, i * PAGE_SIZE_1G, FRAME + i * FRAMES_2M, FRAMES_2M);
 	assert_int_equal(mm_destroy(&mm, many), 1);
-	assert_int_equal(vm_of(many)->state, VM_DYING);
+	assert_int_equal(vm_of(many)->state, HYPERPS_VM_DYING);
 	assert_refused(mm_map(&mm, many, 0, FRAME - 1, 1), HYPERPS_ERROR_STATE);
 	assert_refused(mm_sync(&mm, many), HYPERPS_ERROR_STATE);
 	assert_refused(mm_seal(&mm, many), HYPERPS_ERROR_STATE);
@@ -592,7 +592,7 @@ static void seal(void **state)
 	flush();
 	assert_int_equal(mm_sync(&mm, handle), 0);
 	assert_int_equal(mm_seal(&mm, handle), 0);
-	assert_int_equal(vm_of(handle)->state, VM_SEALED);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_SEALED);
 	assert_refused(mm_seal(&mm, handle), HYPERPS_ERROR_STATE);
 	assert_int_equal(zeroed, 0);
 	/* From now on nothing that the host wrote comes in; and not before the flush, after which nobody else can write. */
@@ -620,7 +620,7 @@ static void seal_in_steps(void **state)
 		before = measured;
 		result = mm_seal(&mm, handle);
 		assert_true(measured - before <= MM_SEAL_PAGES);
-		assert_int_equal(vm_of(handle)->state, result ? VM_SEALING : VM_SEALED);
+		assert_int_equal(vm_of(handle)->state, result ? HYPERPS_VM_SEALING : HYPERPS_VM_SEALED);
 		if (calls++)
 			continue;
 		assert_int_equal(measured, MM_SEAL_PAGES);
@@ -694,7 +694,7 @@ static void destroy_and_reclaim(void **state)
 	assert_int_equal(mm_map(&mm, handle, PAGE_SIZE, FRAME + 1, 1), 1);
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
 	assert_int_equal(mm_destroy(&mm, handle), 0);
-	assert_int_equal(vm_of(handle)->state, VM_DEAD);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_DEAD);
 	assert_int_equal(vm_of(handle)->pending.count, 0);
 	assert_state(FRAME, 2, HYPERPS_FRAME_TO_HOST);
 	assert_false(host_has(FRAME) || host_has(FRAME + 1));
@@ -715,7 +715,7 @@ static void destroy_and_reclaim(void **state)
 	assert_mark(FRAME + 1, HYPERPS_FRAME_HOST, 0, 0);
 	assert_int_equal(host_level(FRAME), 3); /* the large page of before */
 	assert_state(root, 1, HYPERPS_FRAME_TO_MONITOR);
-	assert_int_equal(vm_of(handle)->state, VM_FREE);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_FREE);
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_NO_VM);
 }
 
@@ -924,7 +924,7 @@ static void release(void **state)
 	assert_mark(FRAME + 1, HYPERPS_FRAME_HOST, 0, 0);
 	assert_true(host_has(FRAME + 1) && host_has(FRAME + 2));
 	/* The VM goes on, and can get a page there again, which is zeroed first. */
-	assert_int_equal(vm_of(handle)->state, VM_SEALED);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_SEALED);
 	map_and_sync(handle, 2 * PAGE_SIZE, FRAME - 1, 1);
 	assert_int_equal(zeroed, 3);
 }
@@ -1080,7 +1080,7 @@ static void query(void **state)
 	assert_int_equal(mm_query(&mm, handle + BIT(32), FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, ~0ULL, FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, gone, FRAME), HYPERPS_ERROR_OWNER);
-	assert_int_equal(mm_query(&mm, MM_VMS - 1, FRAME), HYPERPS_ERROR_OWNER);
+	assert_int_equal(mm_query(&mm, HYPERPS_VMS - 1, FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, handle, DEVICE_FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, handle, MONITOR_FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, handle, ~0ULL), HYPERPS_ERROR_OWNER);
@@ -1104,7 +1104,7 @@ static void dispatch(void **state)
 	assert_int_equal(guest_entry(handle, PAGE_SIZE) & EPT_RWX, 3);
 	assert_int_equal(mm_dispatch(&mm, HYPERPS_CALL_POOL_DONATE, (const u64[4]){ LOW_FRAME }), FRAMES_2M);
 	assert_int_equal(mm_dispatch(&mm, HYPERPS_CALL_VM_SEAL, (const u64[4]){ handle }), 0);
-	assert_int_equal(vm_of(handle)->state, VM_SEALED);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_SEALED);
 	for (u64 call = 0x48505300; call < 0x48505400; call++)
 		if (call < HYPERPS_CALL_VM_CREATE || call > HYPERPS_CALL_POOL_DONATE)
 			assert_refused(mm_dispatch(&mm, call, (const u64[4]){ handle }), HYPERPS_ERROR_NO_CALL);
