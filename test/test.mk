@@ -69,7 +69,7 @@ LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,vcpu,gues
 	'test/live/host.py cloud 1 monitor_memory,vm_device,vm_memory,vcpu_device,demo,vm_donate,gate,efi,perf_msr,nmi,kernel_log'
 TEST_JOBS ?= 2
 
-TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
+TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
 test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines
