@@ -101,15 +101,14 @@ static void clear_buffers(void)
 static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *host)
 {
 	cpu->vmcs_current = false;
-	if (vmptrld(vcpu->vmcs) != VMX_OK)
-		panic("VMPTRLD of a guest's VMCS failed");
+	vmptrld(vcpu->vmcs);
 	cpu->primary = monitor.capabilities.guest_primary;
 	cpu->vmcs_current = true;
 	if (vcpu->last_cpu != cpu->slot + 1) {
 		vmcs_write_root_state(cpu, (u64)guest_exit);
 		/* What another run on this CPU left in the TLB, of this vCPU or of another that had its VPID. */
-		if ((monitor.capabilities.guest_secondary & SECONDARY_VPID) && invvpid_all() != VMX_OK)
-			panic("INVVPID failed");
+		if (monitor.capabilities.guest_secondary & SECONDARY_VPID)
+			invvpid_all();
 		vcpu->last_cpu = cpu->slot + 1;
 	}
 	if (has_counter_switch) {
@@ -134,8 +133,7 @@ static void leave_side(struct cpu *cpu, struct vcpu *vcpu, const struct host_sid
 		wrmsr(MSR_IA32_PERF_GLOBAL_CTRL, host->counters);
 	/* From here on no CPU has the VMCS: the vCPU may go on anywhere, and its pages may be used anew. */
 	cpu->vmcs_current = false;
-	if (vmclear(vcpu->vmcs) != VMX_OK)
-		panic("VMCLEAR of a guest's VMCS failed");
+	vmclear(vcpu->vmcs);
 	host_vmcs_load(cpu);
 	clear_buffers();
 }

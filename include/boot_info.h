@@ -59,6 +59,8 @@ struct boot_segment {
 	u16 reserved[3];
 };
 
+enum { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_TR, SEGMENTS };
+
 /* The processor state in which the firmware called the loader, and in which the boot CPU resumes, de-privileged. */
 struct boot_cpu_state {
 	u64 rip; /* written by the loader's assembly stub, like rsp */
@@ -68,7 +70,7 @@ struct boot_cpu_state {
 	u64 efer;
 	u64 gdt_base, idt_base;
 	u32 gdt_limit, idt_limit;
-	struct boot_segment es, cs, ss, ds, fs, gs, ldtr, tr;
+	struct boot_segment segment[SEGMENTS];
 };
 
 /* One range of the firmware's memory map, type as in the UEFI specification (EFI_MEMORY_TYPE). */

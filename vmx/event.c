@@ -9,12 +9,13 @@
 
 bool is_64bit(void)
 {
-	return (vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_ACCESS_RIGHTS) & ACCESS_RIGHTS_LONG);
+	return (vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA) &&
+	       (vmread(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS)) & ACCESS_RIGHTS_LONG);
 }
 
 unsigned privilege_level(void)
 {
-	return vmread(VMCS_GUEST_SS_ACCESS_RIGHTS) >> ACCESS_RIGHTS_DPL_SHIFT & 3;
+	return vmread(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_SS)) >> ACCESS_RIGHTS_DPL_SHIFT & 3;
 }
 
 bool is_64bit_ring0(void)
@@ -191,10 +192,7 @@ void exit_sipi(struct cpu *cpu, struct guest_registers *regs)
 	/* NMIs of the time before belong to nobody. */
 	__atomic_store_n(&cpu->latched, 0, __ATOMIC_SEQ_CST);
 	regs->value[REGISTER_RDX] = cpuid(1, 0).eax;
-	host_load_reset_state(cpu, vmread(VMCS_CR0_READ_SHADOW) & (CR0_CD | CR0_NW));
-	vmwrite(VMCS_GUEST_CS_SELECTOR, vector << 8);
-	vmwrite(VMCS_GUEST_BASE(SEGMENT_CS), vector << 12);
-	vmwrite(VMCS_GUEST_RIP, 0);
+	host_load_sipi_state(vector, vmread(VMCS_CR0_READ_SHADOW) & (CR0_CD | CR0_NW));
 	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
 }
 

@@ -30,7 +30,7 @@ static struct ept donated;
 
 static struct gate_area *area_of(struct cpu *cpu)
 {
-	return &((struct cpu_area *)((u8 *)cpu - offsetof(struct cpu_area, cpu)))->gate;
+	return &cpu_area_of(cpu)->gate;
 }
 
 /* Of an object in the monitor's own memory. */
@@ -358,8 +358,8 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 	gate_page_fill(area->airlock, (u32)*cr3, (u32)cpu->gate.monitor_eptp);
 	/* The tables at these addresses may have been others before. */
 	flush_this_cpu(cpu);
-	if ((cpu->capabilities.secondary & SECONDARY_VPID) && invvpid_all() != VMX_OK)
-		panic("INVVPID failed");
+	if (cpu->capabilities.secondary & SECONDARY_VPID)
+		invvpid_all();
 	/* Last, on what is in memory now. */
 	if (!gate_page_is_safe(area->airlock, (u32)*cr3, (u32)cpu->gate.monitor_eptp))
 		return HYPERPS_ERROR_AGAIN;

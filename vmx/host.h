@@ -30,17 +30,20 @@ void vmx_switch_on(struct cpu *cpu);
 void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state);
 
 /*
- * Loads the architectural state after INIT ("Processor State After INIT") into the current VMCS. cr0_kept: what the
- * host believes of CR0.CD and NW, which INIT keeps. Leaves the activity state alone.
+ * Loads the architectural state after INIT ("Processor State After INIT") and a SIPI with that vector into the current
+ * VMCS. cr0_kept: what the host believes of CR0.CD and NW, which INIT keeps. Leaves the activity state alone.
  */
-void host_load_reset_state(struct cpu *cpu, u64 cr0_kept);
+void host_load_sipi_state(u64 vector, u64 cr0_kept);
+
+/* The state after a reset; only CR0.ET is set, and CS is that of real mode at 0. */
+extern const struct boot_cpu_state reset_state;
 
 /*
- * Parts of any VMCS, the current one: what is the same for host and guests; a segment register; and root's own state on
- * this CPU with exits arriving at rip.
+ * Parts of any VMCS, the current one: what is the same for host and guests; their registers, with what VMX operation
+ * needs of CR0 and CR4; and root's own state on this CPU with exits arriving at rip.
  */
 void vmcs_write_defaults(u32 secondary);
-void vmcs_write_segment(enum vmcs_segment segment, const struct boot_segment *value);
+void vmcs_write_state(const struct boot_cpu_state *state);
 void vmcs_write_root_state(struct cpu *cpu, u64 rip);
 
 /*
