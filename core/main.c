@@ -199,8 +199,8 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
 		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],
 		 monitor.host_view.leaves[1]);
-	monitor.flush_l1 = !monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] && cpuid(0, 0).eax >= 7 &&
-			   (cpuid(7, 0).edx & CPUID_7_EDX_L1D_FLUSH);
+	monitor.flush_l1 = !monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] &&
+			   (cpuid_or_zero(7).edx & CPUID_7_EDX_L1D_FLUSH);
 	gate_init();
 	log_gate();
 	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
@@ -217,9 +217,7 @@ static void check_like_boot_cpu(const struct cpu *cpu)
 
 static u32 initial_apic_id(void)
 {
-	if (cpuid(0, 0).eax >= 0xb && cpuid(0xb, 0).ebx)
-		return cpuid(0xb, 0).edx;
-	return cpuid(1, 0).ebx >> 24;
+	return cpuid_or_zero(0xb).ebx ? cpuid(0xb, 0).edx : cpuid(1, 0).ebx >> 24;
 }
 
 /*

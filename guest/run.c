@@ -28,14 +28,13 @@ void run_init(void)
 		MSR_IA32_STAR,           MSR_IA32_LSTAR,   MSR_IA32_CSTAR,           MSR_IA32_FMASK,
 		MSR_IA32_KERNEL_GS_BASE, MSR_IA32_TSC_AUX, MSR_MISC_FEATURES_ENABLES
 	};
-	u32 leaves = cpuid(0, 0).eax;
 	u64 value;
 
 	for (unsigned i = 0; i < SWITCHED_MSRS; i++)
 		if (rdmsr_checked(msrs[i], &value))
 			switched_msrs[msr_count++] = msrs[i];
-	has_ibpb = leaves >= 7 && (cpuid(7, 0).edx & CPUID_7_EDX_IBPB);
-	has_counter_switch = leaves >= 0xa && (cpuid(0xa, 0).eax & 0xff) >= 2;
+	has_ibpb = cpuid_or_zero(7).edx & CPUID_7_EDX_IBPB;
+	has_counter_switch = (cpuid_or_zero(0xa).eax & 0xff) >= 2;
 }
 
 static void exchange(struct switched_state *out, const struct switched_state *in)

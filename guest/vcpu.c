@@ -104,11 +104,9 @@ static void write_start(struct vcpu *vcpu)
 static u64 cr4_owned(const struct vcpu *vcpu)
 {
 	const struct guest_cpuid_state state = { .xcr0_supported = xcr0_supported, .index = vcpu->index, .vcpus = 1 };
-	struct cpuid_result leaf1 = cpuid(1, 0), leaf7 = { 0 };
+	struct cpuid_result leaf1 = cpuid(1, 0), leaf7 = cpuid_or_zero(7);
 
 	guest_cpuid(1, 0, &state, &leaf1);
-	if (cpuid(0, 0).eax >= 7)
-		leaf7 = cpuid(7, 0);
 	guest_cpuid(7, 0, &state, &leaf7);
 	return ~guest_cr4_allowed(leaf1.ecx, leaf1.edx, leaf7.ebx, leaf7.ecx) | CR4_MCE;
 }

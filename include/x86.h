@@ -152,6 +152,12 @@ static inline struct cpuid_result cpuid(u32 leaf, u32 subleaf)
 	return r;
 }
 
+/* Subleaf 0 of a leaf, or zeros if the CPU does not have it. */
+static inline struct cpuid_result cpuid_or_zero(u32 leaf)
+{
+	return cpuid(leaf & 0x80000000, 0).eax >= leaf ? cpuid(leaf, 0) : (struct cpuid_result){ 0 };
+}
+
 /* SDM, "XSETBV": whether a CPU that supports these bits takes the value; all others raise #GP. */
 static inline bool xcr0_is_valid(u64 value, u64 supported)
 {
@@ -242,17 +248,10 @@ static inline void pause(void)
  */
 static inline unsigned physical_address_bits(void)
 {
-	unsigned bits = 36, key_bits = 0;
-	u64 tme;
+	u32 bits = cpuid_or_zero(0x80000008).eax & 0xff;
+	u64 tme = cpuid_or_zero(7).ecx & BIT(13) ? rdmsr(MSR_IA32_TME_ACTIVATE) : 0;
 
-	if (cpuid(0x80000000, 0).eax >= 0x80000008)
-		bits = cpuid(0x80000008, 0).eax & 0xff;
-	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & BIT(13))) {
-		tme = rdmsr(MSR_IA32_TME_ACTIVATE);
-		if (tme & BIT(1))
-			key_bits = tme >> 32 & 0xf;
-	}
-	return bits - key_bits;
+	return (bits ? bits : 36) - (tme & BIT(1) ? tme >> 32 & 0xf : 0);
 }
 
 #endif
