@@ -68,9 +68,9 @@ void cpu_state_capture(struct boot_cpu_state *state)
 {
 	struct table_register table;
 
-	state->cr0 = read_cr0();
-	state->cr3 = read_cr3();
-	state->cr4 = read_cr4();
+	state->cr0 = READ_REGISTER(cr0);
+	state->cr3 = READ_REGISTER(cr3);
+	state->cr4 = READ_REGISTER(cr4);
 	state->efer = rdmsr(MSR_IA32_EFER);
 	asm volatile("sgdt %0" : "=m"(table));
 	state->gdt_base = table.base;

@@ -38,10 +38,10 @@ static EFI_STATUS check_cpu(struct vmx_capabilities *capabilities)
 	if (cpuid(0x80000000, 0).eax < 0x80000001 || !(cpuid(0x80000001, 0).edx & BIT(20)))
 		return unfit(EFI_UNSUPPORTED,
 			     L"the CPU's execute-disable bit is off. Switch it on (XD, NX) in the firmware setup");
-	if (read_cr4() & CR4_LA57)
+	if (READ_REGISTER(cr4) & CR4_LA57)
 		return unfit(EFI_UNSUPPORTED, L"the firmware runs with 5-level paging. Switch 5-level paging (LA57) "
 					      L"off in the firmware setup");
-	if (read_cr4() & (CR4_PCIDE | CR4_VMXE))
+	if (READ_REGISTER(cr4) & (CR4_PCIDE | CR4_VMXE))
 		return unfit(EFI_UNSUPPORTED, L"something else uses VMX or PCIDs already. Start this loader first, "
 					      L"straight from the firmware");
 	return EFI_SUCCESS;

@@ -20,6 +20,12 @@ struct guest_registers {
 enum { REGISTER_RAX, REGISTER_RCX, REGISTER_RDX, REGISTER_RBX, REGISTER_RSP, REGISTER_RBP, REGISTER_RSI, REGISTER_RDI };
 enum { REGISTER_R8 = 8, REGISTER_R9, REGISTER_R10, REGISTER_R11 };
 
+/* The operand of WRMSR and XSETBV. */
+static inline u64 edx_eax(const struct guest_registers *regs)
+{
+	return regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
+}
+
 #define GDT_NULL 0
 #define GDT_CODE 1
 #define GDT_DATA 2

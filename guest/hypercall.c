@@ -84,7 +84,7 @@ enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
 	s64 result = HYPERPS_ERROR_NO_CALL;
 
 	if (privilege_level()) {
-		inject_ud();
+		inject_exception(VECTOR_UD);
 		return RESUME_GUEST;
 	}
 	switch (regs[REGISTER_RAX] & mask) {

@@ -65,16 +65,16 @@ static u64 xgetbv(void)
  */
 static void exchange_fpu(u8 *out, const u8 *in, u64 xcr0)
 {
-	u64 mask = guest_xcr0();
+	u64 mask = guest_xcr0;
 
 	if (!mask) {
 		asm volatile("fxsave64 (%0); fxrstor64 (%1)" ::"r"(out), "r"(in) : "memory");
 		return;
 	}
-	CHECK(xsetbv_checked(xgetbv() | mask | xcr0));
+	CHECK(xsetbv_checked(0, xgetbv() | mask | xcr0));
 	asm volatile("xsave64 (%0)" ::"r"(out), "a"((u32)mask), "d"(0) : "memory");
 	asm volatile("xrstor64 (%0)" ::"r"(in), "a"((u32)mask), "d"(0) : "memory");
-	CHECK(xsetbv_checked(xcr0));
+	CHECK(xsetbv_checked(0, xcr0));
 }
 
 /* What the host has outside of any VMCS while a guest runs, but for its vector state, which is in struct cpu. */
@@ -115,7 +115,7 @@ static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *hos
 		wrmsr(MSR_IA32_PERF_GLOBAL_CTRL, 0);
 	}
 	exchange(&host->state, &vcpu->state);
-	host->xcr0 = guest_xcr0() ? xgetbv() : 0;
+	host->xcr0 = guest_xcr0 ? xgetbv() : 0;
 	exchange_fpu(cpu->host_fpu, vcpu->fpu, vcpu->xcr0);
 	vmwrite(VMCS_TSC_OFFSET, vcpu->tsc_offset - cpu->tsc_written);
 	clear_buffers();
@@ -125,7 +125,7 @@ static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *hos
 
 static void leave_side(struct cpu *cpu, struct vcpu *vcpu, const struct host_side *host)
 {
-	vcpu->xcr0 = guest_xcr0() ? xgetbv() : 0;
+	vcpu->xcr0 = guest_xcr0 ? xgetbv() : 0;
 	exchange_fpu(vcpu->fpu, cpu->host_fpu, host->xcr0);
 	exchange(&vcpu->state, &host->state);
 	if (has_counter_switch)
@@ -143,7 +143,8 @@ static bool has_room(void)
 	return !(vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID) && !vmread(VMCS_GUEST_PENDING_DEBUG);
 }
 
-bool vcpu_is_ready(void)
+/* Whether the guest takes an external interrupt at its next entry. */
+static bool is_ready(void)
 {
 	return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&
 	       !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOWS) && has_room();
@@ -161,7 +162,7 @@ static bool queue_event(u64 event)
 		inject_nmi();
 		return true;
 	}
-	if (!vcpu_is_ready())
+	if (!is_ready())
 		return false;
 	inject(EVENT_TYPE_EXTERNAL | (event & EVENT_VECTOR));
 	return true;
@@ -236,7 +237,7 @@ static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->primary);
 		take_answer(vcpu, argument[2]);
 		run(cpu, vcpu, words);
-		words[0] |= vcpu_is_ready() ? HYPERPS_EXIT_READY : 0;
+		words[0] |= is_ready() ? HYPERPS_EXIT_READY : 0;
 	}
 	leave_side(cpu, vcpu, &host);
 	return result;

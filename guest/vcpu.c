@@ -19,8 +19,8 @@
 
 static struct guest guests[HYPERPS_VMS];
 static u8 *msr_bitmap;
-static u64 xcr0_supported;
-static u32 xsave_bytes = 576; /* the legacy area and the header */
+u64 guest_xcr0;
+u32 guest_xsave_bytes = 576; /* the legacy area and the header */
 
 void guest_init(void)
 {
@@ -29,25 +29,15 @@ void guest_init(void)
 	msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(msr_bitmap);
 	guest_msr_fill_bitmap(msr_bitmap);
-	xcr0_supported = wanted & monitor.capabilities.xcr0;
+	guest_xcr0 = wanted & monitor.capabilities.xcr0;
 	for (u32 i = 2; i < 32; i++) {
 		struct cpuid_result area = cpuid(0xd, i);
 
-		if ((xcr0_supported & BIT(i)) && area.ebx + area.eax > xsave_bytes)
-			xsave_bytes = area.ebx + area.eax;
+		if ((guest_xcr0 & BIT(i)) && area.ebx + area.eax > guest_xsave_bytes)
+			guest_xsave_bytes = area.ebx + area.eax;
 	}
-	CHECK(xsave_bytes <= GUEST_FPU_BYTES);
+	CHECK(guest_xsave_bytes <= GUEST_FPU_BYTES);
 	run_init();
-}
-
-u32 guest_xsave_bytes(void)
-{
-	return xsave_bytes;
-}
-
-u64 guest_xcr0(void)
-{
-	return xcr0_supported;
 }
 
 struct guest *guest_of(u64 handle)
@@ -103,7 +93,7 @@ static void write_start(struct vcpu *vcpu)
  */
 static u64 cr4_owned(const struct vcpu *vcpu)
 {
-	const struct guest_cpuid_state state = { .xcr0_supported = xcr0_supported, .index = vcpu->index, .vcpus = 1 };
+	const struct guest_cpuid_state state = { .xcr0_supported = guest_xcr0, .index = vcpu->index, .vcpus = 1 };
 	struct cpuid_result leaf1 = cpuid(1, 0), leaf7 = cpuid_or_zero(7);
 
 	guest_cpuid(1, 0, &state, &leaf1);
@@ -223,9 +213,8 @@ void measure_page(u64 slot, u64 gpa, const u8 *page)
 {
 	struct guest *guest = &guests[slot];
 
-	if (!guest->measuring)
+	if (!guest->sha256.bytes)
 		sha256_init(&guest->sha256);
-	guest->measuring = true;
 	sha256_update(&guest->sha256, &gpa, sizeof(gpa));
 	sha256_update(&guest->sha256, page, PAGE_SIZE);
 }
@@ -237,7 +226,7 @@ void measure_end(const struct mm *mm, u64 handle)
 	u64 counts[2];
 	u32 ranges;
 
-	if (!guest->measuring)
+	if (!guest->sha256.bytes)
 		sha256_init(&guest->sha256);
 	range = mm_ranges(mm, handle % HYPERPS_VMS, &ranges);
 	for (u32 i = 0; i < ranges; i++) {

@@ -14,18 +14,22 @@
 	".quad 1b, " fixup "\n"                                                                                        \
 	".popsection\n"
 
-/* Writes an MSR; false if the CPU refuses the value or the MSR (#GP). */
-static inline bool wrmsr_checked(u32 msr, u64 value)
-{
-	asm goto(FAULTING_INSTRUCTION("wrmsr", "%l[fault]")
-		 :
-		 : "c"(msr), "a"((u32)value), "d"((u32)(value >> 32))
-		 : "memory"
-		 : fault);
-	return true;
-fault:
-	return false;
-}
+#define DEFINE_CHECKED_WRITE(name, instruction)                                                                        \
+	static inline bool name(u32 number, u64 value)                                                                 \
+	{                                                                                                              \
+		asm goto(FAULTING_INSTRUCTION(instruction, "%l[fault]")                                                \
+			 :                                                                                             \
+			 : "c"(number), "a"((u32)value), "d"((u32)(value >> 32))                                       \
+			 : "memory"                                                                                    \
+			 : fault);                                                                                     \
+		return true;                                                                                           \
+fault:                                                                                                                 \
+		return false;                                                                                          \
+	}
+
+/* Write an MSR, or XCR0 (number 0; CR4.OSXSAVE must be set); false if the CPU refuses the value or the number (#GP). */
+DEFINE_CHECKED_WRITE(wrmsr_checked, "wrmsr")
+DEFINE_CHECKED_WRITE(xsetbv_checked, "xsetbv")
 
 /* Reads an MSR into *value; false if the CPU has no such MSR (#GP). */
 static inline bool rdmsr_checked(u32 msr, u64 *value)
@@ -34,19 +38,6 @@ static inline bool rdmsr_checked(u32 msr, u64 *value)
 
 	asm goto(FAULTING_INSTRUCTION("rdmsr", "%l[fault]") : "=a"(low), "=d"(high) : "c"(msr) : "memory" : fault);
 	*value = (u64)high << 32 | low;
-	return true;
-fault:
-	return false;
-}
-
-/* Writes XCR0; false if the CPU refuses the value (#GP). CR4.OSXSAVE must be set. */
-static inline bool xsetbv_checked(u64 value)
-{
-	asm goto(FAULTING_INSTRUCTION("xsetbv", "%l[fault]")
-		 :
-		 : "c"(0), "a"((u32)value), "d"((u32)(value >> 32))
-		 : "memory"
-		 : fault);
 	return true;
 fault:
 	return false;

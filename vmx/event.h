@@ -10,11 +10,8 @@
 void skip_instruction(void);
 void skip_bytes(u64 bytes);
 
-/* Queues an exception for the next VM entry. #GP, #DF and #AC have error code 0. */
-void inject_ud(void);
-void inject_gp(void);
-void inject_df(void);
-void inject_ac(void);
+/* Queues an exception for the next VM entry. An error code is 0: of #PF a read of a page that is not present. */
+void inject_exception(u32 vector);
 
 /* Queues any event: EVENT_TYPE_* and a vector. */
 void inject(u64 information);
@@ -25,14 +22,14 @@ void inject(u64 information);
  */
 bool inject_gp_during(u64 vectoring);
 
-/* Queues a page fault: a read of a page that is not present, by a kernel. */
-void inject_pf(u64 linear);
-
 /* Queues an external interrupt again whose delivery an exit broke off; information as in the IDT-vectoring field. */
 void inject_again(u64 information);
 
 #define PENDING_DEBUG_BS BIT(14)
 #define DEBUGCTL_BTF BIT(1)
+
+/* Latches the NMI or machine check that has just made this CPU exit, unless it was an NMI for a flush. */
+void latch_exit(struct cpu *cpu);
 
 /* Queues an NMI. There is room for it: nothing else is queued, and nothing but STI blocks it. */
 void inject_nmi(void);

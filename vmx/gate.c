@@ -379,17 +379,12 @@ void gate_wait_for_cr3(const struct cpu *cpu)
 
 static void latch_in_monitor_view(struct cpu *cpu, u32 reason)
 {
-	u32 event = 0;
-
 	if (reason == EXIT_INIT)
-		event = LATCHED_INIT;
-	else if (reason == EXIT_EXCEPTION_OR_NMI && (vmread(VMCS_EXIT_INTERRUPTION_INFO) & EVENT_VECTOR) == VECTOR_MC)
-		event = LATCHED_MACHINE_CHECK;
-	else if (reason == EXIT_EXCEPTION_OR_NMI && !flush_take_kick(cpu))
-		event = LATCHED_NMI;
-	else if (reason != EXIT_EXCEPTION_OR_NMI && reason != EXIT_NMI_WINDOW)
+		__atomic_fetch_or(&cpu->latched, LATCHED_INIT, __ATOMIC_SEQ_CST);
+	else if (reason == EXIT_EXCEPTION_OR_NMI)
+		latch_exit(cpu);
+	else if (reason != EXIT_NMI_WINDOW)
 		panic("VM exit %u in the monitor view", reason);
-	__atomic_fetch_or(&cpu->latched, event, __ATOMIC_SEQ_CST);
 	gate_wait_for_cr3(cpu);
 }
 
@@ -423,6 +418,6 @@ bool gate_exit(struct cpu *cpu, u32 reason)
 	if (!on_gate_page)
 		rip = is_64bit() ? rip - 3 : (u32)(rip - 3);
 	vmwrite(VMCS_GUEST_RIP, rip);
-	inject_ud();
+	inject_exception(VECTOR_UD);
 	return true;
 }

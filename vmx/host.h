@@ -66,6 +66,15 @@ void mtrr_read_all(struct mtrr_state *mtrr);
  */
 void host_deliver_latched(struct cpu *cpu);
 
+/*
+ * XSETBV as the CPU would, with these bits of XCR0 supported, or a #GP for it. Returns whether it was done. The CPU
+ * itself judges which combinations of bits are valid.
+ */
+bool execute_xsetbv(const struct guest_registers *regs, u64 supported);
+
+/* Whether a basic exit reason is an instruction that raises #UD in hosts and guests, wherever it is executed. */
+bool is_undefined_instruction(u32 reason);
+
 /* Exit handlers by family. regs: the host's general registers but RSP. */
 void exit_cpuid(struct guest_registers *regs);
 void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs);

@@ -24,7 +24,8 @@ void exit_ept_violation(void)
 	 */
 	if (!(vectoring & EVENT_VALID) && (qualification & KERNEL_READ_MASK) == KERNEL_READ && is_64bit_ring0() &&
 	    (s64)vmread(VMCS_GUEST_LINEAR_ADDRESS) < 0) {
-		inject_pf(vmread(VMCS_GUEST_LINEAR_ADDRESS));
+		WRITE_REGISTER(cr2, vmread(VMCS_GUEST_LINEAR_ADDRESS));
+		inject_exception(VECTOR_PF);
 		return;
 	}
 	/*

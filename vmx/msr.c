@@ -180,7 +180,7 @@ static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
 static void refuse(u32 msr, const char *what)
 {
 	log_refusal(REFUSED_MSR, "%s of MSR %x refused, at %016lx", what, msr, vmread(VMCS_GUEST_RIP));
-	inject_gp();
+	inject_exception(VECTOR_GP);
 }
 
 void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
@@ -200,7 +200,7 @@ void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
 void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
 {
 	u32 msr = (u32)regs->value[REGISTER_RCX];
-	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
+	u64 value = edx_eax(regs);
 
 	/* Until the firmware's boot services end, its drivers still set up the machine and are as trusted as before. */
 	if (!boot_services_ended() && msr_write_access(msr) == MSR_DENY && msr_read_access(msr) == MSR_PASS &&

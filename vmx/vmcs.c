@@ -27,12 +27,12 @@ void vmx_switch_on(struct cpu *cpu)
 	if (!(feature_control & FEATURE_CONTROL_LOCK))
 		wrmsr(MSR_IA32_FEATURE_CONTROL, feature_control | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCK);
 	/* Root's own control registers, whatever the firmware left. It executes XSETBV for the host, hence OSXSAVE. */
-	write_cr0((CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE | cpu->capabilities.cr0_fixed0) &
-		  cpu->capabilities.cr0_fixed1);
+	WRITE_REGISTER(cr0, (CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE | cpu->capabilities.cr0_fixed0) &
+				    cpu->capabilities.cr0_fixed1);
 	/* OSFXSR: FXSAVE then has the SSE registers, which a CPU without XSAVE needs for guests. */
-	write_cr4((CR4_PAE | CR4_MCE | CR4_VMXE | CR4_OSFXSR | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP |
-		   cpu->capabilities.cr4_fixed0) &
-		  cpu->capabilities.cr4_fixed1);
+	WRITE_REGISTER(cr4, (CR4_PAE | CR4_MCE | CR4_VMXE | CR4_OSFXSR | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP |
+			     cpu->capabilities.cr4_fixed0) &
+				    cpu->capabilities.cr4_fixed1);
 	*(u32 *)area->vmxon = *(u32 *)area->vmcs = cpu->capabilities.basic & VMX_BASIC_REVISION;
 	vmxon(hpa_of(area->vmxon));
 	vmclear(hpa_of(area->vmcs));
@@ -46,8 +46,8 @@ void vmcs_write_root_state(struct cpu *cpu, u64 rip)
 {
 	struct cpu_area *area = cpu_area_of(cpu);
 
-	vmwrite(VMCS_HOST_CR0, read_cr0());
-	vmwrite(VMCS_HOST_CR4, read_cr4());
+	vmwrite(VMCS_HOST_CR0, READ_REGISTER(cr0));
+	vmwrite(VMCS_HOST_CR4, READ_REGISTER(cr4));
 	vmwrite(VMCS_HOST_GS_BASE, (u64)cpu);
 	vmwrite(VMCS_HOST_TR_BASE, (u64)&cpu->tss);
 	vmwrite(VMCS_HOST_GDTR_BASE, (u64)cpu->gdt);

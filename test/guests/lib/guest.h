@@ -7,6 +7,15 @@
 #include "hyperps/guest.h"
 #include "x86.h"
 
+/* Bits that the monitor has no name for. */
+#define CR0_AM BIT(18)
+#define CR4_SMXE BIT(14)
+#define FEATURE_CONTROL_VMX_IN_SMX BIT(1)
+#define XCR0_BNDREGS BIT(3)
+#define XCR0_BNDCSR BIT(4)
+#define XCR0_TILECFG BIT(17)
+#define XCR0_TILEDATA BIT(18)
+
 #define VECTOR_NONE (-1)
 #define VECTOR_USER_RETURN 0x80
 #define USER_ALIAS (1ULL << 39) /* where ring 3 finds the memory that ring 0 has from 0 on */
