@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "loader.h"
-#include "ept.h"
 #include "page_mark.h"
 #include "pagetable.h"
 #include "trampoline.h"
@@ -12,7 +11,12 @@
 #define LOW_TABLES 2 /* index of the boot page tables in the low pages */
 #define LOW_PAGES (LOW_TABLES + PAGETABLE_BOOT_PAGES)
 #define PORT_COM1 0x3f8
+#define UART_DIVISOR_LOW 0
+#define UART_INTERRUPT_ENABLE 1
+#define UART_FIFO_CONTROL 2
+#define UART_LINE_CONTROL 3
 #define UART_SCRATCH 7
+#define UART_CLOCK 115200
 
 /* The mark of a running monitor among the firmware's configuration tables: its vendor table is a struct mark. */
 static EFI_GUID mark_guid = { 0x8b1ad6a5, 0x35f4, 0x4c3e, { 0x9d, 0x6c, 0x51, 0x7e, 0x02, 0xc9, 0x4a, 0x13 } };
@@ -124,6 +128,19 @@ static bool uart_answers(u16 port)
 	return answers;
 }
 
+/* 8 bits, no parity, one stop bit, no interrupts. */
+static void uart_set_speed(u16 port, u32 baud)
+{
+	u32 divisor = UART_CLOCK / baud;
+
+	outb(port + UART_INTERRUPT_ENABLE, 0);
+	outb(port + UART_LINE_CONTROL, 0x83); /* divisor latch */
+	outb(port + UART_DIVISOR_LOW, (u8)divisor);
+	outb(port + UART_DIVISOR_LOW + 1, (u8)(divisor >> 8));
+	outb(port + UART_LINE_CONTROL, 0x03);
+	outb(port + UART_FIFO_CONTROL, 0x01);
+}
+
 static void choose_serial(const struct conf *conf, struct boot_info *info)
 {
 	u16 port = conf->serial == CONF_SERIAL_PORT ? conf->serial_port : PORT_COM1;
@@ -138,7 +155,6 @@ static void choose_serial(const struct conf *conf, struct boot_info *info)
 		return;
 	}
 	info->serial_port = port;
-	info->serial_baud = conf->serial_baud;
 }
 
 /* Fills the low pages: code with its parameters, data, boot page tables. */
@@ -285,6 +301,9 @@ EFI_STATUS monitor_start(const struct conf *conf)
 	}
 
 	Print(L"HyperPS: monitor at 0x%lx, %ld MiB, %d CPUs\r\n", memory.region, memory.region_size >> 20, cpu_count);
+	/* Now that the firmware's console has no more to say. */
+	if (info->serial_port && conf->serial_baud)
+		uart_set_speed((u16)info->serial_port, conf->serial_baud);
 	cpu_state_capture(&info->boot_cpu);
 	enter_monitor(info, ((const struct trampoline_parameters *)(memory.low + TRAMPOLINE_PARAMETERS))->boot_entry);
 	/* From here on this code runs de-privileged. */

@@ -3,6 +3,7 @@
  * Calls of the host (hyperps/abi.h). Registers in, registers out: the monitor maps and reads no memory of the host's.
  */
 #include "core.h"
+#include "manager.h"
 #include "vcpu.h"
 #include "vmx.h"
 
@@ -11,14 +12,10 @@
 #endif
 
 /* Features that this version makes use of where the CPUs have them. */
-static const bool feature_used[HYPERPS_FEATURES] = {
-	[HYPERPS_FEATURE_EPT_1G] = true,
-	[HYPERPS_FEATURE_VPID] = true,
-	[HYPERPS_FEATURE_UNRESTRICTED_GUEST] = true,
-	[HYPERPS_FEATURE_SMEP] = true,
-	[HYPERPS_FEATURE_PREEMPTION_TIMER] = true,
-	[HYPERPS_FEATURE_SMAP] = true,
-};
+#define FEATURES_USED                                                                                                  \
+	(BIT(HYPERPS_FEATURE_EPT_1G) | BIT(HYPERPS_FEATURE_VPID) | BIT(HYPERPS_FEATURE_UNRESTRICTED_GUEST) |           \
+	 BIT(HYPERPS_FEATURE_SMEP) | BIT(HYPERPS_FEATURE_PREEMPTION_TIMER) | BIT(HYPERPS_FEATURE_SMAP))
+#define FEATURES_OF_GATE (BIT(HYPERPS_FEATURE_VMFUNC) | BIT(HYPERPS_FEATURE_EPT_EXECUTE_ONLY))
 
 static u32 feature_state(u32 feature)
 {
@@ -32,10 +29,9 @@ static u32 feature_state(u32 feature)
 		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !cpu->capabilities.feature[feature])
 			return HYPERPS_FEATURE_MISSING_SOME_CPU;
 	}
-	if ((feature == HYPERPS_FEATURE_VMFUNC || feature == HYPERPS_FEATURE_EPT_EXECUTE_ONLY) &&
-	    gate_state() == HYPERPS_GATE_OFFERED)
+	if (BIT(feature) & (FEATURES_USED | (gate_state() == HYPERPS_GATE_OFFERED ? FEATURES_OF_GATE : 0)))
 		return HYPERPS_FEATURE_IN_USE;
-	return feature_used[feature] ? HYPERPS_FEATURE_IN_USE : HYPERPS_FEATURE_FOUND;
+	return HYPERPS_FEATURE_FOUND;
 }
 
 static void fill_status(struct hyperps_status *status)
@@ -133,7 +129,8 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 		if (index >= HYPERPS_VMS)
 			return HYPERPS_ERROR_INVALID;
 		size = sizeof(object.vm);
-		describe_vm(index, &object.vm);
+		mm_describe(memory_lock(), index, &object.vm);
+		memory_unlock();
 		break;
 	case HYPERPS_OBJECT_MEASUREMENT:
 		if (index >= HYPERPS_VMS)
@@ -152,11 +149,16 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 
 static s64 serve(u64 call, const u64 argument[4], u64 words[8])
 {
+	s64 result;
+
 	switch (call) {
 	case HYPERPS_CALL_READ:
 		return read_object(argument[0], argument[1], words);
 	case HYPERPS_CALL_GATE_SET:
-		return serve_gate_set(argument[0], argument[1], &words[0]);
+		memory_lock();
+		result = gate_set(this_cpu(), argument[0], argument[1], &words[0]);
+		memory_unlock();
+		return result;
 	case HYPERPS_CALL_TAKE_CPUS:
 		return take_other_cpus();
 	case HYPERPS_CALL_VCPU_CREATE:

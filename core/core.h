@@ -69,9 +69,8 @@ void delay_us(u64 microseconds);
 enum log_level { LOG_ERROR = 0, LOG_WARNING = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
 
 /*
- * One line to the log ring and, if configured, the serial port. Format: %s %u %d %x %lu %lx %c %%, with a width and a
- * leading 0
- * (%016lx). Lines above the configured level are dropped. Takes log_lock; not for NMI handlers.
+ * One line to the log ring and, if configured, the serial port. Format: %s %u %x %lu %lx, numbers with a width that is
+ * filled with zeros (%016lx). Lines above the configured level are dropped. Takes log_lock; not for NMI handlers.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -125,7 +124,7 @@ void wait_for_permission_to_enter(void);
 /* Sets up this CPU's window, through which it works on frames. */
 void window_init(struct cpu *cpu);
 
-/* Fills struct mm; boot CPU only, once, after the page marks and the host view are there. */
+/* Fills struct mm, and hides the monitor from the host view; boot CPU only, once, after page marks and host view. */
 void memory_init(const struct cpu *cpu);
 
 /*
@@ -144,9 +143,6 @@ bool memory_flush(void);
 /* Reads from a page that the guest of a sealed VM has; nothing crosses the page. False if it has none. Takes mm_lock. */
 bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
 
-/* HYPERPS_CALL_GATE_SET: gate_set() on this CPU. Takes mm_lock. */
-s64 serve_gate_set(u64 linear, u64 top, u64 *cr3);
-
 /* What the gate gives back: RAX and RDX by the C calling convention. */
 struct gate_result {
 	s64 status;
@@ -158,9 +154,6 @@ struct gate_result {
  * The arguments lie in the registers in which the host passes them. Takes mm_lock.
  */
 struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 unused, u64 argument4, u64 call);
-
-/* What the host may know of a VM, for HYPERPS_OBJECT_VM; slot < HYPERPS_VMS. Takes mm_lock. */
-void describe_vm(u32 slot, struct hyperps_vm *out);
 
 /* Has this CPU flush all EPT translations. */
 void flush_this_cpu(struct cpu *cpu);

@@ -7,13 +7,8 @@
 #define LINE_BYTES 240
 #define REFUSAL_LINES_PER_SECOND 10
 
-#define UART_DIVISOR_LOW 0
-#define UART_INTERRUPT_ENABLE 1
-#define UART_FIFO_CONTROL 2
-#define UART_LINE_CONTROL 3
 #define UART_LINE_STATUS 5
 #define UART_LINE_STATUS_EMPTY 0x20
-#define UART_CLOCK 115200
 
 /*
  * log_lock guards the ring, the serial port and the refusals. The owner is kept, so that a panic under it can still
@@ -53,7 +48,13 @@ static void put_char(struct line *line, char c)
 		line->text[line->length++] = c;
 }
 
-static void put_number(struct line *line, u64 value, unsigned base, unsigned width, char fill)
+static void put_string(struct line *line, const char *s)
+{
+	while (*s)
+		put_char(line, *s++);
+}
+
+static void put_number(struct line *line, u64 value, unsigned base, unsigned width)
 {
 	char digits[20];
 	unsigned n = 0;
@@ -63,7 +64,7 @@ static void put_number(struct line *line, u64 value, unsigned base, unsigned wid
 		value /= base;
 	} while (value);
 	for (; width > n; width--)
-		put_char(line, fill);
+		put_char(line, '0');
 	while (n)
 		put_char(line, digits[--n]);
 }
@@ -72,16 +73,13 @@ static void format_line(struct line *line, const char *format, va_list arguments
 {
 	for (const char *p = format; *p; p++) {
 		unsigned width = 0;
-		char fill = ' ';
 		bool is_long = false;
 
 		if (*p != '%') {
 			put_char(line, *p);
 			continue;
 		}
-		if (*++p == '0')
-			fill = '0';
-		for (; *p >= '0' && *p <= '9'; p++)
+		for (p++; *p >= '0' && *p <= '9'; p++)
 			width = width * 10 + (unsigned)(*p - '0');
 		if (*p == 'l') {
 			is_long = true;
@@ -90,20 +88,9 @@ static void format_line(struct line *line, const char *format, va_list arguments
 		if (*p == 'u' || *p == 'x') {
 			u64 value = is_long ? va_arg(arguments, u64) : va_arg(arguments, u32);
 
-			put_number(line, value, *p == 'u' ? 10 : 16, width, fill);
-		} else if (*p == 'd') {
-			s64 value = is_long ? va_arg(arguments, s64) : va_arg(arguments, int);
-
-			if (value < 0)
-				put_char(line, '-');
-			put_number(line, value < 0 ? -(u64)value : (u64)value, 10, width, fill);
+			put_number(line, value, *p == 'u' ? 10 : 16, width);
 		} else if (*p == 's') {
-			for (const char *s = va_arg(arguments, const char *); *s; s++)
-				put_char(line, *s);
-		} else if (*p == 'c') {
-			put_char(line, (char)va_arg(arguments, int));
-		} else if (*p == '%') {
-			put_char(line, '%');
+			put_string(line, va_arg(arguments, const char *));
 		} else {
 			return; /* the compiler checks formats; nothing sensible to do at run time */
 		}
@@ -143,16 +130,10 @@ static void start_line(struct line *line, enum log_level level)
 	static const char *const names[] = { "error: ", "warning: ", "", "debug: " };
 
 	line->length = 0;
-	for (const char *s = "hyperps: "; *s; s++)
-		put_char(line, *s);
-	put_char(line, 'c');
-	put_char(line, 'p');
-	put_char(line, 'u');
-	put_number(line, this_cpu()->slot, 10, 0, ' ');
-	put_char(line, ':');
-	put_char(line, ' ');
-	for (const char *s = names[level]; *s; s++)
-		put_char(line, *s);
+	put_string(line, "hyperps: cpu");
+	put_number(line, this_cpu()->slot, 10, 0);
+	put_string(line, ": ");
+	put_string(line, names[level]);
 }
 
 static bool lock_log(void)
@@ -225,16 +206,6 @@ void log_init(const struct boot_info *boot)
 	ring = (u8 *)(MONITOR_VA + boot->log);
 	level_limit = boot->log_level;
 	serial_port = (u16)boot->serial_port;
-	if (serial_port && boot->serial_baud) {
-		u32 divisor = UART_CLOCK / boot->serial_baud;
-
-		outb(serial_port + UART_INTERRUPT_ENABLE, 0);
-		outb(serial_port + UART_LINE_CONTROL, 0x83); /* 8N1, divisor latch */
-		outb(serial_port + UART_DIVISOR_LOW, (u8)divisor);
-		outb(serial_port + UART_DIVISOR_LOW + 1, (u8)(divisor >> 8));
-		outb(serial_port + UART_LINE_CONTROL, 0x03);
-		outb(serial_port + UART_FIFO_CONTROL, 0x01);
-	}
 }
 
 void log_release(void)

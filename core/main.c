@@ -2,7 +2,7 @@
 /* Start-up of the monitor, in order. */
 #include "core.h"
 #include "host.h"
-#include "memory_type.h"
+#include "manager.h"
 #include "msr_policy.h"
 #include "vcpu.h"
 #include "x86.h"
@@ -94,29 +94,7 @@ volatile u64 *own_page_entry(const void *page)
 	return entry;
 }
 
-static bool is_monitor_memory(u64 address, u64 *end)
-{
-	const struct boot_info *boot = monitor.boot;
-
-	if (address >= boot->region_base && address < boot->region_base + boot->region_size) {
-		*end = boot->region_base + boot->region_size;
-		return true;
-	}
-	if (address >= boot->low_base && address < boot->low_base + boot->low_size) {
-		*end = boot->low_base + boot->low_size;
-		return true;
-	}
-	if (address<boot->low_base && * end> boot->low_base)
-		*end = boot->low_base;
-	if (address<boot->region_base && * end> boot->region_base)
-		*end = boot->region_base;
-	return false;
-}
-
-/*
- * The host view: every address to itself, but for the monitor's memory. Low pages: nobody but the monitor may start
- * CPUs.
- */
+/* The host view: every address to itself. memory_init() takes out what is the monitor's. */
 static void build_host_view(const struct cpu *cpu)
 {
 	const struct vmx_capabilities *capabilities = &cpu->capabilities;
@@ -131,9 +109,8 @@ static void build_host_view(const struct cpu *cpu)
 		while (end < top &&
 		       memory_type_at(&cpu->mtrr, capabilities->physical_address_bits, HPA(end), &next) == type)
 			end = next;
-		if (is_monitor_memory(address, &end))
-			continue;
-		if (!ept_map(view, GPA(address), HPA(address), end - address, EPT_RWX, type))
+		if (!ept_map(view, GPA(address), HPA(address), end - address, EPT_RWX, type) ||
+		    page_pool_available(&monitor.pool) < MM_POOL_RESERVE)
 			panic("no memory left for the host view: set memory in hyperps.conf to more than %lu MiB",
 			      monitor.boot->region_size >> 20);
 	}

@@ -22,23 +22,13 @@ void window_init(struct cpu *cpu)
 }
 
 /* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. Needs mm_lock. */
-static u8 *set_window(u64 entry)
+static u8 *set_window(u64 frame, u64 flags)
 {
 	struct cpu *cpu = this_cpu();
 
-	*cpu->window_entry = entry;
+	*cpu->window_entry = frame << PAGE_SHIFT | flags;
 	asm volatile("invlpg %0" ::"m"(*cpu->window) : "memory");
 	return cpu->window;
-}
-
-static u8 *open_window(u64 frame)
-{
-	return set_window(frame << PAGE_SHIFT | PTE_PRESENT_WRITABLE_NX);
-}
-
-static void close_window(void)
-{
-	set_window(0);
 }
 
 static inline __attribute__((always_inline)) void write_back(u8 *window)
@@ -51,22 +41,22 @@ static inline __attribute__((always_inline)) void write_back(u8 *window)
 
 void mm_zero_frame(u64 frame)
 {
-	u8 *window = open_window(frame);
+	u8 *window = set_window(frame, PTE_PRESENT_WRITABLE_NX);
 
 	__builtin_memset(window, 0, PAGE_SIZE);
 	/* So that whoever has it next sees the zeros by any memory type, and devices by DMA. */
 	write_back(window);
-	close_window();
+	set_window(0, 0);
 }
 
 void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
-	u8 *window = open_window(frame);
+	u8 *window = set_window(frame, PTE_PRESENT_WRITABLE_NX);
 
 	/* What is in memory: a line that the host left in this CPU's cache might hide it, by another memory type. */
 	write_back(window);
 	measure_page(slot, gpa, window);
-	close_window();
+	set_window(0, 0);
 }
 
 bool mm_map_donated(u64 frame)
@@ -81,6 +71,8 @@ bool mm_map_donated(u64 frame)
 
 void memory_init(const struct cpu *cpu)
 {
+	const struct boot_info *boot = monitor.boot;
+
 	mtrr = cpu->mtrr;
 	mm.marks = &monitor.marks;
 	mm.pool = &monitor.pool;
@@ -88,6 +80,8 @@ void memory_init(const struct cpu *cpu)
 	mm.mtrr = &mtrr;
 	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
 	mm_init(&mm);
+	mm_hide(&mm, boot->region_base >> PAGE_SHIFT, boot->region_size >> PAGE_SHIFT);
+	mm_hide(&mm, boot->low_base >> PAGE_SHIFT, boot->low_size >> PAGE_SHIFT);
 }
 
 bool memory_flush(void)
@@ -128,9 +122,9 @@ bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
 	spin_lock(&mm_lock);
 	frame = mm_guest_frame(&mm, handle, gpa);
 	if (frame >= 0) {
-		window = open_window((u64)frame);
+		window = set_window((u64)frame, PTE_PRESENT_WRITABLE_NX);
 		__builtin_memcpy(out, window + gpa % PAGE_SIZE, bytes);
-		close_window();
+		set_window(0, 0);
 	}
 	spin_unlock(&mm_lock);
 	return frame >= 0;
@@ -179,16 +173,6 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 	return HYPERPS_OK;
 }
 
-s64 serve_gate_set(u64 linear, u64 top, u64 *cr3)
-{
-	s64 result;
-
-	spin_lock(&mm_lock);
-	result = gate_set(this_cpu(), linear, top, cr3);
-	spin_unlock(&mm_lock);
-	return result;
-}
-
 static __attribute__((noinline)) struct gate_result gate_request(u64 call, const u64 *argument)
 {
 	s64 result = locked_request(call, argument);
@@ -215,11 +199,4 @@ struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 u
 		/* It reads or zeroes frames, or has other CPUs flush, which only root can. */
 		return (struct gate_result){ HYPERPS_ERROR_USE_VMCALL, 0 };
 	}
-}
-
-void describe_vm(u32 slot, struct hyperps_vm *out)
-{
-	spin_lock(&mm_lock);
-	mm_describe(&mm, slot, out);
-	spin_unlock(&mm_lock);
 }

@@ -36,17 +36,12 @@ void wait_for_permission_to_enter(void)
 		pause();
 }
 
+static volatile struct trampoline_data *const trampoline = (volatile void *)MONITOR_TRAMPOLINE_DATA_VA;
+
 /* CPUs that have passed the trampoline, without the boot CPU. */
 static u32 arrived(void)
 {
-	volatile struct trampoline_data *data = (volatile struct trampoline_data *)MONITOR_TRAMPOLINE_DATA_VA;
-
-	return data->next_slot - 1;
-}
-
-static u32 excess(void)
-{
-	return ((volatile struct trampoline_data *)MONITOR_TRAMPOLINE_DATA_VA)->excess;
+	return trampoline->next_slot - 1;
 }
 
 static bool wait_until_arrived(u32 expected, u64 limit_us)
@@ -89,12 +84,12 @@ s64 take_other_cpus(void)
 	}
 	started = arrived();
 	__atomic_store_n(&may_enter, 1, __ATOMIC_SEQ_CST);
-	for (u64 i = 0; i < ENTRY_LIMIT_US / 10 && in_vmx() < 1 + started - excess(); i++)
+	for (u64 i = 0; i < ENTRY_LIMIT_US / 10 && in_vmx() < 1 + started - trampoline->excess; i++)
 		delay_us(10);
 
 	/* The trampoline has done its work: the monitor's tables keep nothing below 1 MiB. */
-	without_slot = excess();
-	unmap_own_page((void *)MONITOR_TRAMPOLINE_DATA_VA);
+	without_slot = trampoline->excess;
+	unmap_own_page((void *)trampoline);
 	if (started > expected)
 		log_line(LOG_WARNING, "%u CPUs found that the firmware does not list", started - expected);
 	if (without_slot || in_vmx() < monitor.boot->cpu_count) {

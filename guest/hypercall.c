@@ -9,8 +9,9 @@
 
 #define CONSOLE_WORD_COUNT 5
 #define RANDOM_TRIES 10
-_Static_assert(HYPERPS_GUEST_RELEASE - HYPERPS_GUEST_SHARE == HYPERPS_EXIT_RELEASED - HYPERPS_EXIT_SHARED &&
-		       HYPERPS_GUEST_UNSHARE - HYPERPS_GUEST_SHARE == HYPERPS_EXIT_UNSHARED - HYPERPS_EXIT_SHARED,
+_Static_assert(HYPERPS_GUEST_RELEASE - HYPERPS_GUEST_SHARE == 2 && HYPERPS_EXIT_RELEASED - HYPERPS_EXIT_SHARED == 2 &&
+		       HYPERPS_GUEST_UNSHARE - HYPERPS_GUEST_SHARE == 1 &&
+		       HYPERPS_EXIT_UNSHARED - HYPERPS_EXIT_SHARED == 1,
 	       "calls and exits are in the same order");
 #define CPUID_1_ECX_RDRAND BIT(30)
 
@@ -48,21 +49,11 @@ static s64 console(const u64 *regs, bool is_long, u64 words[8])
 /* A request of the memory manager. *room: it can only be met once the host has made room for it. */
 static s64 memory_request(struct vcpu *vcpu, u64 call, u64 gpa, u64 count, bool *room, u64 words[8])
 {
-	struct mm *mm = memory_lock();
-	s64 result;
+	static const u8 to[] = { HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_TO_HOST }; /* by call */
+	s64 result = mm_guest_move(memory_lock(), vcpu->handle, gpa, count, to[call - HYPERPS_GUEST_SHARE]);
 
-	switch (call) {
-	case HYPERPS_GUEST_SHARE:
-		result = mm_guest_share(mm, vcpu->handle, gpa, count);
-		break;
-	case HYPERPS_GUEST_UNSHARE:
-		result = mm_guest_unshare(mm, vcpu->handle, gpa, count);
-		vcpu->must_sync |= !result;
-		break;
-	default:
-		result = mm_guest_release(mm, vcpu->handle, gpa, count);
-	}
 	memory_unlock();
+	vcpu->must_sync |= call == HYPERPS_GUEST_UNSHARE && !result;
 	vcpu->must_flush |= result == HYPERPS_ERROR_MEMORY;
 	*room = result == HYPERPS_ERROR_AGAIN || result == HYPERPS_ERROR_MEMORY;
 	if (result)
@@ -92,9 +83,7 @@ enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
 		result = console(regs, is_long, words);
 		to_host = !result;
 		break;
-	case HYPERPS_GUEST_SHARE:
-	case HYPERPS_GUEST_UNSHARE:
-	case HYPERPS_GUEST_RELEASE:
+	case HYPERPS_GUEST_SHARE ... HYPERPS_GUEST_RELEASE:
 		result = memory_request(vcpu, (u32)regs[REGISTER_RAX], regs[REGISTER_RDI] & mask,
 					regs[REGISTER_RSI] & mask, &room, words);
 		if (room) {

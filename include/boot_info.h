@@ -111,18 +111,16 @@ struct boot_info {
 
 	u64 tsc_hz; /* measured by the loader */
 	u64 serial_port; /* I/O port of a 16550 for the monitor's messages, 0 for none */
-	u32 serial_baud; /* 0: leave the port's speed as the firmware set it */
 	u32 log_level; /* messages above this level are dropped: 0 error, 1 warning, 2 info, 3 debug */
 	u32 gate; /* enum boot_gate */
 	u32 unfit_continue; /* go on when a CPU can't be taken (unfit = continue); else stop */
-	u32 reserved;
 	u32 memory_ranges;
 	struct boot_memory_range memory[BOOT_MEMORY_RANGES];
 
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 12688,
+_Static_assert(sizeof(struct boot_info) == 12680,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

@@ -58,7 +58,7 @@ static void set_leaves(struct ept *view, u64 address, u64 count, unsigned level,
 		ept_set_entry(view, ept_entry(view, GPA(address), level), level, value ? value | EPT_LARGE : 0);
 }
 
-static void leave_host_view(struct mm *mm, u64 frame, u64 count)
+void mm_hide(struct mm *mm, u64 frame, u64 count)
 {
 	for (u64 n; count; frame += n, count -= n) {
 		n = ept_in_table(GPA(frame << PAGE_SHIFT), count);
@@ -194,7 +194,7 @@ static s64 map_batch(struct mm *mm, struct vm *vm, u64 gpa, u64 frame, u64 count
 	if (!add_run(&vm->pending, gpa, count))
 		return HYPERPS_ERROR_AGAIN;
 
-	leave_host_view(mm, frame, count);
+	mm_hide(mm, frame, count);
 	page_marks_move(mm->marks, frame, count, HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_VM, slot_of(mm, vm),
 			gpa >> PAGE_SHIFT);
 	for (u64 n; count; count -= n, frame += n, gpa += n * PAGE_SIZE) {
@@ -341,7 +341,7 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 		if (done > MM_BATCH)
 			return 1;
 		if (state == HYPERPS_FRAME_SHARED)
-			leave_host_view(mm, run.frame, run.frames);
+			mm_hide(mm, run.frame, run.frames);
 		page_marks_move(mm->marks, run.frame, run.frames, state, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
 				vm->cursor >> PAGE_SHIFT);
 		vm->cursor += run.frames * PAGE_SIZE;
@@ -446,7 +446,7 @@ s64 mm_donate(struct mm *mm, u64 frame)
 	/* The pool may be below its reserve: that is what this call is for. */
 	if (!refresh_pool(mm, DONATE_RESERVE) || !mm_map_donated(frame))
 		return HYPERPS_ERROR_MEMORY;
-	leave_host_view(mm, frame, FRAMES_2M);
+	mm_hide(mm, frame, FRAMES_2M);
 	for (u64 i = 0; i < FRAMES_2M; i++)
 		page_pool_put(mm->pool, frame + i);
 	return (s64)FRAMES_2M;
@@ -469,8 +469,9 @@ static s64 check_guest_range(struct mm *mm, const struct vm *vm, u64 gpa, u64 co
 	return refresh_pool(mm, MM_POOL_RESERVE) ? HYPERPS_OK : HYPERPS_ERROR_MEMORY;
 }
 
-static s64 guest_request(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 from, u64 to)
+s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to)
 {
+	u64 from = to == HYPERPS_FRAME_TO_VM ? HYPERPS_FRAME_SHARED : HYPERPS_FRAME_PRIVATE;
 	struct vm *vm = find_vm(mm, handle);
 	s64 error = check_guest_range(mm, vm, gpa, count, from);
 
@@ -492,27 +493,12 @@ static s64 guest_request(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 from
 		else
 			set_leaves(&vm->view, gpa, run.frames, run.frames == FRAMES_2M ? run.level : 1, entry);
 		if (from == HYPERPS_FRAME_SHARED)
-			leave_host_view(mm, run.frame, run.frames);
+			mm_hide(mm, run.frame, run.frames);
 		page_marks_move(mm->marks, run.frame, run.frames, from, to, slot_of(mm, vm), gpa >> PAGE_SHIFT);
 	}
 	if (to != HYPERPS_FRAME_SHARED)
 		vm->epoch = mm->epoch;
 	return HYPERPS_OK;
-}
-
-s64 mm_guest_share(struct mm *mm, u64 handle, u64 gpa, u64 count)
-{
-	return guest_request(mm, handle, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_SHARED);
-}
-
-s64 mm_guest_unshare(struct mm *mm, u64 handle, u64 gpa, u64 count)
-{
-	return guest_request(mm, handle, gpa, count, HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM);
-}
-
-s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count)
-{
-	return guest_request(mm, handle, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST);
 }
 
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame)

@@ -8,9 +8,9 @@
  *
  *   HOST       -> TO_VM       mm_map: leaves the host view at once; its guest entry is made, but not present
  *   TO_VM      -> PRIVATE     mm_sync: every CPU has flushed since; guest entry present (zeroed first, if sealed)
- *   PRIVATE    -> SHARED      mm_guest_share: enters the host view, too, not executable; needs no flush
- *   SHARED     -> TO_VM       mm_guest_unshare: leaves both views at once
- *   PRIVATE    -> TO_HOST     mm_guest_release: leaves the guest view at once, but keeps its gpa
+ *   PRIVATE    -> SHARED      mm_guest_move: enters the host view, too, not executable; needs no flush
+ *   SHARED     -> TO_VM       mm_guest_move: leaves both views at once
+ *   PRIVATE    -> TO_HOST     mm_guest_move: leaves the guest view at once, but keeps its gpa
  *   PRIVATE    -> TO_HOST     mm_destroy: the whole view of the VM is out of use
  *   SHARED     -> TO_HOST     mm_destroy: leaves the host view at once
  *   TO_VM      -> TO_HOST     mm_destroy
@@ -125,6 +125,9 @@ void mm_init(struct mm *mm);
 /* Begins an epoch; returns its number. A caller that flushes every CPU afterwards may set mm->flushed to it. */
 u64 mm_new_epoch(struct mm *mm);
 
+/* Takes frames [frame, frame + count) out of the host view. */
+void mm_hide(struct mm *mm, u64 frame, u64 count);
+
 /* A new VM: its handle. */
 s64 mm_create(struct mm *mm);
 
@@ -181,16 +184,15 @@ s64 mm_donate(struct mm *mm, u64 frame);
 
 /*
  * Requests of the guest in a SEALED VM, for the `count` pages from gpa on, at most MM_BATCH: all of them or none. The
- * caller knows the handle, so that a guest can't name another VM. Each returns 0; _OWNER if a page is not in the state
- * named; _MEMORY, or _AGAIN if MM_PENDING runs wait already: the host must donate, sync or reclaim first.
+ * caller knows the handle, so that a guest can't name another VM. Returns 0; _OWNER if a page is not in the state that
+ * is needed; _MEMORY, or _AGAIN if MM_PENDING runs wait already: the host must donate, sync or reclaim first. By the
+ * state that the pages are to have:
  *
- *   share    PRIVATE to SHARED: the host sees the content, and can change it
- *   unshare  SHARED to TO_VM: until the next mm_sync, which zeroes the pages, the guest has none there
- *   release  PRIVATE to TO_HOST: until the next mm_reclaim, which zeroes the frames, no page can be given for gpa
+ *   SHARED   PRIVATE ones are shared: the host sees the content, and can change it
+ *   TO_VM    SHARED ones are unshared: until the next mm_sync, which zeroes the pages, the guest has none there
+ *   TO_HOST  PRIVATE ones are released: until the next mm_reclaim, which zeroes them, no page can be given for gpa
  */
-s64 mm_guest_share(struct mm *mm, u64 handle, u64 gpa, u64 count);
-s64 mm_guest_unshare(struct mm *mm, u64 handle, u64 gpa, u64 count);
-s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count);
+s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to);
 
 /* State of a frame (HYPERPS_FRAME_*) if it is the host's own or the VM `handle` has it; else _OWNER. */
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame);

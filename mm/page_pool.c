@@ -34,11 +34,6 @@ void *page_pool_take(struct page_pool *pool)
 	return page;
 }
 
-void page_pool_untake(struct page_pool *pool, const void *page)
-{
-	push(pool, &pool->free, page_pool_hpa(pool, page).value >> PAGE_SHIFT, HYPERPS_FRAME_MONITOR);
-}
-
 void page_pool_put(struct page_pool *pool, u64 frame)
 {
 	push(pool, &pool->incoming, frame, HYPERPS_FRAME_TO_MONITOR);

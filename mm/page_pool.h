@@ -29,9 +29,6 @@ struct page_pool {
 /* A zeroed page from the pool: its linear address, or NULL if the pool is dry. */
 void *page_pool_take(struct page_pool *pool);
 
-/* Gives back what page_pool_take() gave, at start-up, when nobody else has ever seen the page. */
-void page_pool_untake(struct page_pool *pool, const void *page);
-
 /* Gives a page back: the frame's mark becomes TO_MONITOR. Also for a frame that the host donates. */
 void page_pool_put(struct page_pool *pool, u64 frame);
 

@@ -46,25 +46,17 @@ static bool has_features(const struct vmx_capabilities *capabilities)
 	       capabilities->feature[HYPERPS_FEATURE_SMAP];
 }
 
-/* A page of the pool whose address is safe as an immediate of the airlock's code, whatever CR3 will be. */
+/*
+ * A page of the pool whose address is safe as an immediate of the airlock's code, whatever CR3 will be. The others go
+ * back to the pool, by way of its quarantine.
+ */
 static u64 *take_root(u8 *scratch)
 {
-	u64 *rejected = NULL, *root = NULL, *page;
+	u64 *page;
 
-	while (!root && (page = page_pool_take(&monitor.pool))) {
-		if (gate_root_is_safe(address_of(page), scratch)) {
-			root = page;
-		} else {
-			page[0] = (u64)rejected;
-			rejected = page;
-		}
-	}
-	while (rejected) {
-		page = rejected;
-		rejected = (u64 *)page[0];
-		page_pool_untake(&monitor.pool, page);
-	}
-	return root;
+	while ((page = page_pool_take(&monitor.pool)) && !gate_root_is_safe(address_of(page), scratch))
+		page_pool_put(&monitor.pool, address_of(page) >> PAGE_SHIFT);
+	return page;
 }
 
 void gate_init(void)

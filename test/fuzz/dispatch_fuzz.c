@@ -584,9 +584,9 @@ static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 	*now = (struct call){ number, { a, b, c, d }, 0 };
 	taken = measured = 0;
 	mapped_by_monitor = ~0ULL;
-	now->result = number == GUEST_SHARE     ? mm_guest_share(&machine.mm, a, b, c)
-		      : number == GUEST_UNSHARE ? mm_guest_unshare(&machine.mm, a, b, c)
-		      : number == GUEST_RELEASE ? mm_guest_release(&machine.mm, a, b, c)
+	now->result = number == GUEST_SHARE     ? mm_guest_move(&machine.mm, a, b, c, HYPERPS_FRAME_SHARED)
+		      : number == GUEST_UNSHARE ? mm_guest_move(&machine.mm, a, b, c, HYPERPS_FRAME_TO_VM)
+		      : number == GUEST_RELEASE ? mm_guest_move(&machine.mm, a, b, c, HYPERPS_FRAME_TO_HOST)
 		      : number == VCPU_ENTER    ? mm_enter(&machine.mm, a)
 		      : number == VCPU_LEAVE    ? leave(a)
 						: mm_dispatch(&machine.mm, number, now->argument);

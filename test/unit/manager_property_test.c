@@ -1436,11 +1436,10 @@ static void do_reclaim(u64 handle)
 
 /* The guest's requests: kind, from which state, to which. */
 static const struct guest_request {
-	s64 (*request)(struct mm *mm, u64 handle, u64 gpa, u64 count);
-	u8 from;
-} guest_requests[KINDS] = { [SHARE] = { mm_guest_share, HYPERPS_FRAME_PRIVATE },
-			    [UNSHARE] = { mm_guest_unshare, HYPERPS_FRAME_SHARED },
-			    [RELEASE] = { mm_guest_release, HYPERPS_FRAME_PRIVATE } };
+	u8 from, to;
+} guest_requests[KINDS] = { [SHARE] = { HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_SHARED },
+			    [UNSHARE] = { HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM },
+			    [RELEASE] = { HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST } };
 
 static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
 {
@@ -1463,7 +1462,7 @@ static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
 		must |= ERROR(OWNER);
 	if (vm && ((kind == UNSHARE && vm->maps >= MM_PENDING) || (kind == RELEASE && vm->releases >= MM_PENDING)))
 		may |= ERROR(AGAIN);
-	result = guest_requests[kind].request(&mm, handle, gpa, n);
+	result = mm_guest_move(&mm, handle, gpa, n, guest_requests[kind].to);
 	changed = end(result);
 	if (result >= 0 && !must) {
 		if (result || changed != n)

@@ -631,9 +631,9 @@ static void seal_in_steps(void **state)
 		assert_refused(mm_sync(&mm, handle), HYPERPS_ERROR_STATE);
 		assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
 		assert_refused(mm_enter(&mm, handle), HYPERPS_ERROR_STATE);
-		assert_refused(mm_guest_share(&mm, handle, PAGE_SIZE_2M, 1), HYPERPS_ERROR_STATE);
-		assert_refused(mm_guest_unshare(&mm, handle, PAGE_SIZE_2M, 1), HYPERPS_ERROR_STATE);
-		assert_refused(mm_guest_release(&mm, handle, PAGE_SIZE_2M, 1), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 1, HYPERPS_FRAME_SHARED), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 1, HYPERPS_FRAME_TO_VM), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 1, HYPERPS_FRAME_TO_HOST), HYPERPS_ERROR_STATE);
 		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M), HYPERPS_ERROR_STATE);
 	} while (result == 1);
 	assert_int_equal(result, 0);
@@ -871,7 +871,7 @@ static void share_and_unshare(void **state)
 	u64 handle = sealed_vm(0, FRAME, FRAMES_2M), entry = guest_entry(handle, 3 * PAGE_SIZE);
 
 	(void)state;
-	assert_int_equal(mm_guest_share(&mm, handle, 3 * PAGE_SIZE, 2), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 3 * PAGE_SIZE, 2, HYPERPS_FRAME_SHARED), 0);
 	for (u64 i = 3; i < 5; i++) {
 		assert_mark(FRAME + i, HYPERPS_FRAME_SHARED, handle, i * PAGE_SIZE);
 		assert_int_equal(host_entry(FRAME + i) & EPT_RWX, EPT_READ | EPT_WRITE);
@@ -881,12 +881,12 @@ static void share_and_unshare(void **state)
 	assert_int_equal(mm_query(&mm, handle, FRAME + 3), HYPERPS_FRAME_SHARED);
 	/* It stays the VM's: nobody else gets it. */
 	assert_refused(mm_map(&mm, handle, PAGE_SIZE_1G, FRAME + 3, 1), HYPERPS_ERROR_OWNER);
-	assert_refused(mm_guest_share(&mm, handle, 4 * PAGE_SIZE, 2), HYPERPS_ERROR_OWNER);
-	assert_refused(mm_guest_release(&mm, handle, 3 * PAGE_SIZE, 1), HYPERPS_ERROR_OWNER);
-	assert_refused(mm_guest_unshare(&mm, handle, 4 * PAGE_SIZE, 2), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_move(&mm, handle, 4 * PAGE_SIZE, 2, HYPERPS_FRAME_SHARED), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_move(&mm, handle, 3 * PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_move(&mm, handle, 4 * PAGE_SIZE, 2, HYPERPS_FRAME_TO_VM), HYPERPS_ERROR_OWNER);
 
 	flush(); /* one that comes too early */
-	assert_int_equal(mm_guest_unshare(&mm, handle, 3 * PAGE_SIZE, 2), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 3 * PAGE_SIZE, 2, HYPERPS_FRAME_TO_VM), 0);
 	for (u64 i = 3; i < 5; i++) {
 		assert_mark(FRAME + i, HYPERPS_FRAME_TO_VM, handle, i * PAGE_SIZE);
 		assert_false(host_has(FRAME + i));
@@ -908,13 +908,13 @@ static void release(void **state)
 	(void)state;
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
 	flush();
-	assert_int_equal(mm_guest_release(&mm, handle, 2 * PAGE_SIZE, 2), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 2 * PAGE_SIZE, 2, HYPERPS_FRAME_TO_HOST), 0);
 	assert_mark(FRAME + 1, HYPERPS_FRAME_TO_HOST, handle, 2 * PAGE_SIZE);
 	assert_mark(FRAME + 2, HYPERPS_FRAME_TO_HOST, handle, 3 * PAGE_SIZE);
 	assert_int_equal(guest_entry(handle, 2 * PAGE_SIZE) | guest_entry(handle, 3 * PAGE_SIZE), 0);
 	assert_true(guest_entry(handle, PAGE_SIZE) && guest_entry(handle, 4 * PAGE_SIZE));
 	assert_false(host_has(FRAME + 1) || host_has(FRAME + 2));
-	assert_refused(mm_guest_release(&mm, handle, 2 * PAGE_SIZE, 1), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_move(&mm, handle, 2 * PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), HYPERPS_ERROR_OWNER);
 	/* Nothing else may come there before the old translations are gone. */
 	assert_refused(mm_map(&mm, handle, 2 * PAGE_SIZE, FRAME - 1, 1), HYPERPS_ERROR_OWNER);
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_AGAIN);
@@ -936,8 +936,9 @@ static void release_in_batches(void **state)
 	(void)state;
 	map_and_sync(handle, PAGE_SIZE_2M, FRAME + FRAMES_2M + 1, 300);
 	zeroed = 0;
-	assert_int_equal(mm_guest_release(&mm, handle, 0, FRAMES_2M), 0); /* a large page as a whole */
-	assert_int_equal(mm_guest_release(&mm, handle, PAGE_SIZE_2M, 300), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 0, FRAMES_2M, HYPERPS_FRAME_TO_HOST),
+			 0); /* a large page as a whole */
+	assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 300, HYPERPS_FRAME_TO_HOST), 0);
 	flush();
 	for (s64 result = 1; result; left -= zeroed, zeroed = 0) {
 		result = mm_reclaim(&mm, handle);
@@ -950,38 +951,42 @@ static void release_in_batches(void **state)
 
 static void guest_errors(void **state)
 {
-	s64 (*const request[])(struct mm *, u64, u64, u64) = { mm_guest_share, mm_guest_unshare, mm_guest_release };
+	static const u64 to[] = { HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_TO_HOST };
 	u64 open = new_vm(), handle = sealed_vm(0, FRAME, 2 * MM_PENDING + 4);
 
 	(void)state;
 	map_and_sync(open, 0, FRAME - 1, 1);
-	assert_int_equal(mm_guest_share(&mm, handle, 0, 1), 0);
-	for (unsigned i = 0; i < ARRAY_SIZE(request); i++) {
-		assert_refused(request[i](&mm, handle + BIT(32), 0, 1), HYPERPS_ERROR_NO_VM);
-		assert_refused(request[i](&mm, open, 0, 1), HYPERPS_ERROR_STATE);
-		assert_refused(request[i](&mm, handle, 1, 1), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, 0, 0), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, 0, MM_BATCH + 1), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, 0, ~0ULL), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, BIT(MM_VIEW_BITS), 1), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, BIT(MM_VIEW_BITS) - PAGE_SIZE, 1), HYPERPS_ERROR_OWNER);
-		assert_refused(request[i](&mm, handle, 0, 2), HYPERPS_ERROR_OWNER); /* one is shared, one is not */
+	assert_int_equal(mm_guest_move(&mm, handle, 0, 1, HYPERPS_FRAME_SHARED), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(to); i++) {
+		assert_refused(mm_guest_move(&mm, handle + BIT(32), 0, 1, to[i]), HYPERPS_ERROR_NO_VM);
+		assert_refused(mm_guest_move(&mm, open, 0, 1, to[i]), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_move(&mm, handle, 1, 1, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, 0, 0, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, 0, MM_BATCH + 1, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, 0, ~0ULL, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, BIT(MM_VIEW_BITS), 1, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, BIT(MM_VIEW_BITS) - PAGE_SIZE, 1, to[i]),
+			       HYPERPS_ERROR_OWNER);
+		assert_refused(mm_guest_move(&mm, handle, 0, 2, to[i]),
+			       HYPERPS_ERROR_OWNER); /* one is shared, one is not */
 	}
 	shrink_pool(MM_POOL_RESERVE - 1);
-	assert_refused(mm_guest_share(&mm, handle, PAGE_SIZE, 1), HYPERPS_ERROR_MEMORY);
-	assert_refused(mm_guest_unshare(&mm, handle, 0, 1), HYPERPS_ERROR_MEMORY);
-	assert_refused(mm_guest_release(&mm, handle, PAGE_SIZE, 1), HYPERPS_ERROR_MEMORY);
+	assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE, 1, HYPERPS_FRAME_SHARED), HYPERPS_ERROR_MEMORY);
+	assert_refused(mm_guest_move(&mm, handle, 0, 1, HYPERPS_FRAME_TO_VM), HYPERPS_ERROR_MEMORY);
+	assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), HYPERPS_ERROR_MEMORY);
 	pool.size = POOL_PAGES * PAGE_SIZE;
 	/* As many runs as fit, of one sort and of the other. */
-	assert_int_equal(mm_guest_share(&mm, handle, PAGE_SIZE, 2 * MM_PENDING), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE, 2 * MM_PENDING, HYPERPS_FRAME_SHARED), 0);
 	for (u64 i = 0; i < MM_PENDING; i++)
-		assert_int_equal(mm_guest_unshare(&mm, handle, 2 * i * PAGE_SIZE, 1), 0);
-	assert_refused(mm_guest_unshare(&mm, handle, 2 * MM_PENDING * PAGE_SIZE, 1), HYPERPS_ERROR_AGAIN);
+		assert_int_equal(mm_guest_move(&mm, handle, 2 * i * PAGE_SIZE, 1, HYPERPS_FRAME_TO_VM), 0);
+	assert_refused(mm_guest_move(&mm, handle, 2 * MM_PENDING * PAGE_SIZE, 1, HYPERPS_FRAME_TO_VM),
+		       HYPERPS_ERROR_AGAIN);
 	flush();
 	assert_int_equal(mm_sync(&mm, handle), 0);
 	for (u64 i = 0; i < MM_PENDING; i++)
-		assert_int_equal(mm_guest_release(&mm, handle, 2 * i * PAGE_SIZE, 1), 0);
-	assert_refused(mm_guest_release(&mm, handle, (2 * MM_PENDING + 2) * PAGE_SIZE, 1), HYPERPS_ERROR_AGAIN);
+		assert_int_equal(mm_guest_move(&mm, handle, 2 * i * PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), 0);
+	assert_refused(mm_guest_move(&mm, handle, (2 * MM_PENDING + 2) * PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST),
+		       HYPERPS_ERROR_AGAIN);
 }
 
 /* A VM with pages in every state is ended: all of them are the host's again, zeroed. */
@@ -990,9 +995,9 @@ static void destroy_with_shared(void **state)
 	u64 handle = sealed_vm(0, FRAME, FRAMES_2M);
 
 	(void)state;
-	assert_int_equal(mm_guest_share(&mm, handle, 8 * PAGE_SIZE, 8), 0);
-	assert_int_equal(mm_guest_unshare(&mm, handle, 12 * PAGE_SIZE, 2), 0);
-	assert_int_equal(mm_guest_release(&mm, handle, 0, 4), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 8 * PAGE_SIZE, 8, HYPERPS_FRAME_SHARED), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 12 * PAGE_SIZE, 2, HYPERPS_FRAME_TO_VM), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 0, 4, HYPERPS_FRAME_TO_HOST), 0);
 	assert_true(host_has(FRAME + 8));
 	destroy(handle);
 	assert_false(host_has(FRAME + 8));
@@ -1021,7 +1026,7 @@ static void enter_and_leave(void **state)
 	destroy(other);
 	assert_refused(mm_enter(&mm, other), HYPERPS_ERROR_STATE);
 	map_and_sync(handle, PAGE_SIZE, FRAME + 2, 1);
-	assert_int_equal(mm_guest_release(&mm, handle, PAGE_SIZE, 1), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), 0);
 	reclaim(handle);
 	mm_leave(&mm, handle);
 	destroy(handle);
@@ -1049,15 +1054,15 @@ static void guest_frame(void **state)
 		assert_int_equal(mm_guest_frame(&mm, handle, 2 * PAGE_SIZE_2M - 1), FRAME + FRAMES_2M - 1);
 		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M - 1), HYPERPS_ERROR_OWNER);
 		assert_int_equal(mm_guest_frame(&mm, handle, 2 * PAGE_SIZE_2M), HYPERPS_ERROR_OWNER);
-		assert_int_equal(mm_guest_share(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4), 0);
+		assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4, HYPERPS_FRAME_SHARED), 0);
 		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE + 7), FRAME + 3);
 		/* Now as small pages. */
-		assert_int_equal(mm_guest_unshare(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4), 0);
+		assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4, HYPERPS_FRAME_TO_VM), 0);
 		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE), HYPERPS_ERROR_OWNER);
 		flush();
 		assert_int_equal(mm_sync(&mm, handle), 0);
 	}
-	assert_int_equal(mm_guest_release(&mm, handle, PAGE_SIZE_2M, 1), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 1, HYPERPS_FRAME_TO_HOST), 0);
 	assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M), HYPERPS_ERROR_OWNER);
 	for (unsigned i = 0; i < ARRAY_SIZE(hostile); i++)
 		assert_int_equal(mm_guest_frame(&mm, handle, hostile[i]), HYPERPS_ERROR_OWNER);
