@@ -51,17 +51,17 @@ bool unmap_own_page(const void *page);
 /* TSC ticks since some moment, whatever the host writes to the TSC. CPUs differ by a constant. */
 u64 monitor_time(void);
 
-/*
- * The entry of a 4 KiB page of the monitor's own page tables, for a linear address that no other CPU uses. Panics if there
- * is no page table for the address. Whoever changes it flushes it from this CPU's TLB.
- */
-volatile u64 *own_page_entry(const void *page);
+/* Entries of the monitor's own page tables, as the loader builds them: accessed and dirty are set from the start. */
+#define PTE_TABLE (BIT(0) | BIT(1) | BIT(5)) /* present, writable, accessed */
+#define PTE_LARGE BIT(7)
+#define PTE_RW (PTE_TABLE | BIT(6) | BIT(63)) /* of a page of data */
 
 /*
- * Maps the 2 MiB from hpa on in the direct map (MONITOR_DIRECT_VA) of the monitor's own page tables. Table pages, two
- * at most, come from the pool; false if it is dry. Nothing was mapped there, so it needs no flush. Needs mm_lock.
+ * The entry of the monitor's own page tables for a page of 2^last bytes at a linear address that no other CPU uses; it
+ * may be 0. NULL if there is no table for it. make: tables that lack are made, if the pool has pages; that needs
+ * mm_lock. Whoever changes what is mapped flushes it from this CPU's TLB.
  */
-bool map_direct(hpa_t hpa);
+volatile u64 *own_page_entry(u64 linear, unsigned last, bool make);
 
 /* Waits at least that many microseconds, by the TSC. */
 void delay_us(u64 microseconds);

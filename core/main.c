@@ -19,7 +19,7 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area) __
 
 hpa_t hpa_of(const void *object)
 {
-	return HPA(monitor.boot->region_base + ((u64)object - MONITOR_VA));
+	return page_pool_hpa(&monitor.pool, object);
 }
 
 u64 monitor_time(void)
@@ -35,63 +35,34 @@ void delay_us(u64 microseconds)
 		pause();
 }
 
-/* Entries of the monitor's own page tables, as the loader builds them: accessed and dirty are set from the start. */
-#define PTE_TABLE (BIT(0) | BIT(1) | BIT(5)) /* present, writable, accessed */
-#define PTE_LARGE BIT(7)
-#define PTE_RW_2M (PTE_TABLE | BIT(6) | PTE_LARGE | BIT(63))
-#define PTE_2M_SHIFT 21
-
-/*
- * Entry of the monitor's own page tables for a page of 2^last bytes, which may be 0; NULL if there is no table for it.
- * make: tables that lack are made, if the pool has pages.
- */
-static u64 *page_table_entry(u64 linear, unsigned last, bool make)
+volatile u64 *own_page_entry(u64 linear, unsigned last, bool make)
 {
-	const struct boot_info *boot = monitor.boot;
-	u64 table = boot->final_cr3, *page;
+	u64 table = monitor.boot->final_cr3, *page;
 
 	for (unsigned shift = 39;; shift -= 9) {
-		bool in_region = table - boot->region_base < boot->region_size;
-		u64 *entry = (u64 *)(in_region ? MONITOR_VA + (table - boot->region_base) : MONITOR_DIRECT_VA + table);
+		volatile u64 *entry = page_pool_linear(&monitor.pool, HPA(table));
 
 		entry += (linear >> shift) % 512;
 		if (shift == last)
 			return entry;
 		page = !*entry && make ? page_pool_take(&monitor.pool) : NULL;
 		if (page)
-			*(volatile u64 *)entry = page_pool_hpa(&monitor.pool, page).value | PTE_TABLE;
+			*entry = hpa_of(page).value | PTE_TABLE;
 		if (!(*entry & 1) || (*entry & PTE_LARGE))
 			return NULL;
 		table = *entry & EPT_ADDRESS;
 	}
 }
 
-bool map_direct(hpa_t hpa)
-{
-	u64 *entry = page_table_entry(MONITOR_DIRECT_VA + hpa.value, PTE_2M_SHIFT, true);
-
-	if (entry)
-		*(volatile u64 *)entry = hpa.value | PTE_RW_2M;
-	return entry;
-}
-
 bool unmap_own_page(const void *page)
 {
-	u64 *entry = page_table_entry((u64)page, PAGE_SHIFT, false);
+	volatile u64 *entry = own_page_entry((u64)page, PAGE_SHIFT, false);
 
 	if (!entry)
 		return false;
 	*entry = 0;
 	asm volatile("invlpg %0" ::"m"(*(const u8 *)page) : "memory");
 	return true;
-}
-
-volatile u64 *own_page_entry(const void *page)
-{
-	u64 *entry = page_table_entry((u64)page, PAGE_SHIFT, false);
-
-	CHECK(entry);
-	return entry;
 }
 
 /* The host view: every address to itself. memory_init() takes out what is the monitor's. */
@@ -124,19 +95,15 @@ static void mark_pages(const struct boot_info *boot)
 
 	if (size > boot->region_size - table)
 		panic("the page marks take %lu KiB: more than there is. Report this to the project", size >> 10);
-	if (boot->region_base + boot->region_size > page_marks_bytes(boot->memory, boot->memory_ranges) / sizeof(u64)
-							    << PAGE_SHIFT)
+	if (boot->region_base + boot->region_size > size / sizeof(u64) << PAGE_SHIFT)
 		panic("the monitor's memory lies above all RAM of the firmware's map. Report this to the project");
 	page_marks_init(&monitor.marks, (u64 *)(MONITOR_VA + table), boot->memory, boot->memory_ranges);
 	page_marks_set(&monitor.marks, boot->region_base >> PAGE_SHIFT, boot->region_size >> PAGE_SHIFT,
 		       HYPERPS_FRAME_MONITOR);
 	page_marks_set(&monitor.marks, boot->low_base >> PAGE_SHIFT, boot->low_size >> PAGE_SHIFT,
 		       HYPERPS_FRAME_MONITOR);
-	monitor.pool = (struct page_pool){ .linear = (u8 *)(MONITOR_VA + table + size),
-					   .base = HPA(boot->region_base + table + size),
-					   .size = boot->region_size - table - size,
-					   .direct = (u8 *)MONITOR_DIRECT_VA,
-					   .marks = &monitor.marks };
+	monitor.pool.marks = &monitor.marks;
+	monitor.pool.used = table + size;
 	log_line(LOG_INFO, "page marks: %lu frames, %lu of the host's, %lu KiB, made in %lu ticks",
 		 monitor.marks.frames, monitor.marks.count[HYPERPS_FRAME_HOST], size >> 10, rdtsc() - start);
 }
@@ -168,7 +135,7 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	mark_pages(boot);
 	monitor.msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(monitor.msr_bitmap);
-	msr_policy_fill_bitmap(monitor.msr_bitmap);
+	msr_fill_bitmap(monitor.msr_bitmap, host_msr_access);
 	build_host_view(cpu);
 	memory_init(cpu);
 	guest_init();
@@ -206,8 +173,14 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	struct cpu *cpu = &area->cpu;
 	const char *unfit;
 
-	if (slot == 0)
+	if (slot == 0) {
 		monitor.boot = boot;
+		monitor.pool = (struct page_pool){ .linear = (u8 *)MONITOR_VA,
+						   .base = HPA(boot->region_base),
+						   .size = boot->region_size,
+						   .used = boot->region_size,
+						   .direct = (u8 *)MONITOR_DIRECT_VA };
+	}
 	cpu->slot = slot;
 	cpu->apic_id = initial_apic_id();
 	cpu_load_tables(cpu);

@@ -7,7 +7,7 @@
 #include "x86.h"
 
 #define CACHE_LINE 64
-#define PTE_PRESENT_WRITABLE_NX (BIT(0) | BIT(1) | BIT(63))
+#define PTE_2M_SHIFT 21
 
 static struct mm mm;
 /* mm_lock guards struct mm, the page marks, the pool and all EPTs. Above log_lock in the lock order. */
@@ -18,7 +18,8 @@ static struct mtrr_state mtrr;
 void window_init(struct cpu *cpu)
 {
 	cpu->window = (u8 *)(MONITOR_WINDOW_VA + cpu->slot * PAGE_SIZE);
-	cpu->window_entry = own_page_entry(cpu->window);
+	cpu->window_entry = own_page_entry((u64)cpu->window, PAGE_SHIFT, false);
+	CHECK(cpu->window_entry);
 }
 
 /* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. Needs mm_lock. */
@@ -41,7 +42,7 @@ static inline __attribute__((always_inline)) void write_back(u8 *window)
 
 void mm_zero_frame(u64 frame)
 {
-	u8 *window = set_window(frame, PTE_PRESENT_WRITABLE_NX);
+	u8 *window = set_window(frame, PTE_RW);
 
 	__builtin_memset(window, 0, PAGE_SIZE);
 	/* So that whoever has it next sees the zeros by any memory type, and devices by DMA. */
@@ -51,7 +52,7 @@ void mm_zero_frame(u64 frame)
 
 void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
-	u8 *window = set_window(frame, PTE_PRESENT_WRITABLE_NX);
+	u8 *window = set_window(frame, PTE_RW);
 
 	/* What is in memory: a line that the host left in this CPU's cache might hide it, by another memory type. */
 	write_back(window);
@@ -62,9 +63,14 @@ void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 bool mm_map_donated(u64 frame)
 {
 	hpa_t hpa = HPA(frame << PAGE_SHIFT);
+	volatile u64 *entry = NULL;
 
-	if (gate_uses(hpa) || !map_direct(hpa))
+	if (!gate_uses(hpa))
+		entry = own_page_entry(MONITOR_DIRECT_VA + hpa.value, PTE_2M_SHIFT, true);
+	if (!entry)
 		return false;
+	/* Nothing was mapped there, so it needs no flush. */
+	*entry = hpa.value | PTE_RW | PTE_LARGE;
 	gate_add_memory(hpa);
 	return true;
 }
@@ -122,7 +128,7 @@ bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
 	spin_lock(&mm_lock);
 	frame = mm_guest_frame(&mm, handle, gpa);
 	if (frame >= 0) {
-		window = set_window((u64)frame, PTE_PRESENT_WRITABLE_NX);
+		window = set_window((u64)frame, PTE_RW);
 		__builtin_memcpy(out, window + gpa % PAGE_SIZE, bytes);
 		set_window(0, 0);
 	}

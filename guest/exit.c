@@ -93,8 +93,8 @@ static void exit_msr(struct vcpu *vcpu, bool write)
 	u64 *regs = vcpu->regs.value, value = edx_eax(&vcpu->regs);
 	u32 msr = (u32)regs[REGISTER_RCX];
 
-	if (write ? guest_msr_write(msr) == GUEST_MSR_HANDLE && write_msr(vcpu, msr, value)
-		  : guest_msr_read(msr) == GUEST_MSR_HANDLE && read_msr(vcpu, msr, &value)) {
+	if (write ? guest_msr_access(msr, true) == MSR_HANDLE && write_msr(vcpu, msr, value)
+		  : guest_msr_access(msr, false) == MSR_HANDLE && read_msr(vcpu, msr, &value)) {
 		if (!write) {
 			regs[REGISTER_RAX] = (u32)value;
 			regs[REGISTER_RDX] = value >> 32;

@@ -28,7 +28,7 @@ void guest_init(void)
 
 	msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(msr_bitmap);
-	guest_msr_fill_bitmap(msr_bitmap);
+	msr_fill_bitmap(msr_bitmap, guest_msr_access);
 	guest_xcr0 = wanted & monitor.capabilities.xcr0;
 	for (u32 i = 2; i < 32; i++) {
 		struct cpuid_result area = cpuid(0xd, i);

@@ -8,12 +8,9 @@
 #define CR3_LIMIT BIT(32)
 
 /* Entries of page tables and EPT. Nothing is global, large or a user's; accessed is set, dirty on the list only. */
-#define PTE_TABLE (BIT(0) | BIT(1) | BIT(5))
 #define PTE_CODE (BIT(0) | BIT(5))
-#define PTE_LIST (BIT(0) | BIT(1) | BIT(5) | BIT(6) | BIT(63))
 #define EPT_IGNORE_PAT BIT(6)
 #define EPT_LEAF ((u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | EPT_IGNORE_PAT)
-#define TABLE_ADDRESS 0x000ffffffffff000ULL
 
 /* What must be set while VM functions are on; a write that clears one switches them off. */
 #define CR0_NEEDED (CR0_PE | CR0_PG | CR0_WP)
@@ -96,10 +93,7 @@ static u64 *next_table(struct cpu *cpu)
 
 static u64 *table_at(u64 entry)
 {
-	u64 offset = (entry & TABLE_ADDRESS) - monitor.boot->region_base;
-
-	return (u64 *)(offset < monitor.boot->region_size ? MONITOR_VA + offset
-							  : MONITOR_DIRECT_VA + (entry & TABLE_ADDRESS));
+	return page_pool_linear(&monitor.pool, HPA(entry & EPT_ADDRESS));
 }
 
 /* Maps 4 KiB, or 2 MiB (level 2), in page tables or EPT under root; makes the tables on the way. */
@@ -133,7 +127,7 @@ static void build_airlock(struct cpu *cpu, unsigned levels, u64 top)
 	u32 first = cpu->gate.tables_used, end;
 
 	map(cpu, tables, levels, cpu->gate.linear, 1, address_of(area->airlock) | PTE_CODE, PTE_TABLE);
-	map(cpu, tables, levels, gate_list_linear(cpu->gate.linear), 1, address_of(area->list) | PTE_LIST, PTE_TABLE);
+	map(cpu, tables, levels, gate_list_linear(cpu->gate.linear), 1, address_of(area->list) | PTE_RW, PTE_TABLE);
 	end = cpu->gate.tables_used;
 
 	map_ept(cpu, view, address_of(area->airlock), address_of(area->airlock), EPT_EXECUTE);

@@ -57,7 +57,7 @@ u32 gate_state(void);
 s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3);
 
 /*
- * Adds 2 MiB from hpa on, which the host has donated to the pool and which map_direct() has mapped, to the monitor view
+ * Adds 2 MiB from hpa on, which the host has donated to the pool and which the caller has mapped, to the monitor view
  * of every CPU. Two pages of the pool at most. Under mm_lock, in VMX root.
  */
 void gate_add_memory(hpa_t hpa);

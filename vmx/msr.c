@@ -188,7 +188,7 @@ void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
 	u32 msr = (u32)regs->value[REGISTER_RCX];
 	u64 value;
 
-	if (msr_read_access(msr) != MSR_HANDLE || !handle_read(cpu, msr, &value)) {
+	if (host_msr_access(msr, false) != MSR_HANDLE || !handle_read(cpu, msr, &value)) {
 		refuse(msr, "read");
 		return;
 	}
@@ -203,10 +203,10 @@ void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
 	u64 value = edx_eax(regs);
 
 	/* Until the firmware's boot services end, its drivers still set up the machine and are as trusted as before. */
-	if (!boot_services_ended() && msr_write_access(msr) == MSR_DENY && msr_read_access(msr) == MSR_PASS &&
-	    wrmsr_checked(msr, value)) {
+	if (!boot_services_ended() && host_msr_access(msr, true) == MSR_DENY &&
+	    host_msr_access(msr, false) == MSR_PASS && wrmsr_checked(msr, value)) {
 		log_line(LOG_DEBUG, "the firmware wrote %lx to MSR %x", value, msr);
-	} else if (msr_write_access(msr) != MSR_HANDLE || !handle_write(cpu, msr, value)) {
+	} else if (host_msr_access(msr, true) != MSR_HANDLE || !handle_write(cpu, msr, value)) {
 		refuse(msr, "write");
 		return;
 	}

@@ -205,15 +205,14 @@ static void bitmap_matches(void **state)
 	static u8 bitmap[4096];
 
 	(void)state;
-	memset(bitmap, 0x5a, sizeof(bitmap));
-	guest_msr_fill_bitmap(bitmap);
+	msr_fill_bitmap(bitmap, guest_msr_access);
 	for (u32 msr = 0; msr < 0x2000; msr++) {
 		u32 high = 0xc0000000 + msr;
 
-		assert_int_equal(bit(bitmap, msr), guest_msr_read(msr) != GUEST_MSR_PASS);
-		assert_int_equal(bit(bitmap + 1024, msr), guest_msr_read(high) != GUEST_MSR_PASS);
-		assert_int_equal(bit(bitmap + 2048, msr), guest_msr_write(msr) != GUEST_MSR_PASS);
-		assert_int_equal(bit(bitmap + 3072, msr), guest_msr_write(high) != GUEST_MSR_PASS);
+		assert_int_equal(bit(bitmap, msr), guest_msr_access(msr, false) != MSR_PASS);
+		assert_int_equal(bit(bitmap + 1024, msr), guest_msr_access(high, false) != MSR_PASS);
+		assert_int_equal(bit(bitmap + 2048, msr), guest_msr_access(msr, true) != MSR_PASS);
+		assert_int_equal(bit(bitmap + 3072, msr), guest_msr_access(high, true) != MSR_PASS);
 	}
 }
 
@@ -230,28 +229,28 @@ static void msrs_not_listed_are_denied(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(passing); i++) {
-		assert_int_equal(guest_msr_read(passing[i]), GUEST_MSR_PASS);
-		assert_int_equal(guest_msr_write(passing[i]), GUEST_MSR_PASS);
+		assert_int_equal(guest_msr_access(passing[i], false), MSR_PASS);
+		assert_int_equal(guest_msr_access(passing[i], true), MSR_PASS);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(handled); i++) {
-		assert_int_equal(guest_msr_read(handled[i]), GUEST_MSR_HANDLE);
-		assert_int_equal(guest_msr_write(handled[i]), GUEST_MSR_HANDLE);
+		assert_int_equal(guest_msr_access(handled[i], false), MSR_HANDLE);
+		assert_int_equal(guest_msr_access(handled[i], true), MSR_HANDLE);
 	}
-	assert_int_equal(guest_msr_read(MSR_IA32_TSC), GUEST_MSR_PASS);
-	assert_int_equal(guest_msr_write(MSR_IA32_TSC), GUEST_MSR_HANDLE);
-	assert_int_equal(guest_msr_read(MSR_IA32_MISC_ENABLE), GUEST_MSR_HANDLE);
-	assert_int_equal(guest_msr_write(MSR_IA32_MISC_ENABLE), GUEST_MSR_DENY);
+	assert_int_equal(guest_msr_access(MSR_IA32_TSC, false), MSR_PASS);
+	assert_int_equal(guest_msr_access(MSR_IA32_TSC, true), MSR_HANDLE);
+	assert_int_equal(guest_msr_access(MSR_IA32_MISC_ENABLE, false), MSR_HANDLE);
+	assert_int_equal(guest_msr_access(MSR_IA32_MISC_ENABLE, true), MSR_DENY);
 	for (u32 i = 0; i < 0x4000; i++) {
 		u32 msr = i < 0x2000 ? i : 0xc0000000 + (i - 0x2000);
 
-		read += guest_msr_read(msr) != GUEST_MSR_DENY;
-		write += guest_msr_write(msr) != GUEST_MSR_DENY;
+		read += guest_msr_access(msr, false) != MSR_DENY;
+		write += guest_msr_access(msr, true) != MSR_DENY;
 	}
 	assert_int_equal(read, ARRAY_SIZE(passing) + ARRAY_SIZE(handled) + 2);
 	assert_int_equal(write, ARRAY_SIZE(passing) + ARRAY_SIZE(handled) + 1);
 	for (size_t i = 0; i < ARRAY_SIZE(outside); i++) {
-		assert_int_equal(guest_msr_read(outside[i]), GUEST_MSR_DENY);
-		assert_int_equal(guest_msr_write(outside[i]), GUEST_MSR_DENY);
+		assert_int_equal(guest_msr_access(outside[i], false), MSR_DENY);
+		assert_int_equal(guest_msr_access(outside[i], true), MSR_DENY);
 	}
 }
 
@@ -271,8 +270,8 @@ static void dangerous_msrs_are_denied(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(dangerous); i++) {
-		assert_int_equal(guest_msr_read(dangerous[i]), GUEST_MSR_DENY);
-		assert_int_equal(guest_msr_write(dangerous[i]), GUEST_MSR_DENY);
+		assert_int_equal(guest_msr_access(dangerous[i], false), MSR_DENY);
+		assert_int_equal(guest_msr_access(dangerous[i], true), MSR_DENY);
 	}
 }
 
