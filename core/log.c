@@ -125,17 +125,6 @@ static void emit(const struct line *line, bool to_serial)
 		serial_char("\r\n"[i]);
 }
 
-static void start_line(struct line *line, enum log_level level)
-{
-	static const char *const names[] = { "error: ", "warning: ", "", "debug: " };
-
-	line->length = 0;
-	put_string(line, "hyperps: cpu");
-	put_number(line, this_cpu()->slot, 10, 0);
-	put_string(line, ": ");
-	put_string(line, names[level]);
-}
-
 static bool lock_log(void)
 {
 	if (log_owner == this_cpu()->slot + 1)
@@ -153,27 +142,38 @@ static void unlock_log(bool locked)
 	spin_unlock(&log_lock);
 }
 
+/* Under log_lock. */
+static void write_line(enum log_level level, bool to_serial, const char *format, va_list arguments)
+{
+	static const char *const names[] = { "error: ", "warning: ", "", "debug: " };
+	struct line line;
+
+	line.length = 0;
+	put_string(&line, "hyperps: cpu");
+	put_number(&line, this_cpu()->slot, 10, 0);
+	put_string(&line, ": ");
+	put_string(&line, names[level]);
+	format_line(&line, format, arguments);
+	emit(&line, to_serial);
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
-	struct line line;
 	va_list arguments;
 	bool locked;
 
 	if (level > level_limit)
 		return;
-	start_line(&line, level);
-	va_start(arguments, format);
-	format_line(&line, format, arguments);
-	va_end(arguments);
 	locked = lock_log();
-	emit(&line, true);
+	va_start(arguments, format);
+	write_line(level, true, format, arguments);
+	va_end(arguments);
 	unlock_log(locked);
 }
 
 void log_refusal(enum refusal kind, const char *format, ...)
 {
 	struct refusal_state *state = &refusal_states[kind];
-	struct line line;
 	va_list arguments;
 	u64 now = monitor_time();
 	bool locked = lock_log();
@@ -184,15 +184,12 @@ void log_refusal(enum refusal kind, const char *format, ...)
 		state->start = now;
 		state->lines = 0;
 	}
-	if (state->lines++ >= REFUSAL_LINES_PER_SECOND) {
+	va_start(arguments, format);
+	if (state->lines++ < REFUSAL_LINES_PER_SECOND)
+		write_line(LOG_WARNING, level_limit >= LOG_DEBUG, format, arguments);
+	else
 		lines_lost++;
-	} else {
-		start_line(&line, LOG_WARNING);
-		va_start(arguments, format);
-		format_line(&line, format, arguments);
-		va_end(arguments);
-		emit(&line, level_limit >= LOG_DEBUG);
-	}
+	va_end(arguments);
 	unlock_log(locked);
 }
 

@@ -145,14 +145,15 @@ static bool add_run(struct gpa_runs *runs, u64 gpa, u64 count)
 {
 	u32 last = runs->count - 1;
 
-	if (runs->count && runs->run[last].gpa + runs->run[last].frames * PAGE_SIZE == gpa) {
-		runs->run[last].frames += count;
-		return true;
+	if (!runs->count || runs->run[last].gpa + runs->run[last].frames * PAGE_SIZE != gpa) {
+		if (runs->count == MM_PENDING)
+			return false;
+		last = runs->count++;
+		runs->run[last].gpa = gpa;
+		runs->run[last].frames = 0;
 	}
-	if (runs->count == MM_PENDING)
-		return false;
-	runs->run[runs->count].gpa = gpa;
-	runs->run[runs->count++].frames = count;
+	runs->run[last].frames += count;
+	runs->frames += count;
 	return true;
 }
 
@@ -172,16 +173,8 @@ static void cut_run(struct gpa_runs *runs, u64 frames)
 
 	runs->run[last].gpa += frames * PAGE_SIZE;
 	runs->run[last].frames -= frames;
+	runs->frames -= frames;
 	runs->count -= !runs->run[last].frames;
-}
-
-static u64 count_runs(const struct gpa_runs *runs)
-{
-	u64 frames = 0;
-
-	for (u32 i = 0; i < runs->count; i++)
-		frames += runs->run[i].frames;
-	return frames;
 }
 
 /* At most MM_BATCH frames, all or none. */
@@ -262,7 +255,7 @@ s64 mm_sync(struct mm *mm, u64 handle)
 			   (run.entry & ~(EPT_RWX << EPT_PENDING_SHIFT)) | (run.entry >> EPT_PENDING_SHIFT & EPT_RWX));
 		cut_run(&vm->pending, run.frames);
 	}
-	return (s64)count_runs(&vm->pending);
+	return (s64)vm->pending.frames;
 }
 
 s64 mm_seal(struct mm *mm, u64 handle)
@@ -321,8 +314,8 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 	if (vm->state != HYPERPS_VM_DYING) {
 		vm->state = HYPERPS_VM_DYING;
 		vm->cursor = 0;
-		vm->pending.count = 0;
-		vm->released.count = 0; /* their entries lead mm_reclaim to them */
+		vm->pending.count = vm->pending.frames = 0;
+		vm->released.count = vm->released.frames = 0; /* their entries lead mm_reclaim to them */
 	}
 	while (vm->cursor < VIEW_LIMIT) {
 		struct ept_run run;
@@ -556,7 +549,7 @@ void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)
 		return;
 	out->handle = (u64)vm->generation << 32 | slot;
 	out->frames = vm->frames;
-	out->pending = count_runs(&vm->pending);
+	out->pending = vm->pending.frames;
 	out->view_eptp = ept_pointer(&vm->view);
 	out->view_4k = vm->view.leaves[1];
 	out->view_2m = vm->view.leaves[2];

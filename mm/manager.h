@@ -61,6 +61,7 @@
 /* Runs of frames by guest-physical address. */
 struct gpa_runs {
 	u32 count;
+	u64 frames; /* in all of them */
 	struct {
 		u64 gpa, frames;
 	} run[MM_PENDING];

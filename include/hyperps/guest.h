@@ -21,7 +21,6 @@
 #define HYPERPS_GUEST_UNSHARE 0x48505382 /* likewise: they are private again, and zero */
 #define HYPERPS_GUEST_RELEASE                                                                                          \
 	0x48505383 /* likewise: gives them back, zeroed. Touched again they are there anew, and zero */
-#define HYPERPS_GUEST_RANDOM 0x48505384 /* result: RDX = 64 random bits (32-bit: EDX); ENOSYS if the CPU has none */
 #define HYPERPS_GUEST_MEASUREMENT 0x48505385 /* results: RDI, RSI, RDX, R8 = its SHA-256, 8 bytes each (64-bit mode) */
 #define HYPERPS_GUEST_SHUTDOWN 0x48505386 /* RDI = exit code, 0 to 255: this vCPU runs no more */
 
@@ -56,15 +55,6 @@ static inline uint64_t hyperps_guest_console(const char *text, uint64_t bytes)
 			     : "memory");
 	}
 	return result ? 0 : n;
-}
-
-/* 64 random bits in *value; 0, or an error code. */
-static inline int64_t hyperps_guest_random(uint64_t *value)
-{
-	int64_t result;
-
-	asm volatile("vmcall" : "=a"(result), "=d"(*value) : "a"((uint64_t)HYPERPS_GUEST_RANDOM) : "memory");
-	return result;
 }
 
 /* The measurement that the monitor took of this VM before it started; 0, or an error code. */

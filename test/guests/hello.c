@@ -23,7 +23,7 @@ int guest_main(u64 index, const char *command_line)
 	print("Measurement: ");
 	for (u64 i = 0; i < sizeof(digest); i++)
 		print("%02x", ((u8 *)digest)[i]);
-	if (hyperps_guest_random(&random))
+	if (!random_word(&random))
 		print("\nRandom number: none\n");
 	else
 		print("\nRandom number: %016lx\n", random);

@@ -115,6 +115,9 @@ u64 argument(const char *command_line, const char *word, u64 otherwise);
 /* The n-th number of the command line that is no word=..., else otherwise. */
 u64 number_argument(const char *command_line, u64 n, u64 otherwise);
 
+/* A random number, by RDRAND; false if the CPU has none. */
+bool random_word(u64 *value);
+
 /* A pseudo-random sequence. */
 u64 next_random(u64 *state);
 
