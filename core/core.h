@@ -140,9 +140,6 @@ void memory_unlock(void);
 /* Has every CPU flush for all that was removed so far. Takes mm_lock. False if one did not answer in time. */
 bool memory_flush(void);
 
-/* Reads from a page that the guest of a sealed VM has; nothing crosses the page. False if it has none. Takes mm_lock. */
-bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
-
 /* What the gate gives back: RAX and RDX by the C calling convention. */
 struct gate_result {
 	s64 status;

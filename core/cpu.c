@@ -32,6 +32,7 @@ u64 idt[32][2];
 
 #define GDT_CODE_64 0x00209b0000000000ULL /* present, DPL 0, execute/read, accessed, L */
 #define GDT_DATA_64 0x0000930000000000ULL /* present, DPL 0, read/write, accessed */
+#define GDT_TSS_64 0x0000890000000000ULL /* present, DPL 0, available */
 #define IDT_INTERRUPT_GATE 0x8e0000000000ULL /* present, DPL 0 */
 
 struct cpu *cpu_of_slot(u32 slot)
@@ -51,12 +52,11 @@ void cpu_load_tables(struct cpu *cpu)
 	cpu->tss = (struct tss){ .io_map = sizeof(struct tss) };
 	cpu->tss.ist[IST_NMI - 1] = (u64)(area->nmi_stack + PAGE_SIZE);
 	cpu->tss.ist[IST_DF - 1] = (u64)(area->double_fault_stack + PAGE_SIZE);
-	cpu->gdt[GDT_NULL] = 0;
-	cpu->gdt[GDT_CODE] = GDT_CODE_64;
-	cpu->gdt[GDT_DATA] = GDT_DATA_64;
-	cpu->gdt[GDT_TSS] =
-		(sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | 0x89ULL << 40 | (base >> 24 & 0xff) << 56;
-	cpu->gdt[GDT_TSS + 1] = base >> 32;
+	cpu->gdt[0] = 0;
+	cpu->gdt[SELECTOR_CODE / 8] = GDT_CODE_64;
+	cpu->gdt[SELECTOR_DATA / 8] = GDT_DATA_64;
+	cpu->gdt[SELECTOR_TSS / 8] = (sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | GDT_TSS_64 | base >> 24 << 56;
+	cpu->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
 	/* One table for all: written before any other CPU is there to take an exception through it. */
 	for (unsigned i = 0; cpu->slot == 0 && i < ARRAY_SIZE(idt); i++) {
 		u64 entry = exception_entries[i];

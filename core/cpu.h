@@ -26,22 +26,15 @@ static inline u64 edx_eax(const struct guest_registers *regs)
 	return regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
 }
 
-#define GDT_NULL 0
-#define GDT_CODE 1
-#define GDT_DATA 2
-#define GDT_TSS 3 /* two entries */
+#define SELECTOR_CODE 0x08
+#define SELECTOR_DATA 0x10
+#define SELECTOR_TSS 0x18 /* two entries */
 #define GDT_ENTRIES 5
-#define SELECTOR_CODE (GDT_CODE * 8)
-#define SELECTOR_DATA (GDT_DATA * 8)
-#define SELECTOR_TSS (GDT_TSS * 8)
 
 struct tss {
-	u32 reserved0;
-	u64 rsp[3];
-	u64 reserved1;
+	u8 stacks[36]; /* not used: root has no other privilege level */
 	u64 ist[7];
-	u64 reserved2;
-	u16 reserved3;
+	u8 reserved[10];
 	u16 io_map;
 } __attribute__((packed));
 

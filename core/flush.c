@@ -51,30 +51,20 @@ void flush_unpark(struct cpu *cpu)
 	flush_this_cpu(cpu);
 }
 
-static bool is_flushed(const struct cpu *cpu, u64 epoch)
-{
-	return cpu->state != HYPERPS_CPU_STATE_IN_VMX || __atomic_load_n(&cpu->parked, __ATOMIC_SEQ_CST) ||
-	       __atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST) >= epoch;
-}
-
-static bool all_flushed(u64 epoch)
-{
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
-		if (!is_flushed(cpu_of_slot(slot), epoch))
-			return false;
-	return true;
-}
-
-/* Whether an NMI of the monitor's may still arrive somewhere. A CPU that waits for a SIPI takes it only afterwards. */
-static bool any_kicked(void)
+/*
+ * Whether every CPU has flushed for the epoch; with kicks: and no NMI of the monitor's may still arrive somewhere. A CPU
+ * that waits for a SIPI counts as flushed, and takes an NMI only afterwards.
+ */
+static bool all_flushed(u64 epoch, bool with_kicks)
 {
 	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
 		const struct cpu *cpu = cpu_of_slot(slot);
 
-		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && cpu->kicked && !cpu->parked)
-			return true;
+		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !__atomic_load_n(&cpu->parked, __ATOMIC_SEQ_CST) &&
+		    (__atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST) < epoch || (with_kicks && cpu->kicked)))
+			return false;
 	}
-	return false;
+	return true;
 }
 
 /* Under flush_lock. */
@@ -85,9 +75,9 @@ static bool kick_and_wait(const struct cpu *self, u64 epoch)
 		if (slot != self->slot && cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX)
 			__atomic_store_n(&cpu_of_slot(slot)->kicked, true, __ATOMIC_SEQ_CST);
 	apic_send_to_others(APIC_NMI);
-	for (u64 i = 0; i < ANSWER_LIMIT_US / 10 && (!all_flushed(epoch) || any_kicked()); i++)
+	for (u64 i = 0; i < ANSWER_LIMIT_US / 10 && !all_flushed(epoch, true); i++)
 		delay_us(10);
-	return all_flushed(epoch);
+	return all_flushed(epoch, false);
 }
 
 bool flush_all_cpus(u64 epoch)
@@ -99,7 +89,7 @@ bool flush_all_cpus(u64 epoch)
 	if (requested < epoch)
 		__atomic_store_n(&requested, epoch, __ATOMIC_SEQ_CST);
 	flush_this_cpu(self);
-	done = all_flushed(epoch) || kick_and_wait(self, epoch);
+	done = all_flushed(epoch, false) || kick_and_wait(self, epoch);
 	spin_unlock(&flush_lock);
 	return done;
 }

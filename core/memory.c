@@ -3,6 +3,7 @@
  * frames. */
 #include "core.h"
 #include "manager.h"
+#include "paging.h"
 #include "vcpu.h"
 #include "x86.h"
 
