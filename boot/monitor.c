@@ -198,8 +198,6 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 
 	CopyMem((void *)memory->region, (void *)image, image->file_size);
 	SetMem((void *)(memory->region + image->file_size), l.free - image->file_size, 0);
-	info->magic = BOOT_INFO_MAGIC;
-	info->size = sizeof(*info);
 	info->region_base = memory->region;
 	info->region_size = memory->region_size;
 	info->cpu_area = l.cpu_area;

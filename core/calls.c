@@ -7,10 +7,6 @@
 #include "vcpu.h"
 #include "vmx.h"
 
-#ifndef VERSION
-#define VERSION "unknown"
-#endif
-
 /* Features that this version makes use of where the CPUs have them. */
 #define FEATURES_USED                                                                                                  \
 	(BIT(HYPERPS_FEATURE_EPT_1G) | BIT(HYPERPS_FEATURE_VPID) | BIT(HYPERPS_FEATURE_UNRESTRICTED_GUEST) |           \
@@ -29,7 +25,7 @@ static u32 feature_state(u32 feature)
 		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !cpu->capabilities.feature[feature])
 			return HYPERPS_FEATURE_MISSING_SOME_CPU;
 	}
-	if (BIT(feature) & (FEATURES_USED | (gate_state() == HYPERPS_GATE_OFFERED ? FEATURES_OF_GATE : 0)))
+	if (BIT(feature) & (FEATURES_USED | (gate_state == HYPERPS_GATE_OFFERED ? FEATURES_OF_GATE : 0)))
 		return HYPERPS_FEATURE_IN_USE;
 	return HYPERPS_FEATURE_FOUND;
 }
@@ -55,20 +51,20 @@ static void fill_status(struct hyperps_status *status)
 		.view_1g = monitor.host_view.leaves[3],
 		.monitor_cr3 = boot->final_cr3,
 		.host_view_eptp = monitor.host_eptp,
-		.refused_memory = refusals(REFUSED_MEMORY),
-		.refused_msr = refusals(REFUSED_MSR),
-		.refused_instruction = refusals(REFUSED_INSTRUCTION),
-		.refused_register = refusals(REFUSED_REGISTER),
-		.refused_gate = refusals(REFUSED_GATE),
-		.gate = gate_state(),
-		.log_lost = log_lines_lost(),
+		.refused_memory = refusals[REFUSED_MEMORY],
+		.refused_msr = refusals[REFUSED_MSR],
+		.refused_instruction = refusals[REFUSED_INSTRUCTION],
+		.refused_register = refusals[REFUSED_REGISTER],
+		.refused_gate = refusals[REFUSED_GATE],
+		.gate = gate_state,
+		.log_lost = log_lines_lost,
 		.tsc_hz = boot->tsc_hz,
 	};
 	for (u32 slot = 0; slot < boot->cpu_slots; slot++) {
 		status->cpus_taken += cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX;
 		status->gate_cpus += cpu_of_slot(slot)->gate.on;
 	}
-	if (other_cpus_taken())
+	if (other_cpus_taken)
 		status->flags |= HYPERPS_FLAG_ALL_CPUS_TAKEN;
 	for (u32 feature = 0; feature < HYPERPS_FEATURES; feature++)
 		status->features[feature] = feature_state(feature);

@@ -79,10 +79,11 @@ void log_line(enum log_level level, const char *format, ...) __attribute__((form
  * cause these at will, so of each kind only a few lines a second are kept; the others are counted as lost.
  */
 void log_refusal(enum refusal kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
-u64 refusals(enum refusal kind);
 
 void log_init(const struct boot_info *boot);
-u64 log_lines_lost(void);
+
+/* Refusals by kind, and lines that were not kept. Written under log_lock. */
+extern u64 refusals[REFUSALS], log_lines_lost;
 
 /* Gives log_lock up if this CPU holds it: for a CPU that stops for good. */
 void log_release(void);
@@ -113,10 +114,10 @@ void panic_stop(void) __attribute__((noreturn));
 s64 take_other_cpus(void);
 
 /* Whether that has been tried: from then on the host is not trusted any more. */
-bool boot_services_ended(void);
+extern bool boot_services_ended;
 
 /* Whether it succeeded: every CPU is in VMX. */
-bool other_cpus_taken(void);
+extern bool other_cpus_taken;
 
 /* Holds a started CPU (not the boot CPU) back until all have arrived. */
 void wait_for_permission_to_enter(void);

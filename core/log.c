@@ -17,11 +17,11 @@
 static struct spinlock log_lock;
 static u32 log_owner; /* CPU slot + 1, 0: nobody */
 static u8 *ring;
-static u64 ring_written, lines_lost;
+static u64 ring_written;
 static u16 serial_port;
 static u32 level_limit;
+u64 refusals[REFUSALS], log_lines_lost;
 static struct refusal_state {
-	u64 count;
 	u64 start, lines; /* the current second: its first TSC value, lines in it */
 } refusal_states[REFUSALS];
 
@@ -178,7 +178,7 @@ void log_refusal(enum refusal kind, const char *format, ...)
 	u64 now = monitor_time();
 	bool locked = lock_log();
 
-	state->count++;
+	refusals[kind]++;
 	/* A CPU whose time is behind another's does not begin a second. */
 	if (now > state->start && now - state->start > monitor.boot->tsc_hz) {
 		state->start = now;
@@ -188,14 +188,9 @@ void log_refusal(enum refusal kind, const char *format, ...)
 	if (state->lines++ < REFUSAL_LINES_PER_SECOND)
 		write_line(LOG_WARNING, level_limit >= LOG_DEBUG, format, arguments);
 	else
-		lines_lost++;
+		log_lines_lost++;
 	va_end(arguments);
 	unlock_log(locked);
-}
-
-u64 refusals(enum refusal kind)
-{
-	return refusal_states[kind].count;
 }
 
 void log_init(const struct boot_info *boot)
@@ -208,11 +203,6 @@ void log_init(const struct boot_info *boot)
 void log_release(void)
 {
 	unlock_log(log_owner == this_cpu()->slot + 1);
-}
-
-u64 log_lines_lost(void)
-{
-	return lines_lost;
 }
 
 bool log_read(u64 offset, u64 words[8])

@@ -7,10 +7,6 @@
 #include "vcpu.h"
 #include "x86.h"
 
-#ifndef VERSION
-#define VERSION "unknown"
-#endif
-
 #define CPUID_7_EDX_L1D_FLUSH BIT(28)
 
 struct monitor monitor;
@@ -118,9 +114,9 @@ static void log_gate(void)
 		[HYPERPS_GATE_MEMORY] = "the monitor's memory lies where the gate's code would not be safe",
 	};
 
-	if (gate_state() != HYPERPS_GATE_OFFERED)
+	if (gate_state != HYPERPS_GATE_OFFERED)
 		log_line(monitor.boot->gate == BOOT_GATE_VMFUNC ? LOG_WARNING : LOG_INFO, "calls by VMCALL: %s",
-			 reasons[gate_state()]);
+			 reasons[gate_state]);
 	else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO])
 		log_line(LOG_WARNING, "calls by VMFUNC although the CPU leaks L1 data: gate = vmfunc in hyperps.conf");
 	else
@@ -187,7 +183,6 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	if (slot == 0)
 		log_init(boot);
 	CHECK(boot->cpu_slots <= MONITOR_WINDOWS);
-	CHECK(boot->magic == BOOT_INFO_MAGIC && boot->size == sizeof(*boot));
 	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
 	    !unmap_own_page(area->double_fault_stack_guard) || !unmap_own_page(area->gate.stack_guard))
 		log_line(LOG_WARNING, "the stacks have no guard pages: they lie in a large page");

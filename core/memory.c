@@ -86,7 +86,7 @@ void memory_init(const struct cpu *cpu)
 	mm.host_view = &monitor.host_view;
 	mm.mtrr = &mtrr;
 	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
-	mm_init(&mm);
+	mm.epoch = 1;
 	mm_hide(&mm, boot->region_base >> PAGE_SHIFT, boot->region_size >> PAGE_SHIFT);
 	mm_hide(&mm, boot->low_base >> PAGE_SHIFT, boot->low_size >> PAGE_SHIFT);
 }
@@ -98,7 +98,7 @@ bool memory_flush(void)
 	spin_lock(&mm_lock);
 	/* Pages that came to the pool since the last look at it wait for this flush, and not for the next one. */
 	page_pool_refresh(mm.pool, mm.epoch, mm.flushed, MM_BATCH);
-	epoch = mm_new_epoch(&mm);
+	epoch = ++mm.epoch;
 	spin_unlock(&mm_lock);
 	/* Without the lock: another CPU may be waiting for it, and must be able to answer. */
 	if (!flush_all_cpus(epoch))
@@ -156,7 +156,7 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 	s64 result;
 
 	/* Until then a CPU may run outside VMX, and a firmware service may still use any memory. */
-	if (!other_cpus_taken())
+	if (!other_cpus_taken)
 		return HYPERPS_ERROR_PERMISSION;
 	result = locked_request(call, argument);
 	/*

@@ -14,17 +14,7 @@
 #define UNLISTED_WAIT_US 5000
 
 static volatile u32 may_enter;
-static bool begun, taken;
-
-bool boot_services_ended(void)
-{
-	return begun;
-}
-
-bool other_cpus_taken(void)
-{
-	return taken;
-}
+bool boot_services_ended, other_cpus_taken;
 
 void wait_for_permission_to_enter(void)
 {
@@ -65,9 +55,9 @@ s64 take_other_cpus(void)
 	u32 startup = APIC_STARTUP | (u32)(monitor.boot->low_base >> PAGE_SHIFT);
 	u32 expected = monitor.boot->cpu_count - 1, started, without_slot;
 
-	if (begun || this_cpu()->slot != 0)
+	if (boot_services_ended || this_cpu()->slot != 0)
 		return HYPERPS_ERROR_PERMISSION;
-	begun = true;
+	boot_services_ended = true;
 	if (rdmsr(MSR_IA32_APIC_BASE) & APIC_BASE_ENABLE) {
 		apic_send_to_others(APIC_INIT);
 		delay_us(10000);
@@ -102,7 +92,7 @@ s64 take_other_cpus(void)
 			panic("not every CPU could be taken (unfit = stop in hyperps.conf)");
 		return HYPERPS_ERROR_NO_CPU;
 	}
-	taken = true;
+	other_cpus_taken = true;
 	log_line(LOG_INFO, "%u CPUs de-privileged", in_vmx());
 	return HYPERPS_OK;
 }

@@ -8,7 +8,7 @@
 #include "vcpu.h"
 #include "x86.h"
 
-/* Exit qualification of an I/O instruction, of a debug exception, and of a control-register access. */
+/* Exit qualification of an I/O instruction, and of a debug exception. */
 #define IO_BYTES(q) (((q)&7) + 1)
 #define IO_IN BIT(3)
 #define IO_STRING BIT(4)
@@ -16,10 +16,6 @@
 #define DEBUG_CAUSES (0xfULL | BIT(13) | BIT(14))
 #define DR6_BREAKPOINTS 0xfULL
 #define DR7_GD BIT(13)
-#define CR_NUMBER(q) ((q)&0xf)
-#define CR_MOV_FROM BIT(4)
-#define CR_ACCESS_TYPE(q) ((q) >> 4 & 3)
-#define CR_REGISTER(q) ((q) >> 8 & 0xf)
 #define APIC_BASE_RESET 0xfee00000ULL
 #define MISC_ENABLE_FAST_STRINGS 1
 
@@ -111,7 +107,7 @@ static void exit_cr(struct vcpu *vcpu)
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), number = CR_NUMBER(qualification);
 	u64 *reg = cr_register(vcpu, CR_REGISTER(qualification));
 
-	if (number == 8 && (qualification & CR_MOV_FROM)) {
+	if (number == 8 && CR_ACCESS_TYPE(qualification) == 1) {
 		*reg = vcpu->cr8;
 		vmwrite(VMCS_GUEST_RSP, vcpu->regs.value[REGISTER_RSP]);
 		skip_instruction();

@@ -7,7 +7,6 @@
 #include "vcpu.h"
 #include "x86.h"
 
-#define LONGEST_INSTRUCTION 15
 #define NMI_UNBLOCKED BIT(12)
 #define MAPPED (EPT_VIOLATION_LINEAR | EPT_VIOLATION_TRANSLATED)
 #define CS_DEFAULT_32 BIT(14)

@@ -15,7 +15,6 @@
 #define FPU_MXCSR 24
 #define MULTIBOOT_MAGIC 0x2badb002
 #define ARGUMENT (BIT(46) - PAGE_SIZE)
-#define PAT_RESET 0x0007040600070406ULL
 
 static struct guest guests[HYPERPS_VMS];
 static u8 *msr_bitmap;

@@ -33,7 +33,6 @@
 #define GATE_MEMORY_LIMIT (1ULL << 31)
 
 #define IMAGE_MAGIC 0x3130534d53505948ULL /* "HYPSMS01" */
-#define BOOT_INFO_MAGIC 0x3130494253505948ULL /* "HYPSBI01" */
 
 /*
  * First bytes of the flat monitor image, written by linker.ld. Offsets are from the start of the image, page-aligned.
@@ -86,9 +85,6 @@ struct boot_memory_range {
 enum boot_gate { BOOT_GATE_AUTO = 0, BOOT_GATE_VMFUNC = 1, BOOT_GATE_VMCALL = 2 };
 
 struct boot_info {
-	u64 magic;
-	u64 size; /* sizeof(struct boot_info) */
-
 	/* Monitor memory: one contiguous range, 2 MiB-aligned, EfiReservedMemoryType. The image lies at its start. */
 	u64 region_base; /* hpa, bytes */
 	u64 region_size;
@@ -120,7 +116,7 @@ struct boot_info {
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 12680,
+_Static_assert(sizeof(struct boot_info) == 12664,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

@@ -46,6 +46,8 @@
 #define RFLAGS_IF BIT(9)
 #define RFLAGS_RF BIT(16)
 
+#define LONGEST_INSTRUCTION 15 /* bytes; a longer one raises #GP */
+#define PAT_RESET 0x0007040600070406ULL
 #define DR6_RESET 0xffff0ff0ULL
 #define DR7_RESET 0x400ULL
 

@@ -240,7 +240,5 @@ bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u
 
 u64 ept_pointer(const struct ept *ept)
 {
-	const u64 write_back = 6;
-
-	return page_pool_hpa(ept->pool, ept->root).value | (ept->levels - 1ULL) << 3 | write_back;
+	return page_pool_hpa(ept->pool, ept->root).value | EPTP_FLAGS(ept->levels);
 }

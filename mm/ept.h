@@ -16,6 +16,8 @@
  * A leaf on its way into a view: bits 2:0 are 0, so that the CPU ignores the entry, and these hold what they will be.
  */
 #define EPT_PENDING_SHIFT 52
+/* Of an EPT pointer: write-back tables, no accessed and dirty flags. */
+#define EPTP_FLAGS(levels) (((levels)-1ULL) << 3 | 6)
 #define EPT_ADDRESS 0x000ffffffffff000ULL
 
 struct ept {

@@ -15,17 +15,6 @@ _Static_assert(MM_POOL_RESERVE >= MAP_TABLES + DONATE_RESERVE, "a map leaves no 
 #define WALK_BUDGET 4096 /* entries of a view that one call looks at */
 #define LAST_GENERATION 0x7ffffffe /* of a slot: a handle is never negative, and never used again */
 
-void mm_init(struct mm *mm)
-{
-	mm->epoch = 1;
-	mm->flushed = 0;
-}
-
-u64 mm_new_epoch(struct mm *mm)
-{
-	return ++mm->epoch;
-}
-
 /* What every request begins with: pages whose quarantine is over become free. */
 static bool refresh_pool(struct mm *mm, u64 reserve)
 {
@@ -527,11 +516,6 @@ s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa)
 		return HYPERPS_ERROR_STATE;
 	run = ept_run(&vm->view, GPA(gpa), 1);
 	return run.entry & EPT_READ ? (s64)run.frame : HYPERPS_ERROR_OWNER;
-}
-
-u64 mm_view_pointer(const struct mm *mm, u64 handle)
-{
-	return ept_pointer(&find_vm(mm, handle)->view);
 }
 
 const struct vm_range *mm_ranges(const struct mm *mm, u64 slot, u32 *count)

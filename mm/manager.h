@@ -25,7 +25,8 @@
  * Flushing. struct mm holds an epoch number. A translation that a request removes may live on in TLBs and
  * paging-structure caches until each CPU has flushed (INVEPT, all contexts). The caller counts flushes: mm->flushed is
  * the largest epoch such that every CPU has flushed after that epoch had begun. A frame removed in epoch e is safe when
- * mm->flushed > e; mm_new_epoch() begins one.
+ * mm->flushed > e. To begin an epoch is to increase mm->epoch; a caller that flushes every CPU afterwards may set
+ * mm->flushed to it.
  *
  * States of a VM (enum hyperps_vm_state): OPEN, by mm_create; SEALING, by mm_seal, while its pages are measured; SEALED, when
  * they all are: now vCPUs can run, and the guest can make requests. From each of them DYING, by mm_destroy, unless a
@@ -121,11 +122,6 @@ bool mm_map_donated(u64 frame);
  *   _AGAIN     not every CPU has flushed, or too many runs are pending: sync first
  */
 
-void mm_init(struct mm *mm);
-
-/* Begins an epoch; returns its number. A caller that flushes every CPU afterwards may set mm->flushed to it. */
-u64 mm_new_epoch(struct mm *mm);
-
 /* Takes frames [frame, frame + count) out of the host view. */
 void mm_hide(struct mm *mm, u64 frame, u64 count);
 
@@ -203,9 +199,6 @@ u64 mm_range(const struct mm *mm, u64 handle, u64 gpa);
 
 /* The frame of the page of a SEALED VM that holds gpa, any number; _OWNER if the guest can't reach one there. */
 s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa);
-
-/* Value for the VMCS field EPT pointer, of a VM that exists. */
-u64 mm_view_pointer(const struct mm *mm, u64 handle);
 
 /* The ranges declared by the VM in a slot, in the order in which they were; slot < HYPERPS_VMS. */
 const struct vm_range *mm_ranges(const struct mm *mm, u64 slot, u32 *count);

@@ -49,11 +49,6 @@ void inject(u64 information)
 	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, 0);
 }
 
-void inject_again(u64 information)
-{
-	inject(information & (EVENT_TYPE | EVENT_VECTOR));
-}
-
 void inject_exception(u32 vector)
 {
 	u32 with_error_code = BIT(VECTOR_DF) | BIT(VECTOR_GP) | BIT(VECTOR_PF) | BIT(VECTOR_AC);
@@ -132,7 +127,7 @@ void exit_exception_or_nmi(struct cpu *cpu)
 	latch_exit(cpu);
 	/* A machine check can break off the delivery of an interrupt or NMI, which counts as delivered. */
 	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL) {
-		inject_again(vectoring);
+		inject(vectoring & EVENT_VECTOR);
 	} else if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_NMI) {
 		__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_NMI);

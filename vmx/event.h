@@ -22,9 +22,6 @@ void inject(u64 information);
  */
 bool inject_gp_during(u64 vectoring);
 
-/* Queues an external interrupt again whose delivery an exit broke off; information as in the IDT-vectoring field. */
-void inject_again(u64 information);
-
 #define PENDING_DEBUG_BS BIT(14)
 #define DEBUGCTL_BTF BIT(1)
 

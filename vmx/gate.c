@@ -21,7 +21,7 @@
 
 extern const u8 gate_landing[], gate_landing_end[], gate_landing_frame[], gate_landing_serve[];
 
-static u32 state = HYPERPS_GATE_CONF;
+u32 gate_state = HYPERPS_GATE_CONF;
 /* What every monitor view maps besides the monitor's own region. Under mm_lock. */
 static struct ept donated;
 
@@ -63,26 +63,21 @@ void gate_init(void)
 	if (boot->gate == BOOT_GATE_VMCALL)
 		return;
 	if (!has_features(&monitor.capabilities)) {
-		state = HYPERPS_GATE_CPU;
+		gate_state = HYPERPS_GATE_CPU;
 	} else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] && boot->gate == BOOT_GATE_AUTO) {
-		state = HYPERPS_GATE_L1;
+		gate_state = HYPERPS_GATE_L1;
 	} else {
 		CHECK(ept_init(&donated, &monitor.pool, 4, 2));
-		state = boot->region_base + boot->region_size > GATE_MEMORY_LIMIT ? HYPERPS_GATE_MEMORY
-										  : HYPERPS_GATE_OFFERED;
-		for (u32 slot = 0; slot < boot->cpu_slots && state == HYPERPS_GATE_OFFERED; slot++) {
+		gate_state = boot->region_base + boot->region_size > GATE_MEMORY_LIMIT ? HYPERPS_GATE_MEMORY
+										       : HYPERPS_GATE_OFFERED;
+		for (u32 slot = 0; slot < boot->cpu_slots && gate_state == HYPERPS_GATE_OFFERED; slot++) {
 			struct cpu *cpu = cpu_of_slot(slot);
 
 			cpu->gate.monitor_root = take_root(area_of(cpu)->airlock);
 			if (!cpu->gate.monitor_root)
-				state = HYPERPS_GATE_MEMORY;
+				gate_state = HYPERPS_GATE_MEMORY;
 		}
 	}
-}
-
-u32 gate_state(void)
-{
-	return state;
 }
 
 static u64 *next_table(struct cpu *cpu)
@@ -135,7 +130,7 @@ static void build_airlock(struct cpu *cpu, unsigned levels, u64 top)
 	map_ept(cpu, view, top, address_of(tables), EPT_READ);
 	for (u32 i = first; i < end; i++)
 		map_ept(cpu, view, address_of(area->table[i]), address_of(area->table[i]), EPT_READ);
-	cpu->gate.airlock_eptp = address_of(view) | EPTP_LEVELS(4) | EPTP_WB;
+	cpu->gate.airlock_eptp = address_of(view) | EPTP_FLAGS(4);
 }
 
 /* Lets the CPU's view share the tables of `donated`, from the highest level down to where it has none of its own. */
@@ -185,7 +180,7 @@ void gate_add_memory(hpa_t hpa)
 	const u64 *final = table_at(monitor.boot->final_cr3);
 	u64 index = ((MONITOR_DIRECT_VA + hpa.value) >> PML4_SHIFT) % 512;
 
-	if (state != HYPERPS_GATE_OFFERED)
+	if (gate_state != HYPERPS_GATE_OFFERED)
 		return;
 	CHECK(ept_map(&donated, GPA(hpa.value), hpa, PAGE_SIZE_2M, EPT_READ | EPT_WRITE, MEMORY_TYPE_WB));
 	*ept_entry(&donated, GPA(hpa.value), 2) |= EPT_IGNORE_PAT;
@@ -238,7 +233,7 @@ static void build_monitor_view(struct cpu *cpu, unsigned levels, u64 top)
 				map_ept(cpu, view, hpa + page, hpa + page, permissions_of(cpu, linear + page));
 	}
 	add_donated(cpu);
-	cpu->gate.monitor_eptp = address_of(view) | EPTP_LEVELS(4) | EPTP_WB;
+	cpu->gate.monitor_eptp = address_of(view) | EPTP_FLAGS(4);
 }
 
 static void build_landing(struct cpu *cpu)
@@ -325,7 +320,7 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 	cpu->gate.top = 0;
 	if (!linear)
 		return HYPERPS_OK;
-	if (state != HYPERPS_GATE_OFFERED || !other_cpus_taken() || !has_features(&cpu->capabilities) ||
+	if (gate_state != HYPERPS_GATE_OFFERED || !other_cpus_taken || !has_features(&cpu->capabilities) ||
 	    !paging_is_fit())
 		return HYPERPS_ERROR_PERMISSION;
 	if (linear % PAGE_SIZE || !linear_is_free(linear, levels) ||
@@ -397,7 +392,7 @@ bool gate_exit(struct cpu *cpu, u32 reason)
 	log_refusal(REFUSED_GATE, "gate entered in a wrong way: exit reason %u at %016lx", reason, rip);
 	vectoring = vmread(VMCS_IDT_VECTORING_INFO);
 	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL) {
-		inject_again(vectoring);
+		inject(vectoring & EVENT_VECTOR);
 		return true;
 	}
 	/* At the VMFUNC, where it is known: elsewhere than on the gate page nothing was executed after it. */

@@ -48,7 +48,7 @@ struct gate {
 void gate_init(void);
 
 /* enum hyperps_gate: whether the gate is offered on this machine, and if not, why. */
-u32 gate_state(void);
+extern u32 gate_state;
 
 /*
  * HYPERPS_CALL_GATE_SET on this CPU; see hyperps/abi.h. linear and top: bytes. Returns 0 with *cr3, or an error code;

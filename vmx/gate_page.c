@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "gate_page.h"
 #include "hyperps/abi.h"
+#include "x86.h"
 
 #define INT3 0xcc
-#define LONGEST_INSTRUCTION 15
 #define SLOT_2 16 /* byte offset in the EPTP list */
 #define ROOT_FLAGS 0x1eu /* of an EPT pointer: write-back, four levels, no accessed and dirty flags */
 

@@ -72,12 +72,6 @@ void exit_cpuid(struct guest_registers *regs)
 	skip_instruction();
 }
 
-/* Exit qualification for control-register accesses. */
-#define CR_NUMBER(q) ((q)&0xf)
-#define CR_ACCESS_TYPE(q) ((q) >> 4 & 3)
-#define CR_REGISTER(q) ((q) >> 8 & 0xf)
-#define CR_ACCESS_MOV_TO 0
-
 void cr0_follow(u64 value)
 {
 	vmwrite(VMCS_CR0_READ_SHADOW, (vmread(VMCS_CR0_READ_SHADOW) & ~HOST_CR0_OWNED) | (value & HOST_CR0_OWNED));

@@ -203,8 +203,8 @@ void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
 	u64 value = edx_eax(regs);
 
 	/* Until the firmware's boot services end, its drivers still set up the machine and are as trusted as before. */
-	if (!boot_services_ended() && host_msr_access(msr, true) == MSR_DENY &&
-	    host_msr_access(msr, false) == MSR_PASS && wrmsr_checked(msr, value)) {
+	if (!boot_services_ended && host_msr_access(msr, true) == MSR_DENY && host_msr_access(msr, false) == MSR_PASS &&
+	    wrmsr_checked(msr, value)) {
 		log_line(LOG_DEBUG, "the firmware wrote %lx to MSR %x", value, msr);
 	} else if (host_msr_access(msr, true) != MSR_HANDLE || !handle_write(cpu, msr, value)) {
 		refuse(msr, "write");

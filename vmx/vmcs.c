@@ -4,7 +4,6 @@
 #include "host.h"
 #include "x86.h"
 
-#define PAT_RESET 0x0007040600070406ULL
 #define VPID_HOST 1
 
 void vmx_exit(void);

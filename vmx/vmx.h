@@ -193,10 +193,6 @@ typedef struct {
 #define ACCESS_RIGHTS_LONG BIT(13)
 #define ACCESS_RIGHTS_DPL_SHIFT 5
 
-/* Bits of the EPT pointer and of EPT entries. */
-#define EPTP_WB 6ULL
-#define EPTP_LEVELS(levels) (((levels)-1ULL) << 3)
-
 /* Basic exit reasons. */
 enum exit_reason {
 	EXIT_EXCEPTION_OR_NMI = 0,
@@ -244,6 +240,12 @@ enum exit_reason {
 };
 
 #define EXIT_REASON_ENTRY_FAILURE BIT(31)
+
+/* Exit qualification of EXIT_CR_ACCESS. */
+#define CR_NUMBER(q) ((q)&0xf)
+#define CR_ACCESS_TYPE(q) ((q) >> 4 & 3) /* 0: MOV to CR, 1: MOV from CR */
+#define CR_REGISTER(q) ((q) >> 8 & 0xf)
+#define CR_ACCESS_MOV_TO 0
 
 /* Exit qualification of EXIT_EPT_VIOLATION. */
 #define EPT_VIOLATION_READ BIT(0)

@@ -497,8 +497,8 @@ static void look_up(u64 handle, u64 gpa)
 		finding("mm_guest_frame gives a frame that is not the VM's: gpa, frame", gpa, (u64)frame);
 	if (mm_range(&machine.mm, handle, gpa) != (live ? declared(slot, gpa) : 0))
 		finding("mm_range: gpa, permissions", gpa, mm_range(&machine.mm, handle, gpa));
-	if (live && (mm_view_pointer(&machine.mm, handle) & ~(PAGE_SIZE - 1)) != root_of(&machine.mm.vm[slot].view))
-		finding("mm_view_pointer: handle", handle, mm_view_pointer(&machine.mm, handle));
+	if (live && (ept_pointer(&machine.mm.vm[slot].view) & ~(PAGE_SIZE - 1)) != root_of(&machine.mm.vm[slot].view))
+		finding("pointer to the view: handle", handle, ept_pointer(&machine.mm.vm[slot].view));
 }
 
 static void check_seal(u64 slot)
@@ -615,7 +615,7 @@ static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 
 static void begin_flush(unsigned round)
 {
-	rounds[round] = mm_new_epoch(&machine.mm);
+	rounds[round] = ++machine.mm.epoch;
 	if (lie_flush)
 		machine.mm.flushed = rounds[round];
 }
@@ -943,7 +943,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 				  .host_view = &machine.host_view,
 				  .mtrr = &mtrr,
 				  .physical_address_bits = ADDRESS_BITS };
-	mm_init(&machine.mm);
+	machine.mm.epoch = 1;
 	if (machine.pool.used > sizeof(fresh_tables))
 		abort();
 	memcpy(fresh_tables, machine.pool.linear, machine.pool.used);

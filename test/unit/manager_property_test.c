@@ -583,10 +583,10 @@ static void begin_round(void)
 	for (unsigned r = 0; r < ROUNDS; r++) {
 		if (rounds[r].open)
 			continue;
-		rounds[r] = (struct round){ .open = true, .epoch = mm_new_epoch(&mm) };
+		rounds[r] = (struct round){ .open = true, .epoch = ++mm.epoch };
 		record("    epoch %llu begins", ll(rounds[r].epoch));
 		if (rounds[r].epoch != ++spec_epoch || mm.epoch != spec_epoch)
-			violation("mm_new_epoch: %llu, not %llu", ll(rounds[r].epoch), ll(spec_epoch));
+			violation("epoch: %llu, not %llu", ll(rounds[r].epoch), ll(spec_epoch));
 		return;
 	}
 }
@@ -1576,8 +1576,8 @@ static void do_look_up(u64 handle, u64 gpa)
 			    ranges[i].frames != vm->ranges[i].last - vm->ranges[i].first + 1 ||
 			    ranges[i].permissions != vm->ranges[i].permissions)
 				violation("VM %d: range %u is another", now.vm, i);
-		if (!vm->reclaiming && mm_view_pointer(&mm, handle) != (vm->root | 3 << 3 | 6))
-			violation("VM %d: pointer to its view %#llx", now.vm, ll(mm_view_pointer(&mm, handle)));
+		if (!vm->reclaiming && ept_pointer(&mm.vm[now.vm].view) != (vm->root | 3 << 3 | 6))
+			violation("VM %d: pointer to its view %#llx", now.vm, ll(ept_pointer(&mm.vm[now.vm].view)));
 	}
 }
 
@@ -1633,7 +1633,7 @@ static void set_up(unsigned profile)
 	mm.pool = &pool;
 	mm.host_view = &host_view;
 	mm.mtrr = &mtrr;
-	mm_init(&mm);
+	mm.epoch = 1;
 
 	memset(frames, 0, sizeof(frames));
 	for (u64 frame = 0; frame < FRAMES; frame++) {
