@@ -153,6 +153,15 @@ struct gate_result {
  */
 struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 unused, u64 argument4, u64 call);
 
+/* Commands for the interrupt command register. */
+#define APIC_NMI 0x400
+#define APIC_INIT 0x500
+#define APIC_STARTUP 0x600 /* OR the page number of the real-mode code */
+
+/* Sends to every CPU but this one. The host's half-written command is kept. Nothing is sent if this CPU's APIC is off.
+ */
+void apic_send_to_others(u32 command);
+
 /* Has this CPU flush all EPT translations. */
 void flush_this_cpu(struct cpu *cpu);
 

@@ -15,7 +15,7 @@ struct exception_frame {
 	u64 vector, error_code, rip, cs, rflags, rsp, ss;
 };
 
-/* Entries that FAULTING_INSTRUCTION (exception.h) writes: the instruction that may fault, and where to go on then. */
+/* Entries that FAULTING_INSTRUCTION (x86.h) writes: the instruction that may fault, and where to go on then. */
 struct exception_fixup {
 	u64 fault, fixup;
 };

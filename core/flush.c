@@ -5,7 +5,6 @@
  * flush fail, never pass.
  */
 #include "core.h"
-#include "apic.h"
 #include "vmx.h"
 
 #define ANSWER_LIMIT_US 100000

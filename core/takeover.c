@@ -5,7 +5,6 @@
  * firmware did not list.
  */
 #include "core.h"
-#include "apic.h"
 #include "trampoline.h"
 #include "x86.h"
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* VM exits of guests, by reason. What is not the host's to handle is decided here, by the tables of policy.c. */
 #include "core.h"
-#include "event.h"
-#include "exception.h"
 #include "host.h"
 #include "policy.h"
 #include "vcpu.h"

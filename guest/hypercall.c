@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Calls of guests to the monitor (include/hyperps/guest.h). */
 #include "core.h"
-#include "event.h"
+#include "host.h"
 #include "manager.h"
 #include "vcpu.h"
 #include "x86.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* EPT violations of guests: memory that is missing, MMIO, and what the VM does not declare. */
 #include "core.h"
-#include "event.h"
+#include "host.h"
 #include "manager.h"
 #include "paging.h"
 #include "vcpu.h"

@@ -4,8 +4,6 @@
  * switch is switched here, once for each call; exits that the monitor handles itself go straight back to the guest.
  */
 #include "core.h"
-#include "event.h"
-#include "exception.h"
 #include "host.h"
 #include "manager.h"
 #include "vcpu.h"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* vCPUs: their two pages, the state in which they start, and the measurement of a VM. */
 #include "core.h"
-#include "event.h"
 #include "host.h"
 #include "manager.h"
 #include "policy.h"

@@ -5,7 +5,6 @@
 
 #include "cpu.h"
 #include "boot_info.h"
-#include "event.h"
 #include "vmx.h"
 
 /* CR4 bits that the host may change as it likes; any other is refused with #GP. */
@@ -19,6 +18,42 @@
  * run without caches. The host sees its own values through the read shadow.
  */
 #define HOST_CR0_OWNED (CR0_NE | CR0_CD | CR0_NW)
+
+/* Of the virtual CPU whose VMCS is current, the host's or a guest's; event.c. */
+
+/* Moves past the instruction that exited, or past so many bytes, as the CPU would have. */
+void skip_instruction(void);
+void skip_bytes(u64 bytes);
+
+/* Queues an exception for the next VM entry. An error code is 0: of #PF a read of a page that is not present. */
+void inject_exception(u32 vector);
+
+/* Queues any event: EVENT_TYPE_* and a vector. */
+void inject(u64 information);
+
+/*
+ * Queues a #GP, or what it becomes if it came while the event with this IDT-vectoring information was being delivered
+ * (SDM, "Interrupt 8 - Double Fault Exception"). False if that is a triple fault; then nothing is queued.
+ */
+bool inject_gp_during(u64 vectoring);
+
+#define PENDING_DEBUG_BS BIT(14)
+#define DEBUGCTL_BTF BIT(1)
+
+/* Latches the NMI or machine check that has just made this CPU exit, unless it was an NMI for a flush. */
+void latch_exit(struct cpu *cpu);
+
+/* Queues an NMI. There is room for it: nothing else is queued, and nothing but STI blocks it. */
+void inject_nmi(void);
+
+/* Whether 64-bit code runs, at CPL 0: the only place from which the host may call the monitor. */
+bool is_64bit_ring0(void);
+
+/* Whether 64-bit code runs: its instruction pointer does not wrap at 4 GiB. */
+bool is_64bit(void);
+
+/* Current privilege level. */
+unsigned privilege_level(void);
 
 /* VMXON on this CPU. Locks IA32_FEATURE_CONTROL if the firmware left it open. A failure panics. */
 void vmx_switch_on(struct cpu *cpu);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* CPUID, control registers, XSETBV, and instructions that the host may not execute. */
 #include "core.h"
-#include "exception.h"
 #include "host.h"
 #include "x86.h"
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* RDMSR and WRMSR of the host that exit: validated here, and never executed with a value that was not looked at. */
 #include "core.h"
-#include "exception.h"
 #include "host.h"
 #include "msr_policy.h"
 #include "x86.h"
