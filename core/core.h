@@ -36,6 +36,12 @@ struct monitor {
 
 extern struct monitor monitor;
 
+/* The CPU of a slot; slot < boot_info->cpu_slots. Its fields belong to that CPU; others only read the counters. */
+static inline struct cpu *cpu_of_slot(u32 slot)
+{
+	return &((struct cpu_area *)(MONITOR_VA + monitor.boot->cpu_area))[slot].cpu;
+}
+
 /* What the host was refused. */
 enum refusal { REFUSED_MEMORY, REFUSED_MSR, REFUSED_INSTRUCTION, REFUSED_REGISTER, REFUSED_GATE, REFUSALS };
 

@@ -35,13 +35,6 @@ u64 idt[32][2];
 #define GDT_TSS_64 0x0000890000000000ULL /* present, DPL 0, available */
 #define IDT_INTERRUPT_GATE 0x8e0000000000ULL /* present, DPL 0 */
 
-struct cpu *cpu_of_slot(u32 slot)
-{
-	u64 area = MONITOR_VA + monitor.boot->cpu_area + slot * sizeof(struct cpu_area);
-
-	return &((struct cpu_area *)area)->cpu;
-}
-
 void cpu_load_tables(struct cpu *cpu)
 {
 	struct cpu_area *area = cpu_area_of(cpu);

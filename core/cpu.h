@@ -104,9 +104,6 @@ static inline struct cpu_area *cpu_area_of(struct cpu *cpu)
 	return (struct cpu_area *)((u8 *)cpu - offsetof(struct cpu_area, cpu));
 }
 
-/* The CPU of a slot; slot < boot_info->cpu_slots. Its fields belong to that CPU; others only read the counters. */
-struct cpu *cpu_of_slot(u32 slot);
-
 /* The monitor's IDT, one for all CPUs: gates of 16 bytes. */
 extern u64 idt[32][2];
 

@@ -146,20 +146,6 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
 }
 
-/* A CPU that cannot run under the boot CPU's controls never runs host code again: it stops here. */
-static void check_like_boot_cpu(const struct cpu *cpu)
-{
-	const char *difference = vmx_compare_capabilities(&monitor.capabilities, &cpu->capabilities);
-
-	if (difference)
-		panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, difference);
-}
-
-static u32 initial_apic_id(void)
-{
-	return cpuid_or_zero(0xb).ebx ? cpuid(0xb, 0).edx : cpuid(1, 0).ebx >> 24;
-}
-
 /*
  * Every CPU comes here from core/entry.asm: the boot CPU when the loader starts the monitor, each other one when
  * take_other_cpus() starts it. boot and area are the same objects for all.
@@ -178,7 +164,7 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 						   .direct = (u8 *)MONITOR_DIRECT_VA };
 	}
 	cpu->slot = slot;
-	cpu->apic_id = initial_apic_id();
+	cpu->apic_id = cpuid_or_zero(0xb).ebx ? cpuid(0xb, 0).edx : cpuid(1, 0).ebx >> 24;
 	cpu_load_tables(cpu);
 	if (slot == 0)
 		log_init(boot);
@@ -200,7 +186,9 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 		wait_for_permission_to_enter();
 		/* First: an INIT does not reach a CPU in VMX root, so one that is stopped there stays stopped. */
 		vmx_switch_on(cpu);
-		check_like_boot_cpu(cpu);
+		unfit = vmx_compare_capabilities(&monitor.capabilities, &cpu->capabilities);
+		if (unfit)
+			panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, unfit);
 		host_vmcs_init(cpu, NULL);
 		flush_park(cpu);
 	}

@@ -204,24 +204,18 @@ static void run(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 		vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
 }
 
-/* What an earlier exit of this vCPU left to do, a piece of it. */
-static s64 finish_unshare(struct vcpu *vcpu)
-{
-	u64 left = 0;
-	s64 error = serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left);
-
-	vcpu->must_sync = error || left;
-	return error;
-}
-
 static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 {
 	struct cpu *cpu = this_cpu();
 	struct host_side host;
-	s64 result = HYPERPS_OK;
+	s64 result = HYPERPS_OK, error;
+	u64 left = 0;
 
+	/* What an earlier exit of this vCPU left to do, a piece of it. */
 	if (vcpu->must_sync) {
-		words[0] = finish_unshare(vcpu) ? HYPERPS_EXIT_ROOM : HYPERPS_EXIT_INTERRUPTED;
+		error = serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left);
+		words[0] = error ? HYPERPS_EXIT_ROOM : HYPERPS_EXIT_INTERRUPTED;
+		vcpu->must_sync = error || left;
 		if (vcpu->must_sync)
 			return HYPERPS_OK;
 	}

@@ -99,11 +99,16 @@ static u64 cr4_owned(const struct vcpu *vcpu)
 	return ~guest_cr4_allowed(leaf1.ecx, leaf1.edx, leaf7.ebx, leaf7.ecx) | CR4_MCE;
 }
 
-/* All but the fields of root's state, which each run writes. The VMCS is current. */
-static void write_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
+/* SDM, "VMCLEAR", "VMPTRLD": the memory image is complete, and no CPU has the VMCS, after VMCLEAR. */
+static void make_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
 {
 	const struct vmx_capabilities *capabilities = &monitor.capabilities;
+	struct cpu *cpu = this_cpu();
 
+	cpu->vmcs_current = false;
+	vmclear(vcpu->vmcs);
+	vmptrld(vcpu->vmcs);
+	/* All but the fields of root's state, which each run writes. */
 	vmcs_write_defaults(capabilities->guest_secondary);
 	vmwrite(VMCS_PIN_CONTROLS, capabilities->guest_pin);
 	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->guest_primary);
@@ -119,17 +124,6 @@ static void write_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
 	/* Its TSC begins at 0: when the host started is no business of the guest's. */
 	vcpu->tsc_offset = 0 - monitor_time();
 	write_start(vcpu);
-}
-
-/* SDM, "VMCLEAR", "VMPTRLD": the memory image is complete, and no CPU has the VMCS, after VMCLEAR. */
-static void make_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
-{
-	struct cpu *cpu = this_cpu();
-
-	cpu->vmcs_current = false;
-	vmclear(vcpu->vmcs);
-	vmptrld(vcpu->vmcs);
-	write_vmcs(vcpu, slot, eptp);
 	vmclear(vcpu->vmcs);
 	host_vmcs_load(cpu);
 }

@@ -126,26 +126,6 @@ void vmcs_write_state(const struct boot_cpu_state *state)
 	vmwrite(VMCS_GUEST_RFLAGS, (state->rflags & ~RFLAGS_IF) | RFLAGS_RESERVED);
 }
 
-static void write_controls(const struct vmx_capabilities *capabilities)
-{
-	vmcs_write_defaults(capabilities->secondary);
-	vmwrite(VMCS_PIN_CONTROLS, capabilities->pin);
-	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->primary);
-	vmwrite(VMCS_EXCEPTION_BITMAP, 0);
-	vmwrite(VMCS_MSR_BITMAP, hpa_of(monitor.msr_bitmap).value);
-	vmwrite(VMCS_EPTP, monitor.host_eptp);
-	if (capabilities->secondary & SECONDARY_VPID)
-		vmwrite(VMCS_VPID, VPID_HOST);
-	if (capabilities->secondary & SECONDARY_XSAVES)
-		vmwrite(VMCS_XSS_EXITING_BITMAP, 0);
-	/*
-	 * The monitor owns CR4.VMXE, which VMX fixes to 1 and the host reads as 0, and every CR4 bit that is not listed
-	 * as harmless: setting one exits and is refused.
-	 */
-	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
-	vmwrite(VMCS_CR4_MASK, ~HOST_CR4_ALLOWED);
-}
-
 void host_load_sipi_state(u64 vector, u64 cr0_kept)
 {
 	struct boot_cpu_state state = reset_state;
@@ -170,7 +150,24 @@ void host_vmcs_load(struct cpu *cpu)
 
 void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
 {
-	write_controls(&cpu->capabilities);
+	const struct vmx_capabilities *capabilities = &cpu->capabilities;
+
+	vmcs_write_defaults(capabilities->secondary);
+	vmwrite(VMCS_PIN_CONTROLS, capabilities->pin);
+	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->primary);
+	vmwrite(VMCS_EXCEPTION_BITMAP, 0);
+	vmwrite(VMCS_MSR_BITMAP, hpa_of(monitor.msr_bitmap).value);
+	vmwrite(VMCS_EPTP, monitor.host_eptp);
+	if (capabilities->secondary & SECONDARY_VPID)
+		vmwrite(VMCS_VPID, VPID_HOST);
+	if (capabilities->secondary & SECONDARY_XSAVES)
+		vmwrite(VMCS_XSS_EXITING_BITMAP, 0);
+	/*
+	 * The monitor owns CR4.VMXE, which VMX fixes to 1 and the host reads as 0, and every CR4 bit that is not listed
+	 * as harmless: setting one exits and is refused.
+	 */
+	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
+	vmwrite(VMCS_CR4_MASK, ~HOST_CR4_ALLOWED);
 	vmcs_write_root_state(cpu, (u64)vmx_exit);
 	vmwrite(VMCS_GUEST_IA32_PAT, rdmsr(MSR_IA32_PAT));
 	if (state) {
