@@ -19,12 +19,9 @@ static u32 feature_state(u32 feature)
 		return HYPERPS_FEATURE_NOT_BUILT;
 	if (!monitor.capabilities.feature[feature])
 		return HYPERPS_FEATURE_MISSING_CPU;
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
-		const struct cpu *cpu = cpu_of_slot(slot);
-
+	FOR_EACH_CPU (cpu)
 		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !cpu->capabilities.feature[feature])
 			return HYPERPS_FEATURE_MISSING_SOME_CPU;
-	}
 	if (BIT(feature) & (FEATURES_USED | (gate_state == HYPERPS_GATE_OFFERED ? FEATURES_OF_GATE : 0)))
 		return HYPERPS_FEATURE_IN_USE;
 	return HYPERPS_FEATURE_FOUND;
@@ -60,9 +57,9 @@ static void fill_status(struct hyperps_status *status)
 		.log_lost = log_lines_lost,
 		.tsc_hz = boot->tsc_hz,
 	};
-	for (u32 slot = 0; slot < boot->cpu_slots; slot++) {
-		status->cpus_taken += cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX;
-		status->gate_cpus += cpu_of_slot(slot)->gate.on;
+	FOR_EACH_CPU (cpu) {
+		status->cpus_taken += cpu->state == HYPERPS_CPU_STATE_IN_VMX;
+		status->gate_cpus += cpu->gate.on;
 	}
 	if (other_cpus_taken)
 		status->flags |= HYPERPS_FLAG_ALL_CPUS_TAKEN;

@@ -42,6 +42,11 @@ static inline struct cpu *cpu_of_slot(u32 slot)
 	return &((struct cpu_area *)(MONITOR_VA + monitor.boot->cpu_area))[slot].cpu;
 }
 
+/* The CPUs of all slots, also those in which there is none. */
+#define FOR_EACH_CPU(cpu)                                                                                              \
+	for (struct cpu *cpu = cpu_of_slot(0), *end_ = cpu_of_slot(monitor.boot->cpu_slots); cpu < end_;               \
+	     cpu = &(cpu_area_of(cpu) + 1)->cpu)
+
 /* What the host was refused. */
 enum refusal { REFUSED_MEMORY, REFUSED_MSR, REFUSED_INSTRUCTION, REFUSED_REGISTER, REFUSED_GATE, REFUSALS };
 

@@ -56,13 +56,10 @@ void flush_unpark(struct cpu *cpu)
  */
 static bool all_flushed(u64 epoch, bool with_kicks)
 {
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
-		const struct cpu *cpu = cpu_of_slot(slot);
-
+	FOR_EACH_CPU (cpu)
 		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !__atomic_load_n(&cpu->parked, __ATOMIC_SEQ_CST) &&
 		    (__atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST) < epoch || (with_kicks && cpu->kicked)))
 			return false;
-	}
 	return true;
 }
 
@@ -70,9 +67,9 @@ static bool all_flushed(u64 epoch, bool with_kicks)
 static bool kick_and_wait(const struct cpu *self, u64 epoch)
 {
 	/* The NMI goes to all, whatever IDs the host gave their APICs; each is to take it for the monitor's own. */
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
-		if (slot != self->slot && cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX)
-			__atomic_store_n(&cpu_of_slot(slot)->kicked, true, __ATOMIC_SEQ_CST);
+	FOR_EACH_CPU (cpu)
+		if (cpu != self && cpu->state == HYPERPS_CPU_STATE_IN_VMX)
+			__atomic_store_n(&cpu->kicked, true, __ATOMIC_SEQ_CST);
 	apic_send_to_others(APIC_NMI);
 	for (u64 i = 0; i < ANSWER_LIMIT_US / 10 && !all_flushed(epoch, true); i++)
 		delay_us(10);

@@ -44,8 +44,8 @@ static u32 in_vmx(void)
 {
 	u32 n = 0;
 
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
-		n += cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX;
+	FOR_EACH_CPU (cpu)
+		n += cpu->state == HYPERPS_CPU_STATE_IN_VMX;
 	return n;
 }
 

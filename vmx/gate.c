@@ -66,13 +66,12 @@ void gate_init(void)
 		gate_state = HYPERPS_GATE_CPU;
 	} else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] && boot->gate == BOOT_GATE_AUTO) {
 		gate_state = HYPERPS_GATE_L1;
+	} else if (boot->region_base + boot->region_size > GATE_MEMORY_LIMIT) {
+		gate_state = HYPERPS_GATE_MEMORY;
 	} else {
 		CHECK(ept_init(&donated, &monitor.pool, 4, 2));
-		gate_state = boot->region_base + boot->region_size > GATE_MEMORY_LIMIT ? HYPERPS_GATE_MEMORY
-										       : HYPERPS_GATE_OFFERED;
-		for (u32 slot = 0; slot < boot->cpu_slots && gate_state == HYPERPS_GATE_OFFERED; slot++) {
-			struct cpu *cpu = cpu_of_slot(slot);
-
+		gate_state = HYPERPS_GATE_OFFERED;
+		FOR_EACH_CPU (cpu) {
 			cpu->gate.monitor_root = take_root(area_of(cpu)->airlock);
 			if (!cpu->gate.monitor_root)
 				gate_state = HYPERPS_GATE_MEMORY;
@@ -169,8 +168,8 @@ static void add_donated(struct cpu *cpu)
 
 bool gate_uses(hpa_t hpa)
 {
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
-		if (cpu_of_slot(slot)->gate.top - hpa.value < PAGE_SIZE_2M && cpu_of_slot(slot)->gate.top)
+	FOR_EACH_CPU (cpu)
+		if (cpu->gate.top - hpa.value < PAGE_SIZE_2M && cpu->gate.top)
 			return true;
 	return false;
 }
@@ -184,9 +183,7 @@ void gate_add_memory(hpa_t hpa)
 		return;
 	CHECK(ept_map(&donated, GPA(hpa.value), hpa, PAGE_SIZE_2M, EPT_READ | EPT_WRITE, MEMORY_TYPE_WB));
 	*ept_entry(&donated, GPA(hpa.value), 2) |= EPT_IGNORE_PAT;
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
-		struct cpu *cpu = cpu_of_slot(slot);
-
+	FOR_EACH_CPU (cpu) {
 		if (!cpu->gate.top)
 			continue;
 		cpu->gate.monitor_top[index] = final[index];
