@@ -76,6 +76,9 @@ void memory_give_back(struct monitor_memory *memory);
 /* Copies the firmware's memory map, neighbours of one type merged, to ranges[BOOT_MEMORY_RANGES]. */
 EFI_STATUS memory_map_read(struct boot_memory_range *ranges, u32 *count);
 
+/* Has the firmware clear the memory when it starts next, if it can do that. */
+void memory_request_overwrite(void);
+
 /* cpu_state.c */
 
 /* Captures this CPU's system registers as the firmware set them, all but rip, rsp and rflags. */

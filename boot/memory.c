@@ -180,3 +180,33 @@ EFI_STATUS memory_map_read(struct boot_memory_range *ranges, u32 *count)
 	FreePool(map);
 	return EFI_SUCCESS;
 }
+
+/*
+ * TCG, "Platform Reset Attack Mitigation Specification". Firmware that has the control variable clears the memory at its
+ * next start if bit 0 is set; bit 4 says that an orderly shutdown is no reason not to. The lock, where there is one,
+ * keeps the host from taking it back.
+ */
+void memory_request_overwrite(void)
+{
+	static EFI_GUID control = { 0xe20939be, 0x32d4, 0x41be, { 0xa1, 0x50, 0x89, 0x7f, 0x85, 0xd4, 0x98, 0x29 } };
+	static EFI_GUID lock = { 0xbb983ccf, 0x151d, 0x40e1, { 0xa0, 0x7b, 0x4a, 0x17, 0xbe, 0x16, 0x82, 0x92 } };
+	static CHAR16 control_name[] = L"MemoryOverwriteRequestControl";
+	static CHAR16 lock_name[] = L"MemoryOverwriteRequestControlLock";
+	UINTN size = sizeof(UINT8);
+	UINT8 value;
+	UINT32 attributes;
+
+	if (EFI_ERROR(RT->GetVariable(control_name, &control, &attributes, &size, &value)))
+		return;
+	value = 0x11;
+	if (EFI_ERROR(RT->SetVariable(control_name, &control, attributes, sizeof(value), &value))) {
+		Print(L"HyperPS: the firmware refuses to overwrite the memory at its next start.\r\n");
+		return;
+	}
+	Print(L"HyperPS: the firmware will overwrite the memory at its next start.\r\n");
+	size = sizeof(value);
+	if (!EFI_ERROR(RT->GetVariable(lock_name, &lock, &attributes, &size, &value)) && !value) {
+		value = 1;
+		RT->SetVariable(lock_name, &lock, attributes, sizeof(value), &value);
+	}
+}

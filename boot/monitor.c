@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "acpi.h"
 #include "loader.h"
 #include "page_mark.h"
 #include "pagetable.h"
@@ -157,6 +158,33 @@ static void choose_serial(const struct conf *conf, struct boot_info *info)
 	info->serial_port = port;
 }
 
+/* The first screen of the firmware's that the monitor can draw on. None is no fault: the serial port remains. */
+static void choose_screen(struct boot_screen *screen)
+{
+	EFI_GRAPHICS_OUTPUT_PROTOCOL *output;
+	EFI_HANDLE *handles;
+	UINTN count;
+
+	if (EFI_ERROR(LibLocateHandle(ByProtocol, &GraphicsOutputProtocol, NULL, &count, &handles)))
+		return;
+	for (UINTN i = 0; i < count && !screen->width; i++) {
+		const EFI_GRAPHICS_OUTPUT_MODE_INFORMATION *mode;
+
+		if (EFI_ERROR(BS->HandleProtocol(handles[i], &GraphicsOutputProtocol, (void **)&output)))
+			continue;
+		mode = output->Mode->Info;
+		if ((mode->PixelFormat == PixelRedGreenBlueReserved8BitPerColor ||
+		     mode->PixelFormat == PixelBlueGreenRedReserved8BitPerColor) &&
+		    output->Mode->FrameBufferBase % sizeof(u32) == 0 &&
+		    mode->HorizontalResolution <= mode->PixelsPerScanLine &&
+		    (u64)mode->VerticalResolution * mode->PixelsPerScanLine * sizeof(u32) <=
+			    output->Mode->FrameBufferSize)
+			*screen = (struct boot_screen){ output->Mode->FrameBufferBase, mode->HorizontalResolution,
+							mode->VerticalResolution, mode->PixelsPerScanLine, 0 };
+	}
+	FreePool(handles);
+}
+
 /* Fills the low pages: code with its parameters, data, boot page tables. */
 static bool place_trampoline(const struct boot_info *info, const struct image_header *image, u64 boot_info_offset,
 			     const struct pagetable_layout *layout)
@@ -213,6 +241,10 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	info->gate = conf->gate;
 	info->unfit_continue = conf->unfit_continue;
 	choose_serial(conf, info);
+	if (!acpi_end_ports(info->end_port))
+		Print(L"HyperPS: this machine can also be reset, or put to sleep, in a way that the monitor does not "
+		      L"see: guests' memory may stay in the RAM then.\r\n");
+	choose_screen(&info->screen);
 	if (!info->final_cr3 || !place_trampoline(info, image, l.boot_info, &tables))
 		return unfit(EFI_LOAD_ERROR, L"the monitor's page tables did not fit. Report this to the project");
 	*out = info;
@@ -306,5 +338,6 @@ EFI_STATUS monitor_start(const struct conf *conf)
 	enter_monitor(info, ((const struct trampoline_parameters *)(memory.low + TRAMPOLINE_PARAMETERS))->boot_entry);
 	/* From here on this code runs de-privileged. */
 	takeover_hook(&takeover);
+	memory_request_overwrite();
 	return EFI_SUCCESS;
 }

@@ -80,8 +80,9 @@ void delay_us(u64 microseconds);
 enum log_level { LOG_ERROR = 0, LOG_WARNING = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
 
 /*
- * One line to the log ring and, if configured, the serial port. Format: %s %u %x %lu %lx, numbers with a width that is
- * filled with zeros (%016lx). Lines above the configured level are dropped. Takes log_lock; not for NMI handlers.
+ * One line to the log ring and, if configured, the serial port; an error also to the screen. Format: %s %u %x %lu %lx,
+ * numbers with a width that is filled with zeros (%016lx). Lines above the configured level are dropped. Takes log_lock;
+ * not for NMI handlers.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -96,6 +97,9 @@ void log_init(const struct boot_info *boot);
 /* Refusals by kind, and lines that were not kept. Written under log_lock. */
 extern u64 refusals[REFUSALS], log_lines_lost;
 
+/* Draws a line on the firmware's screen, if there is one. Needs log_lock, and this CPU's window closed or done with. */
+void screen_line(const char *text, u32 length);
+
 /* Gives log_lock up if this CPU holds it: for a CPU that stops for good. */
 void log_release(void);
 
@@ -105,11 +109,13 @@ void log_release(void);
 bool log_read(u64 offset, u64 words[8]);
 
 /*
- * The monitor's own bug, or a machine that breaks its contract: prints the message and this CPU's state and stops this
- * CPU for ever, in VMX root, with interrupts off. Its host code never runs again.
+ * The monitor's own bug, or a machine that breaks its contract: stops all CPUs for ever, in VMX root, with interrupts
+ * off, prints the message and this CPU's state, and clears memory as clear_memory() does. Host code never runs again.
+ * Before all CPUs are taken only this one stops.
  */
 #define panic(...)                                                                                                     \
 	do {                                                                                                           \
+		stop_other_cpus();                                                                                     \
 		log_line(LOG_ERROR, "panic: " __VA_ARGS__);                                                            \
 		panic_stop();                                                                                          \
 	} while (0)
@@ -120,6 +126,32 @@ void panic_stop(void) __attribute__((noreturn));
 		if (!(condition))                                                                                      \
 			panic("check failed: %s (%s:%u)", #condition, __FILE__, __LINE__);                             \
 	} while (0)
+
+/* Stops this CPU for ever. */
+void stop_this_cpu(void) __attribute__((noreturn));
+
+/*
+ * Stops all other CPUs for ever: each by an NMI, or at its next exit, wherever it is; waits 100 ms at most. Nothing
+ * before all CPUs are taken. The caller must not return to the host; from now on it needs no lock. If two CPUs call this,
+ * one of them stops.
+ */
+void stop_other_cpus(void);
+bool this_cpu_stops_others(void);
+
+/* Stops this CPU if another has called stop_other_cpus(). Wherever a CPU may go on for long. */
+void stop_if_asked(void);
+
+/*
+ * Before the machine is reset or sleeps: stops all other CPUs, then overwrites each frame that is or was a guest's, the
+ * pool, and the stacks, down to RAM. The host's view is gone then, too. why: for the log.
+ */
+void clear_memory(const char *why);
+
+/* Resets the machine by the chipset, after clear_memory(). */
+void reset_machine(void) __attribute__((noreturn));
+
+/* The overwriting alone; core/memory.c. No other CPU runs; takes no lock. */
+void memory_clear(void);
 
 /* Starts every other CPU and takes it into VMX; core/takeover.c. Returns a HYPERPS_* code. Boot CPU only, once. */
 s64 take_other_cpus(void);
@@ -135,6 +167,9 @@ void wait_for_permission_to_enter(void);
 
 /* Sets up this CPU's window, through which it works on frames. */
 void window_init(struct cpu *cpu);
+
+/* Maps a frame in this CPU's window, with these flags in its entry; 0, 0: nothing. Nothing else may be in it. */
+u8 *set_window(u64 frame, u64 flags);
 
 /* Fills struct mm, and hides the monitor from the host view; boot CPU only, once, after page marks and host view. */
 void memory_init(const struct cpu *cpu);

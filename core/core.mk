@@ -13,6 +13,15 @@ $(BUILD)/monitor/%.o: %.c | $(BUILD)/monitor/asm_offsets.inc
 	@mkdir -p $(@D)
 	$(CC) $(MONITOR_CFLAGS) -include include/hidden.h -MMD -MP -c $< -o $@
 
+# The font of the screen: the 8x16 glyphs in the VGA BIOS of Debian's vgabios, which its source (vgafonts.h) calls public domain.
+# They are found by what lies around them: glyph 0 is empty, glyph 1 a face. From the space to the tilde.
+$(BUILD)/monitor/font.bin: /usr/share/vgabios/vgabios.bin
+	@mkdir -p $(@D)
+	perl -0777 -ne '/\0{18}\x7e\x81\xa5\x81\x81\xbd\x99\x81\x81\x7e\0{4}/ or die "no 8x16 font in $<\n"; print substr($$_, $$-[0] + 32 * 16, 95 * 16)' \
+		$< >$@
+
+$(BUILD)/monitor/core/font.asm.o: $(BUILD)/monitor/font.bin
+
 $(BUILD)/monitor/%.asm.o: %.asm $(BUILD)/monitor/asm_offsets.inc include/registers.inc
 	@mkdir -p $(@D)
 	$(NASM) -f elf64 -Werror -I$(BUILD)/monitor/ -Iinclude/ $< -o $@

@@ -14,6 +14,7 @@ void entry_failed(void)
 
 static void handle_exit(struct cpu *cpu, struct guest_registers *regs, u32 reason)
 {
+	stop_if_asked();
 	switch (reason) {
 	case EXIT_CPUID: /* what vmx/exit.asm did not answer */
 		exit_cpuid(regs);
@@ -38,6 +39,9 @@ static void handle_exit(struct cpu *cpu, struct guest_registers *regs, u32 reaso
 		break;
 	case EXIT_TRIPLE_FAULT:
 		exit_triple_fault();
+		break;
+	case EXIT_IO_INSTRUCTION:
+		exit_io(regs);
 		break;
 	case EXIT_EPT_VIOLATION:
 		exit_ept_violation();

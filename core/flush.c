@@ -32,6 +32,7 @@ void flush_this_cpu(struct cpu *cpu)
 
 bool flush_take_kick(struct cpu *cpu)
 {
+	stop_if_asked();
 	if (!__atomic_exchange_n(&cpu->kicked, false, __ATOMIC_SEQ_CST))
 		return false;
 	flush_this_cpu(cpu);

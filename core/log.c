@@ -127,7 +127,8 @@ static void emit(const struct line *line, bool to_serial)
 
 static bool lock_log(void)
 {
-	if (log_owner == this_cpu()->slot + 1)
+	/* Whoever has stopped all others may have stopped the lock's owner, too. */
+	if (log_owner == this_cpu()->slot + 1 || this_cpu_stops_others())
 		return false;
 	spin_lock(&log_lock);
 	log_owner = this_cpu()->slot + 1;
@@ -155,6 +156,8 @@ static void write_line(enum log_level level, bool to_serial, const char *format,
 	put_string(&line, names[level]);
 	format_line(&line, format, arguments);
 	emit(&line, to_serial);
+	if (level == LOG_ERROR)
+		screen_line(line.text, line.length);
 }
 
 void log_line(enum log_level level, const char *format, ...)

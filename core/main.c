@@ -132,6 +132,7 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	monitor.msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(monitor.msr_bitmap);
 	msr_fill_bitmap(monitor.msr_bitmap, host_msr_access);
+	port_init();
 	build_host_view(cpu);
 	memory_init(cpu);
 	guest_init();
@@ -169,6 +170,7 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	if (slot == 0)
 		log_init(boot);
 	CHECK(boot->cpu_slots <= MONITOR_WINDOWS);
+	window_init(cpu);
 	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
 	    !unmap_own_page(area->double_fault_stack_guard) || !unmap_own_page(area->gate.stack_guard))
 		log_line(LOG_WARNING, "the stacks have no guard pages: they lie in a large page");
@@ -176,7 +178,6 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	if (unfit)
 		panic("CPU with APIC ID %u is unfit: %s", cpu->apic_id, unfit);
 	mtrr_read_all(&cpu->mtrr);
-	window_init(cpu);
 
 	if (slot == 0) {
 		start_monitor(cpu, boot);

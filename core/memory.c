@@ -23,8 +23,8 @@ void window_init(struct cpu *cpu)
 	CHECK(cpu->window_entry);
 }
 
-/* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. Needs mm_lock. */
-static u8 *set_window(u64 frame, u64 flags)
+/* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. */
+u8 *set_window(u64 frame, u64 flags)
 {
 	struct cpu *cpu = this_cpu();
 
@@ -49,6 +49,39 @@ void mm_zero_frame(u64 frame)
 	/* So that whoever has it next sees the zeros by any memory type, and devices by DMA. */
 	write_back(window);
 	set_window(0, 0);
+}
+
+static bool is_own_memory(u64 frame)
+{
+	const struct boot_info *boot = monitor.boot;
+	u64 address = frame << PAGE_SHIFT;
+
+	return address - boot->region_base < boot->region_size || address - boot->low_base < boot->low_size;
+}
+
+void memory_clear(void)
+{
+	u64 start = monitor.boot->free + ALIGN_UP(monitor.marks.frames * sizeof(u64), PAGE_SIZE);
+
+	for (u64 frame = 0; frame < monitor.marks.frames; frame++) {
+		u64 frame_state = page_mark_state(&monitor.marks, frame);
+
+		if (frame_state != HYPERPS_FRAME_HOST && frame_state != HYPERPS_FRAME_DEVICE && !is_own_memory(frame))
+			__builtin_memset(set_window(frame, PTE_RW), 0, PAGE_SIZE);
+	}
+	set_window(0, 0);
+	/* Registers of guests are in the pool's pages and on the stacks; this CPU's exit came from the host, or panics. */
+	__builtin_memset(monitor.pool.linear + start, 0, monitor.pool.used - start);
+	FOR_EACH_CPU (cpu) {
+		struct cpu_area *area = cpu_area_of(cpu);
+
+		if (cpu == this_cpu())
+			continue;
+		__builtin_memset(area->stack, 0, sizeof(area->stack));
+		__builtin_memset(area->nmi_stack, 0, sizeof(area->nmi_stack));
+		__builtin_memset(area->double_fault_stack, 0, sizeof(area->double_fault_stack));
+	}
+	asm volatile("wbinvd" ::: "memory");
 }
 
 void mm_measure_page(u64 slot, u64 gpa, u64 frame)
@@ -155,6 +188,7 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 {
 	s64 result;
 
+	stop_if_asked();
 	/* Until then a CPU may run outside VMX, and a firmware service may still use any memory. */
 	if (!other_cpus_taken)
 		return HYPERPS_ERROR_PERMISSION;

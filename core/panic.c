@@ -30,14 +30,19 @@ static void dump_vmcs(void)
 
 void panic_stop(void)
 {
+	static bool cleared;
 	struct cpu *cpu = this_cpu();
 
-	cpu->state = HYPERPS_CPU_STATE_NOT_STARTED;
 	/* Not a guest's: the host reads the log. */
 	if (cpu->vmcs_current && cpu->primary == cpu->capabilities.primary)
 		dump_vmcs();
-	log_line(LOG_ERROR, "this CPU is stopped for good; reset the machine");
+	log_line(LOG_ERROR, "%s stopped for good; reset the machine",
+		 this_cpu_stops_others() ? "the machine is" : "this CPU is");
 	log_release();
-	for (;;)
-		asm volatile("cli; hlt");
+	/* Whoever resets it does not find in the RAM what the host must not have. A panic in the middle ends here, too. */
+	if (this_cpu_stops_others() && !cleared) {
+		cleared = true;
+		memory_clear();
+	}
+	stop_this_cpu();
 }

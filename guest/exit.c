@@ -6,11 +6,7 @@
 #include "vcpu.h"
 #include "x86.h"
 
-/* Exit qualification of an I/O instruction, and of a debug exception. */
-#define IO_BYTES(q) (((q)&7) + 1)
-#define IO_IN BIT(3)
-#define IO_STRING BIT(4)
-#define IO_PORT(q) ((q) >> 16 & 0xffff)
+/* Exit qualification of a debug exception. */
 #define DEBUG_CAUSES (0xfULL | BIT(13) | BIT(14))
 #define DR6_BREAKPOINTS 0xfULL
 #define DR7_GD BIT(13)
@@ -122,7 +118,7 @@ static void exit_cr(struct vcpu *vcpu)
 	}
 }
 
-static enum next exit_io(struct vcpu *vcpu, u64 words[8])
+static enum next guest_io(struct vcpu *vcpu, u64 words[8])
 {
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), bytes = IO_BYTES(qualification);
 
@@ -241,7 +237,7 @@ static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 		exit_cr(vcpu);
 		return RESUME_GUEST;
 	case EXIT_IO_INSTRUCTION:
-		return exit_io(vcpu, words);
+		return guest_io(vcpu, words);
 	case EXIT_RDMSR:
 	case EXIT_WRMSR:
 		exit_msr(vcpu, reason == EXIT_WRMSR);

@@ -211,6 +211,7 @@ static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 	s64 result = HYPERPS_OK, error;
 	u64 left = 0;
 
+	stop_if_asked();
 	/* What an earlier exit of this vCPU left to do, a piece of it. */
 	if (vcpu->must_sync) {
 		error = serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left);

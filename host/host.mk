@@ -23,7 +23,7 @@ kbuild = mkdir -p $(2) && cp -u $(3) $(2)/ && \
 	$(MAKE) --no-print-directory -C $$headers M=$(abspath $(2)) HYPERPS_INCLUDE=$(abspath include) KCFLAGS=-Werror modules
 
 HOST_MODULE_SOURCES := host/main.c host/call.c host/gate.c host/gate.h host/gate_page.S host/vm.c host/vm.h host/vm_memory.c \
-	host/vcpu.c host/hyperps.h host/hyperps_ioctl.h host/hyperps_demo.c host/hyperps_demo.h host/Kbuild
+	host/vcpu.c host/power.c host/hyperps.h host/hyperps_ioctl.h host/hyperps_demo.c host/hyperps_demo.h host/Kbuild
 
 $(BUILD)/modules/%/hyperps.ko $(BUILD)/modules/%/hyperps_demo.ko: $(HOST_MODULE_SOURCES) include/hyperps/abi.h include/hyperps/gate.h $(CACHE)/kernels/%/release
 	@echo 'building $(@D)/hyperps.ko, hyperps_demo.ko'

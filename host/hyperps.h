@@ -19,6 +19,14 @@ long hyperps_call(u64 number, const u64 argument[HYPERPS_ARGUMENTS], u64 result[
 /* HYPERPS_IOC_CREATE_VM: the new file descriptor, or a negative error code. */
 long hyperps_vm_create(void);
 
+/* Ends every VM for good, whoever has it, and gives its memory back to this kernel; none is made or run any more. */
+void hyperps_vm_end_all(void);
+bool hyperps_vm_are_ended(void);
+
+/* power.c: from now on sleep is refused, and so are CPUs that the monitor does not have; until the module's end. */
+int hyperps_power_start(void);
+void hyperps_power_stop(void);
+
 /* For the module's end, when no VM exists any more. */
 void hyperps_vm_exit(void);
 

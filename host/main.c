@@ -107,7 +107,12 @@ static int __init hyperps_init(void)
 		       result[1], HYPERPS_ABI_VERSION);
 		return -EPROTO;
 	}
+	error = hyperps_power_start();
+	if (error)
+		return error;
 	error = misc_register(&hyperps_device);
+	if (error)
+		hyperps_power_stop();
 	/* The monitor's log says why there is none. */
 	if (!error && gate && !hyperps_gate_start())
 		pr_info("calls go through the gate\n");
@@ -119,6 +124,7 @@ static void __exit hyperps_exit(void)
 	misc_deregister(&hyperps_device);
 	hyperps_vm_exit();
 	hyperps_gate_stop();
+	hyperps_power_stop();
 }
 
 module_init(hyperps_init);

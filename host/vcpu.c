@@ -37,7 +37,9 @@ static long enter(struct vcpu *vcpu, u64 flags, u64 answer, u64 event)
 	long error = -EINTR;
 
 	local_irq_disable();
-	if (!signal_pending(current))
+	if (hyperps_vm_are_ended())
+		error = -ESHUTDOWN;
+	else if (!signal_pending(current))
 		error = hyperps_call(HYPERPS_CALL_VCPU_RUN, argument, vcpu->exit);
 	local_irq_enable();
 	vcpu->is_served &= error != 0;

@@ -8,6 +8,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/anon_inodes.h>
+#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/minmax.h>
 #include <linux/module.h>
@@ -22,6 +23,7 @@
 #define HANDLE_SLOT 0xffffffffULL
 #define AGAIN_LIMIT 10 /* the monitor waits for the CPUs 0.1 seconds a time */
 #define ORPHAN_INTERVAL HZ
+#define ENTERED_LIMIT 1000
 
 static LIST_HEAD(orphans);
 static DEFINE_MUTEX(orphans_lock);
@@ -90,17 +92,17 @@ static long seal(struct vm *vm)
 	return result;
 }
 
-/* Reads the VM's object of that kind, of HYPERPS_READ_BYTES bytes. */
-static long read_object(struct vm *vm, u64 object, void *out)
+/* Reads the object of that kind of the VM in a slot, or with a handle: HYPERPS_READ_BYTES bytes. */
+static long read_object(u64 slot, u64 object, void *out)
 {
-	const u64 argument[HYPERPS_ARGUMENTS] = { object | (vm->handle & HANDLE_SLOT) << 32 };
+	const u64 argument[HYPERPS_ARGUMENTS] = { object | (slot & HANDLE_SLOT) << 32 };
 
 	return hyperps_call(HYPERPS_CALL_READ, argument, out);
 }
 
 static long describe(struct vm *vm, struct hyperps_vm *out)
 {
-	long error = read_object(vm, HYPERPS_OBJECT_VM, out);
+	long error = read_object(vm->handle, HYPERPS_OBJECT_VM, out);
 
 	static_assert(sizeof(*out) == HYPERPS_READ_BYTES);
 	if (!error && (out->state == HYPERPS_VM_FREE || out->handle != vm->handle))
@@ -119,7 +121,7 @@ static long info(struct vm *vm, struct hyperps_vm __user *user)
 static long measurement(struct vm *vm, struct hyperps_measurement __user *user)
 {
 	struct hyperps_measurement out;
-	long error = read_object(vm, HYPERPS_OBJECT_MEASUREMENT, &out);
+	long error = read_object(vm->handle, HYPERPS_OBJECT_MEASUREMENT, &out);
 
 	static_assert(sizeof(out) == HYPERPS_READ_BYTES);
 	if (!error && !out.sealed)
@@ -292,6 +294,10 @@ long hyperps_vm_create(void)
 
 	if (!vm)
 		return -ENOMEM;
+	if (hyperps_vm_are_ended()) {
+		kfree(vm);
+		return -ESHUTDOWN;
+	}
 	kref_init(&vm->references);
 	mutex_init(&vm->lock);
 	xa_init_flags(&vm->lent, XA_FLAGS_ACCOUNT);
@@ -308,6 +314,32 @@ long hyperps_vm_create(void)
 	if (result < 0)
 		vm_put(vm);
 	return result;
+}
+
+static bool are_ended;
+
+bool hyperps_vm_are_ended(void)
+{
+	return READ_ONCE(are_ended);
+}
+
+void hyperps_vm_end_all(void)
+{
+	struct hyperps_vm state;
+	int again = 0;
+	u64 slot;
+
+	WRITE_ONCE(are_ended, true);
+	for (slot = 0; slot < HYPERPS_VMS; slot++) {
+		if (read_object(slot, HYPERPS_OBJECT_VM, &state) || state.state == HYPERPS_VM_FREE)
+			continue;
+		/* A vCPU's turn that had begun ends within a millisecond; then nothing enters it any more. */
+		while (state.state != HYPERPS_VM_DEAD && vm_finish(HYPERPS_CALL_VM_DESTROY, state.handle) == -EBUSY &&
+		       ++again < ENTERED_LIMIT)
+			usleep_range(1000, 2000);
+		if (vm_finish(HYPERPS_CALL_VM_RECLAIM, state.handle) != -ENOENT)
+			pr_warn("a VM does not give its memory back: the next kernel can't use it\n");
+	}
 }
 
 void hyperps_vm_exit(void)

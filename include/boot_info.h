@@ -11,7 +11,8 @@
  *   MONITOR_DIRECT_VA + hpa      2 MiB that the host has donated to the pool, R+W; the monitor adds these itself
  *   MONITOR_APIC_VA              the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC mode)
  *   MONITOR_TRAMPOLINE_DATA_VA   the trampoline's data page (struct trampoline_data), R+W, until all CPUs are up
- *   MONITOR_WINDOW_VA            a page for each CPU slot, mapped R+W only while the CPU zeroes a frame through it
+ *   MONITOR_WINDOW_VA            a page for each CPU slot, mapped R+W only while the CPU zeroes a frame, or draws on the
+ *                                screen, through it
  *
  * All of it lies in PML4 slot 480, donated memory in slots 472 to 479. The boot page tables also map the trampoline's
  * code page (R+X) and data page (R+W) below 1 MiB at their own physical addresses; each CPU leaves them for the final
@@ -80,6 +81,25 @@ struct boot_memory_range {
 	u32 reserved;
 };
 
+/*
+ * A byte by which the host ends the machine's run: written to port, with (byte & mask) == value, it resets the machine,
+ * or starts its sleep. sleep: the upper half of a PM1 control register.
+ */
+struct boot_end_port {
+	u16 port; /* 0: end of the list */
+	u8 mask, value;
+	bool sleep;
+};
+
+#define BOOT_END_PORTS 8
+/* The firmware's screen, for errors: 32 bits a pixel, red and blue in any order. */
+struct boot_screen {
+	u64 base; /* hpa of the frame buffer, a multiple of 4 */
+	u32 width, height; /* pixels; 0: there is none */
+	u32 pitch; /* pixels from one line to the next */
+	u32 reserved;
+};
+
 #define BOOT_MEMORY_RANGES 512
 
 enum boot_gate { BOOT_GATE_AUTO = 0, BOOT_GATE_VMFUNC = 1, BOOT_GATE_VMCALL = 2 };
@@ -110,13 +130,15 @@ struct boot_info {
 	u32 log_level; /* messages above this level are dropped: 0 error, 1 warning, 2 info, 3 debug */
 	u32 gate; /* enum boot_gate */
 	u32 unfit_continue; /* go on when a CPU can't be taken (unfit = continue); else stop */
+	struct boot_end_port end_port[BOOT_END_PORTS + 1]; /* the last one is 0 */
 	u32 memory_ranges;
 	struct boot_memory_range memory[BOOT_MEMORY_RANGES];
 
+	struct boot_screen screen;
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 12664,
+_Static_assert(sizeof(struct boot_info) == 12744,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

@@ -67,6 +67,9 @@
 #define VECTOR_DF 8
 #define VECTOR_GP 13
 #define VECTOR_PF 14
+#define PF_PRESENT BIT(0)
+#define PF_WRITE BIT(1)
+#define PF_RESERVED BIT(3)
 #define VECTOR_AC 17
 #define VECTOR_MC 18
 

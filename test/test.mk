@@ -62,11 +62,11 @@ LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
 LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,vcpu,guests,vault_client,vcpu_registers,vcpu_siege,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
 	'test/live/host.py cloud 1 vmx_absent,vcpu,vm_run,guests,vault_client,vcpu_registers,vcpu_siege,vcpu_load,vcpu_cycles,kernel_log' \
-	'test/live/host.py generic 2 vmx_absent,monitor_memory,vm_device,vcpu_device,vm_run,demo,nmi,ipi_storm,cpus,kernel_log' \
+	'test/live/host.py generic 2 vmx_absent,monitor_memory,power,vm_device,vcpu_device,vm_run,demo,nmi,ipi_storm,cpus,kernel_log,private_page' \
 	'test/live/host.py cloud 2 monitor_memory,vm_memory,gate,cpus,kernel_log,kexec_same' \
-	'test/live/host.py cloud 4 vm_donate,vcpu,gate,cpus,nmi,ipi_storm,vm_memory,vcpu_device,kernel_log' test/live/restart.py test/live/chainload.py \
+	'test/live/host.py cloud 4 vm_donate,vcpu,gate,cpus,nmi,ipi_storm,vm_memory,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py \
 	'test/live/views.py cloud 1 15' \
-	'test/live/host.py cloud 1 monitor_memory,vm_device,vm_memory,vcpu_device,demo,vm_donate,gate,efi,perf_msr,nmi,kernel_log'
+	'test/live/host.py cloud 1 monitor_memory,vm_device,vm_memory,vcpu_device,demo,vm_donate,gate,efi,perf_msr,nmi,kernel_log,private_page'
 TEST_JOBS ?= 2
 
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
@@ -91,6 +91,13 @@ kvm-unit-tests: kvm-unit-tests-dir $(LIVE_PARTS)
 kvm-unit-tests-dir:
 	@[ -f "$(DIR)/x86/hypercall.flat" ] || { echo "DIR='$(DIR)' has no x86/hypercall.flat: give the folder of" \
 		"kvm-unit-tests' source, built by ./configure --arch=x86_64 && make in it" >&2; false; }
+
+# Takes MINUTES of the emulator's time, and a round more.
+MINUTES ?= 60
+soak: setup
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	test/run.pl 'test/live/soak.py $(MINUTES)'
+.PHONY: soak
 
 # Lines of C and assembly that a reader must trust after boot: root and monitor view.
 tcb-lines:

@@ -221,7 +221,7 @@ class Machine:
 
     def __init__(self, *, cpus=1, memory=1024, image=None, kernel=None, initrd=None, append="", conf=None,
                  cpu_model=None, native=False, emulator="auto", log=None, msrs=None, extra_files=None,
-                 remove_files=(), settings=None, second_disk=None, lock_feature_control=False, mwait=False,
+                 remove_files=(), settings=None, second_disk=None, firmware="", mwait=False,
                  emulator_options=(), on_output=None):
         """
         cpus, memory        number of CPUs, MiB of RAM
@@ -238,13 +238,13 @@ class Machine:
         extra_files         {path on the stick: file here}, put there last
         remove_files        paths removed from the stick
         second_disk         another disk image, copied too
-        lock_feature_control  have the firmware lock IA32_FEATURE_CONTROL with VMX off (Bochs)
+        firmware            words for line 3 of next.txt, which test/firmware/acpi.c lists (Bochs)
         mwait               a CPU with MONITOR and MWAIT; one CPU only (Bochs)
         emulator_options    lines for bochsrc, or arguments for QEMU
         on_output           called with each piece of raw serial output, from another thread
         """
         if emulator == "auto":
-            bochs_only = cpu_model or msrs or lock_feature_control
+            bochs_only = cpu_model or msrs or firmware
             emulator = "qemu" if kvm_can_nest() and not bochs_only else "bochs"
         if emulator not in ("bochs", "qemu"):
             raise MachineError(f"no emulator named {emulator}: auto, bochs or qemu")
@@ -257,7 +257,7 @@ class Machine:
         self.settings = settings or {}
         self.cpu_model, self.native, self.msrs = cpu_model or DEFAULT_CPU_MODEL, native, msrs
         self.extra_files, self.remove_files = extra_files or {}, remove_files
-        self.second_disk, self.lock_feature_control = second_disk, lock_feature_control
+        self.second_disk, self.firmware = second_disk, firmware
         self.mwait, self.emulator_options, self.on_output = mwait, emulator_options, on_output
         self.log = log and os.path.abspath(log)
         self.scratch = self.process = self.started = None
@@ -321,9 +321,7 @@ class Machine:
             initrd = INITRD_PATH if self.initrd else conf_get(conf, "initrd")
             options = conf_get(conf, "options")
             lines = [conf_get(conf, "chainload") or KERNEL_PATH, (f"initrd={initrd} " if initrd else "") + options]
-        if self.lock_feature_control:
-            lines.append("lock-feature-control")
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, self.firmware]) + "\n"
 
     @staticmethod
     def _firmware():
@@ -382,7 +380,7 @@ class Machine:
         return command + ["-q", "-f", self._path("bochsrc")]
 
     def _qemu_command(self, port):
-        if self.lock_feature_control or self.msrs or self.cpu_model != DEFAULT_CPU_MODEL:
+        if self.firmware or self.msrs or self.cpu_model != DEFAULT_CPU_MODEL:
             raise MachineError("this machine needs Bochs: --emulator bochs")
         shutil.copyfile(self._ovmf("OVMF_VARS.fd"), self._path("vars.fd"))
         command = [QEMU, "-machine", "q35,accel=kvm", "-cpu", "host,+vmx", "-smp", str(self.cpus), "-m",

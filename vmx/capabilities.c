@@ -18,8 +18,8 @@ static const struct control_word {
 	const char *missing; /* what the CPU is refused with if it lacks something required */
 } words[] = {
 	{ MSR_IA32_VMX_TRUE_PROCBASED_CTLS, offsetof(struct vmx_capabilities, primary),
-	  PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS, 0, HOT_EXITS,
-	  "this CPU's VT-x lacks secondary controls or MSR bitmaps. Use a CPU with EPT" },
+	  PRIMARY_USE_IO_BITMAPS | PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS, 0, HOT_EXITS,
+	  "this CPU's VT-x lacks secondary controls, or I/O or MSR bitmaps. Use a CPU with EPT" },
 	{ MSR_IA32_VMX_PROCBASED_CTLS2, offsetof(struct vmx_capabilities, secondary), SECONDARY_EPT, 0, 0,
 	  "this CPU's VT-x lacks EPT (extended page tables). " USE_NEWER },
 	/* RDTSCP, INVPCID, XSAVES and the user wait instructions raise #UD in the host unless they are switched on here. */

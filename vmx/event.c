@@ -174,10 +174,6 @@ void exit_triple_fault(void)
 {
 	/* On a CPU without a monitor the chipset resets the machine: do that. */
 	log_line(LOG_WARNING, "triple fault in the host at %016lx: resetting the machine", vmread(VMCS_GUEST_RIP));
-	outb(0xcf9, 0x02);
-	outb(0xcf9, 0x06);
-	delay_us(50000);
-	outb(0x64, 0xfe);
-	delay_us(50000);
-	panic("the machine did not reset");
+	clear_memory("triple fault");
+	reset_machine();
 }

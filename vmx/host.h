@@ -25,7 +25,7 @@
 void skip_instruction(void);
 void skip_bytes(u64 bytes);
 
-/* Queues an exception for the next VM entry. An error code is 0: of #PF a read of a page that is not present. */
+/* Queues an exception for the next VM entry. An error code is 0, unless the caller writes another one. */
 void inject_exception(u32 vector);
 
 /* Queues any event: EVENT_TYPE_* and a vector. */
@@ -123,5 +123,10 @@ void exit_sipi(struct cpu *cpu, struct guest_registers *regs);
 void exit_triple_fault(void);
 void exit_refused_instruction(u32 reason);
 void exit_ept_violation(void);
+void exit_io(struct guest_registers *regs);
+
+/* The I/O bitmaps of the host's VMCS, the same on all CPUs. Boot CPU, once; and into the VMCS that is current. port.c. */
+void port_init(void);
+void port_write_bitmaps(void);
 
 #endif

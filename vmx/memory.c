@@ -4,9 +4,8 @@
 #include "host.h"
 #include "x86.h"
 
-/* A read, no write or fetch, of what a linear address translates to. */
-#define KERNEL_READ (EPT_VIOLATION_READ | EPT_VIOLATION_LINEAR | EPT_VIOLATION_TRANSLATED)
-#define KERNEL_READ_MASK (KERNEL_READ | EPT_VIOLATION_WRITE | EPT_VIOLATION_FETCH)
+/* A read or a write, no fetch, of what a linear address translates to. */
+#define DATA_ACCESS (EPT_VIOLATION_LINEAR | EPT_VIOLATION_TRANSLATED)
 
 void exit_ept_violation(void)
 {
@@ -19,13 +18,17 @@ void exit_ept_violation(void)
 		    qualification & EPT_VIOLATION_FETCH ? "execute " : "", vmread(VMCS_GUEST_PHYSICAL_ADDRESS),
 		    vmread(VMCS_GUEST_RIP));
 	/*
-	 * A kernel's read of its own half is a page fault: Linux reads a few bytes past what it owns
-	 * (load_unaligned_zeropad) and recovers from that alone.
+	 * A kernel's access to its own half is a page fault: Linux recovers from that alone where it reads a few bytes
+	 * past what it owns (load_unaligned_zeropad), and without a warning where it copies. A reserved bit in an entry
+	 * is no reason to Linux to repeat the access: a write to a read-only page, and a page that is not present, may
+	 * be (spurious faults, vmalloc areas, KFENCE).
 	 */
-	if (!(vectoring & EVENT_VALID) && (qualification & KERNEL_READ_MASK) == KERNEL_READ && is_64bit_ring0() &&
-	    (s64)vmread(VMCS_GUEST_LINEAR_ADDRESS) < 0) {
+	if (!(vectoring & EVENT_VALID) && (qualification & (DATA_ACCESS | EPT_VIOLATION_FETCH)) == DATA_ACCESS &&
+	    is_64bit_ring0() && (s64)vmread(VMCS_GUEST_LINEAR_ADDRESS) < 0) {
 		WRITE_REGISTER(cr2, vmread(VMCS_GUEST_LINEAR_ADDRESS));
 		inject_exception(VECTOR_PF);
+		vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE,
+			PF_PRESENT | PF_RESERVED | (qualification & EPT_VIOLATION_WRITE ? PF_WRITE : 0));
 		return;
 	}
 	/*

@@ -157,6 +157,7 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
 	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->primary);
 	vmwrite(VMCS_EXCEPTION_BITMAP, 0);
 	vmwrite(VMCS_MSR_BITMAP, hpa_of(monitor.msr_bitmap).value);
+	port_write_bitmaps();
 	vmwrite(VMCS_EPTP, monitor.host_eptp);
 	if (capabilities->secondary & SECONDARY_VPID)
 		vmwrite(VMCS_VPID, VPID_HOST);

@@ -20,6 +20,8 @@ typedef struct {
 #define VMCS_HOST_TR_SELECTOR VMCS_FIELD(0x0c0c)
 
 /* 64-bit fields. */
+#define VMCS_IO_BITMAP_A VMCS_FIELD(0x2000) /* ports below 0x8000 */
+#define VMCS_IO_BITMAP_B VMCS_FIELD(0x2002)
 #define VMCS_MSR_BITMAP VMCS_FIELD(0x2004)
 #define VMCS_TSC_OFFSET VMCS_FIELD(0x2010)
 #define VMCS_VM_FUNCTION_CONTROLS VMCS_FIELD(0x2018)
@@ -119,6 +121,7 @@ typedef struct {
 #define PRIMARY_CR8_STORE_EXITING BIT(20)
 #define PRIMARY_NMI_WINDOW_EXITING BIT(22)
 #define PRIMARY_IO_EXITING BIT(24)
+#define PRIMARY_USE_IO_BITMAPS BIT(25)
 #define PRIMARY_MONITOR_EXITING BIT(29)
 #define PRIMARY_USE_MSR_BITMAPS BIT(28)
 #define PRIMARY_SECONDARY_CONTROLS BIT(31)
@@ -253,6 +256,12 @@ enum exit_reason {
 #define EPT_VIOLATION_FETCH BIT(2)
 #define EPT_VIOLATION_LINEAR BIT(7) /* the linear-address field is valid */
 #define EPT_VIOLATION_TRANSLATED BIT(8) /* the access itself, not a paging structure on the way */
+
+/* Exit qualification of EXIT_IO_INSTRUCTION. */
+#define IO_BYTES(q) (((q)&7) + 1)
+#define IO_IN BIT(3)
+#define IO_STRING BIT(4)
+#define IO_PORT(q) ((q) >> 16 & 0xffff)
 
 void vmx_instruction_failed(const char *instruction) __attribute__((noreturn, cold));
 

@@ -9,7 +9,11 @@
  * \EFI\FIRMWARE\next.txt may name something else to start (ASCII):
  *   line 1: path on this volume
  *   line 2: its load options
- *   line 3: `lock-feature-control` to lock IA32_FEATURE_CONTROL with VMX off, as some firmware does
+ *   line 3: words, in the first group only:
+ *     lock-feature-control  lock IA32_FEATURE_CONTROL with VMX off, as some firmware does
+ *     absent-cpu            list a CPU that is not there
+ *     screen-bar, screen-reserved, screen-ram   offer a screen, whose frame buffer is that of the PCI graphics card, in
+ *                           reserved memory, or in memory that the host may use later
  * Further groups of three lines are started when the one before has come back.
  */
 #include <efi.h>
@@ -19,6 +23,10 @@
 #define NEXT_FILE L"\\EFI\\FIRMWARE\\next.txt"
 #define NEXT_SIZE 4096
 #define MAX_CPUS 64
+#define SCREEN_WIDTH 800
+#define SCREEN_HEIGHT 600
+#define SCREEN_PITCH 1024
+#define SCREEN_BYTES (SCREEN_PITCH * SCREEN_HEIGHT * 4)
 
 struct processor_information {
 	UINT64 apic_id;
@@ -148,14 +156,16 @@ struct madt {
 } __attribute__((packed));
 
 /*
- * The DSDT's AML: soft-off is sleep type 0, as the PIIX4 wants it, and there is a PCI bus. Without the bus object Linux
+ * The DSDT's AML: S3 is sleep type 1 and soft-off 0, as the PIIX4 wants it, and there is a PCI bus. Without the bus object Linux
  * would find no PCI device at all.
  *
+ *   Name (_S3, Package () { 1, 1, 0, 0 })
  *   Name (_S5, Package () { 0, 0, 0, 0 })
  *   Device (\_SB.PCI0) { Name (_HID, EisaId ("PNP0A03")) Name (_CRS, buffer of resource descriptors) }
  */
 /* clang-format off */
 static const UINT8 aml[] = {
+	0x08, '_', 'S', '3', '_', 0x12, 6, 4, 1, 1, 0, 0,
 	0x08, '_', 'S', '5', '_', 0x12, 6, 4, 0, 0, 0, 0,
 	/* Device, length 0x8d in two bytes */
 	0x5b, 0x82, 0x4d, 0x08, 0x2e, '_', 'S', 'B', '_', 'P', 'C', 'I', '0',
@@ -263,6 +273,69 @@ static UINT32 read_pci(UINT32 device, UINT32 function, UINT32 offset)
 	return value;
 }
 
+static void write_vbe(UINT16 index, UINT16 value)
+{
+	__asm__ volatile("outw %0, %w1" ::"a"(index), "d"(0x1ce));
+	__asm__ volatile("outw %0, %w1" ::"a"(value), "d"(0x1cf));
+}
+
+/* Where the graphics card has its frame buffer, which is switched on. 0: there is none. */
+static EFI_PHYSICAL_ADDRESS card_frame_buffer(void)
+{
+	UINT32 device;
+
+	for (device = 0; device < 32; device++) {
+		if (read_pci(device, 0, 0) != 0x11111234)
+			continue;
+		read_pci(device, 0, 4); /* leaves the address of the command register */
+		__asm__ volatile("outl %0, %w1" ::"a"(3), "d"(0xcfc));
+		write_vbe(4, 0);
+		write_vbe(1, SCREEN_PITCH);
+		write_vbe(2, SCREEN_HEIGHT);
+		write_vbe(3, 32);
+		write_vbe(4, 0x41); /* on, with the linear frame buffer */
+		return read_pci(device, 0, 0x10) & ~15;
+	}
+	return 0;
+}
+
+/* Nobody but the loader is to use the screen. */
+static EFI_STATUS EFIAPI refuse(void)
+{
+	return EFI_UNSUPPORTED;
+}
+
+/* OVMF has no driver that takes the emulator's graphics card. */
+static EFI_STATUS install_screen(EFI_PHYSICAL_ADDRESS base, EFI_MEMORY_TYPE type)
+{
+	static EFI_GRAPHICS_OUTPUT_MODE_INFORMATION information = { .HorizontalResolution = SCREEN_WIDTH,
+								    .VerticalResolution = SCREEN_HEIGHT,
+								    .PixelsPerScanLine = SCREEN_PITCH };
+	static EFI_GRAPHICS_OUTPUT_PROTOCOL_MODE mode = { .MaxMode = 1, .FrameBufferSize = SCREEN_BYTES };
+	static EFI_GRAPHICS_OUTPUT_PROTOCOL screen;
+	EFI_GUID guid = EFI_GRAPHICS_OUTPUT_PROTOCOL_GUID;
+	EFI_HANDLE handle = NULL;
+	EFI_STATUS status = EFI_SUCCESS;
+
+	if (!base)
+		status = boot->AllocatePages(AllocateAnyPages, type, EFI_SIZE_TO_PAGES(SCREEN_BYTES), &base);
+	if (EFI_ERROR(status))
+		return status;
+	boot->SetMem((void *)base, SCREEN_BYTES, 0x20);
+	print(L"firmware: screen at ");
+	print_hex(base);
+	print(L"\r\n");
+	information.PixelFormat = PixelBlueGreenRedReserved8BitPerColor;
+	mode.FrameBufferBase = base;
+	mode.Info = &information;
+	mode.SizeOfInfo = sizeof(information);
+	screen.QueryMode = (EFI_GRAPHICS_OUTPUT_PROTOCOL_QUERY_MODE)(UINTN)refuse;
+	screen.SetMode = (EFI_GRAPHICS_OUTPUT_PROTOCOL_SET_MODE)(UINTN)refuse;
+	screen.Blt = (EFI_GRAPHICS_OUTPUT_PROTOCOL_BLT)(UINTN)refuse;
+	screen.Mode = &mode;
+	return boot->InstallProtocolInterface(&handle, &guid, EFI_NATIVE_INTERFACE, &screen);
+}
+
 static struct address io_port(UINT32 port, UINT8 bytes)
 {
 	struct address address = { 1, bytes * 8, 0, bytes == 4 ? 3 : bytes, port };
@@ -306,7 +379,7 @@ static UINT8 own_apic_id(void)
 	return ebx >> 24;
 }
 
-static void fill_madt(struct tables *tables)
+static void fill_madt(struct tables *tables, BOOLEAN absent_cpu)
 {
 	EFI_GUID guid = { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } };
 	struct madt *madt = &tables->madt;
@@ -333,10 +406,14 @@ static void fill_madt(struct tables *tables)
 			count++;
 		}
 	}
+	if (absent_cpu && count < MAX_CPUS) {
+		madt->cpu[count] = (struct madt_local_apic){ 0, 8, count, MAX_CPUS - 1, 1 };
+		count++;
+	}
 	finish_table(&madt->header, "APIC", 3, (UINTN)&madt->cpu[count] - (UINTN)madt);
 }
 
-static EFI_STATUS install_acpi_tables(void)
+static EFI_STATUS install_acpi_tables(BOOLEAN absent_cpu)
 {
 	EFI_GUID guid = ACPI_20_TABLE_GUID;
 	EFI_PHYSICAL_ADDRESS where = 0xffffffff; /* some of the pointers have 32 bits */
@@ -357,7 +434,7 @@ static EFI_STATUS install_acpi_tables(void)
 	copy(tables->dsdt_code, aml, sizeof(aml));
 	finish_table(&tables->dsdt, "DSDT", 2, sizeof(tables->dsdt) + sizeof(aml));
 	fill_fadt(tables);
-	fill_madt(tables);
+	fill_madt(tables, absent_cpu);
 	tables->xsdt.entry[0] = (UINTN)&tables->fadt;
 	tables->xsdt.entry[1] = (UINTN)&tables->madt;
 	finish_table(&tables->xsdt.header, "XSDT", 1, sizeof(tables->xsdt));
@@ -371,6 +448,79 @@ static EFI_STATUS install_acpi_tables(void)
 	rsdp->checksum = checksum(rsdp, 20);
 	rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
 	return boot->InstallConfigurationTable(&guid, rsdp);
+}
+
+/*
+ * Firmware that overwrites the memory on request has two variables for that. OVMF lets nobody create them, so they are
+ * played here while boot services run; what is written to them is printed.
+ */
+static const EFI_GUID overwrite_guids[] = {
+	{ 0xe20939be, 0x32d4, 0x41be, { 0xa1, 0x50, 0x89, 0x7f, 0x85, 0xd4, 0x98, 0x29 } }, /* ...RequestControl */
+	{ 0xbb983ccf, 0x151d, 0x40e1, { 0xa0, 0x7b, 0x4a, 0x17, 0xbe, 0x16, 0x82, 0x92 } }, /* ...RequestControlLock */
+};
+static UINT8 overwrite_values[2];
+static EFI_GET_VARIABLE get_variable;
+static EFI_SET_VARIABLE set_variable;
+
+static UINT8 *find_overwrite_value(const EFI_GUID *guid)
+{
+	UINTN i;
+
+	for (i = 0; i < 2; i++)
+		if (same_guid(guid, &overwrite_guids[i]))
+			return &overwrite_values[i];
+	return NULL;
+}
+
+static EFI_STATUS EFIAPI get_overwrite(CHAR16 *name, EFI_GUID *guid, UINT32 *attributes, UINTN *size, VOID *data)
+{
+	UINT8 *value = find_overwrite_value(guid);
+
+	if (!value)
+		return get_variable(name, guid, attributes, size, data);
+	if (attributes)
+		*attributes = EFI_VARIABLE_NON_VOLATILE | EFI_VARIABLE_BOOTSERVICE_ACCESS | EFI_VARIABLE_RUNTIME_ACCESS;
+	*size = 1;
+	*(UINT8 *)data = *value;
+	return EFI_SUCCESS;
+}
+
+static EFI_STATUS EFIAPI set_overwrite(CHAR16 *name, EFI_GUID *guid, UINT32 attributes, UINTN size, VOID *data)
+{
+	UINT8 *value = find_overwrite_value(guid);
+
+	if (!value)
+		return set_variable(name, guid, attributes, size, data);
+	/* Once it is locked nothing changes. */
+	if (overwrite_values[1] || size != 1 || attributes != 7)
+		return EFI_ACCESS_DENIED;
+	*value = *(UINT8 *)data;
+	print(name);
+	print(L" is ");
+	print_hex(*value);
+	print(L"\r\n");
+	return EFI_SUCCESS;
+}
+
+static VOID EFIAPI end_overwrite(EFI_EVENT event, VOID *context)
+{
+	(void)event;
+	(void)context;
+	system_table->RuntimeServices->GetVariable = get_variable;
+	system_table->RuntimeServices->SetVariable = set_variable;
+}
+
+static void offer_memory_overwrite(void)
+{
+	EFI_RUNTIME_SERVICES *runtime = system_table->RuntimeServices;
+	EFI_EVENT event;
+
+	get_variable = runtime->GetVariable;
+	set_variable = runtime->SetVariable;
+	if (boot->CreateEvent(EVT_SIGNAL_EXIT_BOOT_SERVICES, TPL_NOTIFY, end_overwrite, NULL, &event))
+		return;
+	runtime->GetVariable = get_overwrite;
+	runtime->SetVariable = set_overwrite;
 }
 
 static void lock_feature_control(void)
@@ -414,6 +564,37 @@ static const CHAR8 *take_line(const CHAR8 *from, CHAR16 *line)
 	}
 	*line = 0;
 	return *from ? from + 1 : from;
+}
+
+static BOOLEAN has_word(const CHAR16 *line, const char *word)
+{
+	for (; *line; line++) {
+		UINTN i = 0;
+
+		while (word[i] && line[i] == (CHAR16)word[i])
+			i++;
+		if (!word[i])
+			return TRUE;
+	}
+	return FALSE;
+}
+
+/* What line 3 of next.txt asks for, and the ACPI tables. */
+static EFI_STATUS prepare(const CHAR16 *words)
+{
+	EFI_STATUS status = EFI_SUCCESS;
+
+	if (has_word(words, "lock-feature-control"))
+		lock_feature_control();
+	if (has_word(words, "screen-bar"))
+		status = install_screen(card_frame_buffer(), EfiReservedMemoryType);
+	if (has_word(words, "screen-reserved"))
+		status = install_screen(0, EfiReservedMemoryType);
+	if (has_word(words, "screen-ram"))
+		status = install_screen(0, EfiBootServicesData);
+	if (!EFI_ERROR(status) && !has_acpi_tables())
+		status = install_acpi_tables(has_word(words, "absent-cpu"));
+	return status;
 }
 
 static UINTN size_of(const CHAR16 *text)
@@ -489,21 +670,12 @@ EFI_STATUS efi_main(EFI_HANDLE self, EFI_SYSTEM_TABLE *table)
 	EFI_LOADED_IMAGE *loaded;
 	CHAR8 *text;
 	const CHAR8 *next;
-	CHAR16 *path, *options, *flag;
+	CHAR16 *path, *options, *words;
 	EFI_STATUS status;
 
 	system_table = table;
 	boot = table->BootServices;
-	if (!has_acpi_tables()) {
-		status = install_acpi_tables();
-		if (EFI_ERROR(status)) {
-			print(L"firmware: cannot install the ACPI tables: ");
-			print_hex(status);
-			print(L"\r\n");
-			return status;
-		}
-	}
-
+	offer_memory_overwrite();
 	status = boot->HandleProtocol(self, &guid, (void **)&loaded);
 	if (!EFI_ERROR(status))
 		status = boot->AllocatePool(EfiBootServicesData, NEXT_SIZE * (1 + 3 * sizeof(CHAR16)), (void **)&text);
@@ -511,17 +683,21 @@ EFI_STATUS efi_main(EFI_HANDLE self, EFI_SYSTEM_TABLE *table)
 		return status;
 	path = (CHAR16 *)(text + NEXT_SIZE);
 	options = path + NEXT_SIZE;
-	flag = options + NEXT_SIZE;
+	words = options + NEXT_SIZE;
 	if (EFI_ERROR(read_next(loaded->DeviceHandle, text, NEXT_SIZE)))
 		text[0] = 0;
 	next = text;
 	do {
-		next = take_line(take_line(take_line(next, path), options), flag);
+		next = take_line(take_line(take_line(next, path), options), words);
 		if (!*path)
 			copy(path, DEFAULT_NEXT, sizeof(DEFAULT_NEXT));
-		if (*flag == 'l')
-			lock_feature_control();
-
+		status = prepare(words);
+		if (EFI_ERROR(status)) {
+			print(L"firmware: cannot prepare the machine: ");
+			print_hex(status);
+			print(L"\r\n");
+			return status;
+		}
 		status = start(self, loaded->DeviceHandle, path, options);
 		print(path);
 		print(L": status ");

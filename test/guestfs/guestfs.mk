@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate guests demo kernel_log reboot vcpu_registers vcpu_siege vcpu_load
-TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench vault_client vcpu_vectors vcpu_cycles move_threads
+TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate guests demo kernel_log reboot vcpu_registers vcpu_siege vcpu_load power private_page private_fatal kexec_crash soak
+TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench vault_client vcpu_vectors vcpu_cycles move_threads ports private_access
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own; KVM is for `make bench`.
 STOCK_MODULES_generic := efivarfs
@@ -13,15 +13,17 @@ $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
 
+$(BUILD)/guestfs/private_access $(BUILD)/guestfs/kexec_same: test/modules/private_page.h
+
 $(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPSCTL_HEADERS) $(wildcard test/guests/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
 
-# What the kernel started by kexec_same runs.
+# What the kernels started by kexec_same run.
 $(BUILD)/initrd-kexec-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
-		test/guestfs/after_kexec test/guestfs/lib.sh
+		test/guestfs/after_kexec test/guestfs/after_crash test/guestfs/lib.sh $(BUILD)/guestfs/vmcore
 	host/mkinitrd --output $@ $(call initrd_files,$*) test/after_kexec=test/guestfs/after_kexec \
-		test/lib.sh=test/guestfs/lib.sh
+		test/after_crash=test/guestfs/after_crash test/vmcore=$(BUILD)/guestfs/vmcore test/lib.sh=test/guestfs/lib.sh
 
 # $(1) is the flavour.
 test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
@@ -37,4 +39,4 @@ $(BUILD)/initrd-test-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/mod
 	host/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
 		$(CACHE)/kernels/$*/lib/modules -name $(m).ko))
 
-.SECONDARY: $(TEST_BINARIES) $(foreach f,$(FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)
+.SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

@@ -63,6 +63,11 @@ status_value() {
 	hpsctl status --json 2>/dev/null | sed -n "s/^ *\"$1\": \([^,]*\),*\$/\1/p"
 }
 
+# frames_value STATE: how many frames are in this state
+frames_value() {
+	hpsctl frames --json | sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p"
+}
+
 # grew KEY BEFORE N: is the counter KEY of the status at least BEFORE + N?
 grew() {
 	now=$(status_value "$1")

@@ -16,6 +16,9 @@ FLAVOUR, CPUS, TESTS = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",")
 # So much that what vm_donate donates lies above the first GiB; `gate` after it then walks tables there.
 MEMORY = 2048 if TESTS[0] == "vm_donate" else 1024
 LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
+# The kernel that these start reports in their place.
+SECOND_KERNELS = {"kexec_same": "after_kexec", "kexec_crash": "after_crash"}
+WORDS = "crashkernel=128M" if "kexec_crash" in TESTS else ""
 LOW_PAGES = re.compile(r"low pages at ([0-9a-f]+), (\d+) KiB")
 
 
@@ -95,7 +98,7 @@ def check_donated(machine, status):
 
 def test():
     """See the module's text."""
-    with test_machine(FLAVOUR, ",".join(["status_json", "frames_json", *TESTS]), cpus=CPUS, memory=MEMORY) as machine:
+    with test_machine(FLAVOUR, ",".join(["status_json", "frames_json", *TESTS]), WORDS, cpus=CPUS, memory=MEMORY) as machine:
         machine.expect(r"HyperPS host: Linux", BOOT_TIMEOUT)
         lines = monitor_lines(machine.output)
         ok(any(re.search(rf"\b{CPUS} CPUs de-privileged", line) for line in lines), f"{LABEL} all CPUs are in VMX before Linux")
@@ -106,11 +109,10 @@ def test():
         frames = json.loads(machine.expect(r"(?s)\{.*?\n\}", BOOT_TIMEOUT).group(0))
         check_tables(machine, status, frames)
         for name in TESTS:
-            # The kernel that kexec_same starts reports in its place.
-            relay(machine, "after_kexec" if name == "kexec_same" else name, LABEL)
+            relay(machine, SECOND_KERNELS.get(name, name), LABEL)
             if name == "vm_donate":
                 check_donated(machine, status)
-        if "kexec_same" not in TESTS:
+        if TESTS[-1] not in SECOND_KERNELS:
             ok(machine.expect(r"HYPERPS-TEST-DONE (\d+)\n").group(1) == "0", f"{LABEL} all test programs passed")
             ok(machine.wait(120) and machine.powered_off(), f"{LABEL} poweroff switches the machine off")
         ok("panic" not in "\n".join(monitor_lines(machine.output)), f"{LABEL} the monitor did not panic")

@@ -27,7 +27,7 @@ STOPPED = [
     ("VMX without EPT", r"lacks EPT .*\. Use a CPU of 2010 or later", {"cpu_model": "core2_penryn_t9600"}),
     ("EPT without unrestricted guest", r"lacks unrestricted guest\. Use a CPU of 2010 or later",
      {"cpu_model": "corei5_lynnfield_750"}),
-    ("VMX locked off", LOCKED, {"lock_feature_control": True}),
+    ("VMX locked off", LOCKED, {"firmware": "lock-feature-control"}),
     ("more monitor memory than RAM", TOO_MUCH, {"conf": LINUX + "memory = 4000M\n"}),
     ("less monitor memory than needed", r"memory = 1M in hyperps\.conf is too little\. Write memory = auto, or \d+M at least",
      {"conf": LINUX + "memory = 1M\n"}),
@@ -55,7 +55,7 @@ STOPPED = [
 ]
 # The same with unfit = continue.
 CONTINUED = [
-    ("VMX locked off", LOCKED, {"lock_feature_control": True, "conf": LINUX + "unfit = continue\n"}),
+    ("VMX locked off", LOCKED, {"firmware": "lock-feature-control", "conf": LINUX + "unfit = continue\n"}),
     ("more monitor memory than RAM", TOO_MUCH, {"conf": LINUX + "unfit = continue\nmemory = 4000M\n"}),
     ("unknown key", "hyperps.conf line 4: unknown key 'x'", {"conf": LINUX + "x = 1\nunfit = continue\n"}),
     ("monitor = off", r"hyperps\.conf says monitor = off", {"conf": LINUX + "monitor = off\n"}),

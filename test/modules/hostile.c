@@ -135,8 +135,8 @@ static void check_protected(struct seq_file *out, pte_t *entry, unsigned long ad
 		try_frame(entry, address, first + frame, false, vectors);
 		tried++;
 		for (i = 0; i < ACCESSES; i++) {
-			/* Linux can recover from a page fault at a read (load_unaligned_zeropad). */
-			if (vectors[i] == (i == ACCESS_READ ? X86_TRAP_PF : X86_TRAP_GP))
+			/* Linux can recover from a page fault at a read or write, and says less about it. */
+			if (vectors[i] == (i == ACCESS_EXECUTE ? X86_TRAP_GP : X86_TRAP_PF))
 				refused[i]++;
 			else
 				seq_printf(out, "# frame %#lx: %s gave exception %d\n", first + frame, access_names[i],

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+#include "acpi.h"
+#include "loader.h"
+
+static EFI_GUID acpi_20_guid = { 0x8868e871, 0xe4f1, 0x11d3, { 0xbc, 0x22, 0x00, 0x80, 0xc7, 0x3c, 0x88, 0x81 } };
+
+struct acpi_rsdp {
+	char signature[8];
+	u8 checksum;
+	char oem[6];
+	u8 revision;
+	u32 rsdt;
+	u32 length;
+	u64 xsdt;
+} __attribute__((packed));
+
+/* Generic address structure. */
+struct acpi_address {
+	u8 space, bits, offset, access;
+	u64 address;
+} __attribute__((packed));
+
+#define ACPI_SPACE_IO 1
+
+/* Fixed ACPI description table, signature FACP; the fields in between don't matter here. */
+struct acpi_fadt {
+	struct acpi_table header;
+	u8 unused1[28];
+	u32 pm1a_control, pm1b_control;
+	u8 unused2[40];
+	u32 flags;
+	struct acpi_address reset;
+	u8 reset_value;
+	u8 unused3[43];
+	struct acpi_address x_pm1a_control, x_pm1b_control;
+	u8 unused4[48];
+	struct acpi_address sleep_control;
+} __attribute__((packed));
+
+_Static_assert(offsetof(struct acpi_fadt, flags) == 112 && offsetof(struct acpi_fadt, x_pm1a_control) == 172 &&
+		       offsetof(struct acpi_fadt, sleep_control) == 244,
+	       "FADT");
+
+#define FADT_RESET_REGISTER BIT(10)
+#define FADT_HARDWARE_REDUCED BIT(20)
+#define SLEEP_ENABLE 0x20 /* SLP_EN, in the byte that holds it */
+
+u32 acpi_read_u32(const u8 *p)
+{
+	return p[0] | p[1] << 8 | p[2] << 16 | (u32)p[3] << 24;
+}
+
+const struct acpi_table *acpi_table(const char *signature)
+{
+	const struct acpi_rsdp *rsdp = NULL;
+	const struct acpi_table *root;
+	UINTN width;
+
+	for (UINTN i = 0; i < ST->NumberOfTableEntries; i++)
+		if (CompareGuid(&ST->ConfigurationTable[i].VendorGuid, &acpi_20_guid) == 0)
+			rsdp = ST->ConfigurationTable[i].VendorTable;
+	if (!rsdp)
+		return NULL;
+	width = rsdp->revision >= 2 && rsdp->xsdt ? sizeof(u64) : sizeof(u32);
+	root = (const void *)(width == sizeof(u64) ? rsdp->xsdt : rsdp->rsdt);
+	if (!root || root->length < sizeof(*root))
+		return NULL;
+	for (UINTN at = sizeof(*root); at + width <= root->length; at += width) {
+		const u8 *pointer = (const u8 *)root + at;
+		u64 address =
+			acpi_read_u32(pointer) | (width == sizeof(u64) ? (u64)acpi_read_u32(pointer + 4) << 32 : 0);
+		const struct acpi_table *table = (const void *)address;
+
+		if (table && CompareMem(table->signature, signature, sizeof(table->signature)) == 0)
+			return table;
+	}
+	return NULL;
+}
+
+static void add(struct boot_end_port **end, u64 port, u8 mask, u8 value, bool sleep)
+{
+	if (port && port <= 0xffff)
+		*(*end)++ = (struct boot_end_port){ (u16)port, mask, value, sleep };
+}
+
+/* A register that is an I/O port: its number; 0 if there is none, or it is something else. */
+static u64 io_port(const struct acpi_address *address)
+{
+	return address->space == ACPI_SPACE_IO ? address->address : 0;
+}
+
+bool acpi_end_ports(struct boot_end_port *end)
+{
+	const struct acpi_table *table = acpi_table("FACP");
+	static struct acpi_fadt fadt; /* with zeros where the firmware's is shorter */
+	u64 pm1a, pm1b;
+
+	/* The reset register of the chipset, INIT by system control port A, and the keyboard controller's pulses. */
+	add(&end, 0xcf9, BIT(2), BIT(2), false);
+	add(&end, 0x92, BIT(0), BIT(0), false);
+	add(&end, 0x64, 0xf1, 0xf0, false);
+	if (!table)
+		return true;
+	CopyMem(&fadt, (void *)table, table->length < sizeof(fadt) ? table->length : sizeof(fadt));
+	pm1a = fadt.x_pm1a_control.address ? io_port(&fadt.x_pm1a_control) : fadt.pm1a_control;
+	pm1b = fadt.x_pm1b_control.address ? io_port(&fadt.x_pm1b_control) : fadt.pm1b_control;
+	add(&end, pm1a ? pm1a + 1 : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
+	add(&end, pm1b ? pm1b + 1 : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
+	if (fadt.flags & FADT_RESET_REGISTER)
+		add(&end, io_port(&fadt.reset), 0xff, fadt.reset_value, false);
+	if (fadt.flags & FADT_HARDWARE_REDUCED)
+		add(&end, io_port(&fadt.sleep_control), SLEEP_ENABLE, SLEEP_ENABLE, true);
+	return !((fadt.flags & FADT_RESET_REGISTER) && !io_port(&fadt.reset)) &&
+	       (pm1a || ((fadt.flags & FADT_HARDWARE_REDUCED) && io_port(&fadt.sleep_control)));
+}
