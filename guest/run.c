@@ -37,6 +37,7 @@ void run_init(void)
 
 static void exchange(struct switched_state *out, const struct switched_state *in)
 {
+#pragma GCC unroll 8
 	for (unsigned i = 0; i < msr_count; i++) {
 		out->msr[i] = rdmsr(switched_msrs[i]);
 		wrmsr(switched_msrs[i], in->msr[i]);
