@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Checks of the source tree, as TAP: formatting, headers that stand alone, scripts, and no file without a licence.
+# Checks of the source tree, as TAP: formatting, headers that stand alone, scripts, no file without a licence, the list of MSRs.
 cd "$(dirname "$0")/.." || exit 1
 count=0 failed=0
 
@@ -43,5 +43,12 @@ fi
 details=$(grep -nE '\b(malloc|alloca)\(' core/*.c mm/*.c vmx/*.c guest/*.c)
 [ -z "$details" ]
 result $? "the monitor allocates nothing at run time" "$details"
+details=$(sed '1,/^static const struct msr_range writes/d; /^}/,$d' vmx/msr_policy.c | perl -ne '
+	/^\t\{ (0x\w+), (0x\w+), MSR_(PASS|HANDLE) \}, \/\* .+ \*\/$/ or print "no reason: $_";
+	hex $1 > ($last // 0) && hex $2 >= hex $1 or print "order: $_";
+	$last = hex $2;
+	END { print "only $. lines" if $. < 50 }')
+[ -z "$details" ]
+result $? "each MSR that the host may write is listed once, with a reason" "$details"
 echo "1..$count"
 [ $failed -eq 0 ]

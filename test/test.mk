@@ -7,7 +7,7 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+mm/memory_type.c
 UNIT_TESTS := capabilities:vmx/capabilities.c manager_property:$(MM_SOURCES) manager:$(MM_SOURCES) \
 	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/pagetable.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
-	gate_page:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c \
+	gate_page:vmx/gate_page.c gate_exit:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c \
 	image:host/image.c+host/measure.c+guest/sha256.c uart:host/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c+vmx/msr_policy.c paging:guest/paging.c \
 	hmac:test/guests/hmac.c+guest/sha256.c
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
@@ -19,6 +19,9 @@ $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h inclu
 	$(CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c $(2) -lcmocka
 endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(subst +, ,$(lastword $(subst :, ,$(t)))))))
+
+# It includes these, with a VMCS of its own.
+$(BUILD)/test/unit/gate_exit: core/cpu.c core/exit.c core/flush.c vmx/event.c vmx/gate.c vmx/instruction.c $(wildcard core/*.h)
 
 # The unit tests of mm/ once more, to measure what they cover. What none calls counts, too: those of the manager link all of mm/.
 COVERAGE_NAMES := $(foreach t,$(UNIT_TESTS),$(if $(findstring mm/,$(t)),$(firstword $(subst :, ,$(t)))))
@@ -62,8 +65,8 @@ LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
 LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,vcpu,guests,vault_client,vcpu_registers,vcpu_siege,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
 	'test/live/host.py cloud 1 vmx_absent,vcpu,vm_run,guests,vault_client,vcpu_registers,vcpu_siege,vcpu_load,vcpu_cycles,kernel_log' \
-	'test/live/host.py generic 2 vmx_absent,monitor_memory,power,vm_device,vcpu_device,vm_run,demo,nmi,ipi_storm,cpus,kernel_log,private_page' \
-	'test/live/host.py cloud 2 monitor_memory,vm_memory,gate,cpus,kernel_log,kexec_same' \
+	'test/live/host.py generic 2 vmx_absent,monitor_memory,power,vm_device,vcpu_device,vm_run,demo,nmi,ipi_storm,cpus,kernel_log,drivers,private_page' \
+	'test/live/host.py cloud 2 monitor_memory,vm_memory,gate,gate_sweep,cpus,kernel_log,drivers,kexec_same' \
 	'test/live/host.py cloud 4 vm_donate,vcpu,gate,cpus,nmi,ipi_storm,vm_memory,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py \
 	'test/live/views.py cloud 1 15' \
 	'test/live/host.py cloud 1 monitor_memory,vm_device,vm_memory,vcpu_device,demo,vm_donate,gate,efi,perf_msr,nmi,kernel_log,private_page'

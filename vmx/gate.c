@@ -348,11 +348,11 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 
 /*
  * In the monitor view, between a call's first instruction and its last: what arrives waits until the host has its own
- * CR3 back, that is, until it next loads CR3.
+ * CR3 back, that is, until it next loads CR3. That exits even if nothing waits: a machine check may come meanwhile.
  */
 void gate_wait_for_cr3(const struct cpu *cpu)
 {
-	vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | (cpu->latched ? PRIMARY_CR3_LOAD_EXITING : 0));
+	vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | PRIMARY_CR3_LOAD_EXITING);
 }
 
 static void latch_in_monitor_view(struct cpu *cpu, u32 reason)

@@ -66,8 +66,8 @@ void gate_add_memory(hpa_t hpa);
 bool gate_uses(hpa_t hpa);
 
 /*
- * After something was latched in the monitor view: the host exits when it next loads CR3, which it does right after it
- * has come back.
+ * After an exit from the monitor view: the host exits when it next loads CR3, which it does right after it has come
+ * back. What is latched is delivered then.
  */
 void gate_wait_for_cr3(const struct cpu *cpu);
 

@@ -18,7 +18,8 @@ static u32 follow_cr4(u32 value, u32 bit, u64 cr4_bit)
  * (its paravirtual MSRs take physical addresses; its bit in leaf 1 stays, so that Linux looks for no bare-metal
  * devices); features that write memory by an address in an MSR: debug store, Processor Trace, hardware feedback, SGX,
  * PASID; and those whose CR4 bits or MSRs are refused: CET, PKS, UINTR, LAM, FRED, LASS, key locker, architectural LBR,
- * MSR lists and immediate MSR instructions. Leaves without a case here are the CPU's: vmx/exit.asm answers them itself.
+ * MSR lists, user and immediate MSR instructions, HRESET. Leaves without a case here are the CPU's: vmx/exit.asm answers
+ * them itself.
  */
 static void filter_cpuid(u32 leaf, u32 subleaf, struct cpuid_result *r)
 {
@@ -38,9 +39,9 @@ static void filter_cpuid(u32 leaf, u32 subleaf, struct cpuid_result *r)
 			r->ecx = follow_cr4(r->ecx, CPUID_7_ECX_OSPKE, CR4_PKE);
 			r->edx &= ~(u32)(BIT(5) | BIT(18) | BIT(19) | BIT(20));
 		} else if (subleaf == 1) {
-			r->eax &= ~(u32)(BIT(6) | BIT(17) | BIT(18) | BIT(26) | BIT(27));
+			r->eax &= ~(u32)(BIT(6) | BIT(17) | BIT(18) | BIT(20) | BIT(22) | BIT(26) | BIT(27));
 			r->ecx &= ~(u32)BIT(5);
-			r->edx &= ~(u32)BIT(18);
+			r->edx &= ~(u32)(BIT(13) | BIT(15) | BIT(18));
 		}
 		break;
 	case 0xd:

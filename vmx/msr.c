@@ -90,9 +90,10 @@ static bool write_debugctl(struct cpu *cpu, u64 value)
 /* Both move the TSC of this CPU; monitor_time() takes it off again. */
 static bool write_tsc(struct cpu *cpu, u32 msr, u64 value)
 {
-	u64 old = rdmsr(msr);
+	u64 old;
 
-	if (!wrmsr_checked(msr, value))
+	/* Old CPUs lack IA32_TSC_ADJUST. */
+	if (!rdmsr_checked(msr, &old) || !wrmsr_checked(msr, value))
 		return false;
 	cpu->tsc_written += value - old;
 	return true;
@@ -151,6 +152,8 @@ static bool handle_write(struct cpu *cpu, u32 msr, u64 value)
 	case MSR_IA32_PEBS_ENABLE:
 	case MSR_IA32_DS_AREA:
 		return value == 0;
+	case MSR_UNCORE_FIRST ... MSR_UNCORE_LAST:
+		return wrmsr_checked(msr, value);
 	default:
 		return write_mtrr(cpu, msr, value);
 	}
@@ -167,6 +170,8 @@ static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
 	case MSR_IA32_MISC_ENABLE:
 		*value = rdmsr(MSR_IA32_MISC_ENABLE) | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS;
 		return true;
+	case MSR_UNCORE_FIRST ... MSR_UNCORE_LAST:
+		return rdmsr_checked(msr, value);
 	default:
 		entry = mtrr_register(&cpu->mtrr, msr);
 		if (!entry)

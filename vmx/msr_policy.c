@@ -12,14 +12,17 @@ static const struct msr_range reads[] = {
 	{ 0x3a, 0x3a, MSR_HANDLE }, /* IA32_FEATURE_CONTROL: locked, without VMX */
 	{ 0x1a0, 0x1a0, MSR_HANDLE }, /* IA32_MISC_ENABLE: debug store is hidden */
 	{ 0x200, 0x23f, MSR_HANDLE }, /* MTRRs: the host reads back what it wrote */
-	{ 0x250, 0x250, MSR_HANDLE }, { 0x258, 0x259, MSR_HANDLE }, { 0x268, 0x26f, MSR_HANDLE },
-	{ 0x2ff, 0x2ff, MSR_HANDLE }, { 0x480, 0x493, MSR_DENY }, /* VMX capabilities */
+	{ 0x250, 0x26f, MSR_HANDLE }, /* fixed MTRRs: likewise */
+	{ 0x2ff, 0x2ff, MSR_HANDLE }, /* MTRR: likewise */
+	{ 0x480, 0x493, MSR_DENY }, /* VMX capabilities */
+	{ 0x2000, 0x3fff, MSR_HANDLE }, /* uncore counters; not in the bitmap, so each access exits */
 };
 
 /*
- * Writes, with the reason why a pass is harmless. None of those that pass makes the CPU write to a physical address,
+ * Writes, each with the reason why it is harmless. None of those that pass makes the CPU write to a physical address,
  * changes what memory the host can reach, or takes effect in VMX root in a way that matters there. Linear addresses (FS
- * base, LSTAR, LBR) are translated through the host's own view.
+ * base, LSTAR, LBR) are translated through the host's own view. Uncore counters are a package's, and only count; they
+ * stand where Linux's drivers know them, from Nehalem to Sapphire Rapids. test/check.sh wants a rising order.
  */
 static const struct msr_range writes[] = {
 	{ 0x10, 0x10, MSR_HANDLE }, /* TSC: the monitor keeps count of what the host adds */
@@ -33,66 +36,70 @@ static const struct msr_range writes[] = {
 	{ 0xe1, 0xe1, MSR_PASS }, /* IA32_UMWAIT_CONTROL: limits of a wait */
 	{ 0xe2, 0xe2, MSR_PASS }, /* PKG_CST_CONFIG_CONTROL: idle states */
 	{ 0xe7, 0xe8, MSR_PASS }, /* IA32_MPERF, IA32_APERF: counters */
-	{ 0x10b, 0x10b, MSR_PASS }, /* IA32_FLUSH_CMD */
-	{ 0x10f, 0x10f, MSR_PASS }, /* TSX_FORCE_ABORT */
-	{ 0x122, 0x122, MSR_PASS }, /* IA32_TSX_CTRL */
+	{ 0x10b, 0x10b, MSR_PASS }, /* IA32_FLUSH_CMD: flushes a cache */
+	{ 0x10f, 0x10f, MSR_PASS }, /* TSX_FORCE_ABORT: the airlock aborts a transaction anyway */
+	{ 0x122, 0x122, MSR_PASS }, /* IA32_TSX_CTRL: likewise */
 	{ 0x123, 0x123, MSR_HANDLE }, /* IA32_MCU_OPT_CTRL: no mitigation is switched off */
 	{ 0x140, 0x140, MSR_PASS }, /* MISC_FEATURES_ENABLES: CPUID faulting in the host's ring 3 */
 	{ 0x174, 0x176, MSR_PASS }, /* IA32_SYSENTER_*: switched by the VMCS */
 	{ 0x179, 0x17b, MSR_PASS }, /* IA32_MCG_*: machine check belongs to the host */
 	{ 0x186, 0x18d, MSR_PASS }, /* IA32_PERFEVTSELn: events to count */
-	{ 0x199, 0x19c, MSR_PASS }, /* IA32_PERF_CTL, clock modulation, thermal interrupt and status */
-	{ 0x1a0, 0x1a0, MSR_HANDLE }, /* IA32_MISC_ENABLE */
-	{ 0x1a2, 0x1a2, MSR_PASS }, /* temperature target */
-	{ 0x1a4, 0x1a4, MSR_PASS }, /* prefetchers */
+	{ 0x199, 0x19c, MSR_PASS }, /* IA32_PERF_CTL, clock modulation, thermal interrupt and status: speed */
+	{ 0x1a0, 0x1a0, MSR_HANDLE }, /* IA32_MISC_ENABLE: single bits */
+	{ 0x1a2, 0x1a2, MSR_PASS }, /* temperature target: when to throttle */
+	{ 0x1a4, 0x1a4, MSR_PASS }, /* prefetchers: speed only */
 	{ 0x1a6, 0x1a7, MSR_PASS }, /* OFFCORE_RSP: events to count */
-	{ 0x1aa, 0x1ad, MSR_PASS }, /* power management, turbo ratios */
-	{ 0x1b0, 0x1b2, MSR_PASS }, /* energy bias, package thermal */
+	{ 0x1aa, 0x1ad, MSR_PASS }, /* power management, turbo ratios: speed */
+	{ 0x1b0, 0x1b2, MSR_PASS }, /* energy bias, package thermal: speed */
 	{ 0x1c4, 0x1c5, MSR_PASS }, /* IA32_XFD, IA32_XFD_ERR: faults in the host; root uses no such state */
 	{ 0x1c8, 0x1c9, MSR_PASS }, /* LBR selection: linear addresses */
 	{ 0x1d9, 0x1d9, MSR_HANDLE }, /* IA32_DEBUGCTL: no branch trace store */
-	{ 0x1dc, 0x1de, MSR_PASS }, /* last exception LBRs */
-	{ 0x1fc, 0x1fc, MSR_PASS }, /* POWER_CTL */
+	{ 0x1dc, 0x1de, MSR_PASS }, /* last exception LBRs: linear addresses */
+	{ 0x1fc, 0x1fc, MSR_PASS }, /* POWER_CTL: idle states */
 	{ 0x200, 0x23f, MSR_HANDLE }, /* MTRRs: only shadowed, the host view's memory types are the monitor's */
-	{ 0x250, 0x250, MSR_HANDLE },
-	{ 0x258, 0x259, MSR_HANDLE },
-	{ 0x268, 0x26f, MSR_HANDLE },
+	{ 0x250, 0x26f, MSR_HANDLE }, /* fixed MTRRs: shadowed */
 	{ 0x277, 0x277, MSR_PASS }, /* IA32_PAT: switched by the VMCS */
-	{ 0x280, 0x29f, MSR_PASS }, /* IA32_MCi_CTL2 */
-	{ 0x2ff, 0x2ff, MSR_HANDLE },
-	{ 0x309, 0x30f, MSR_PASS }, /* fixed counters */
+	{ 0x280, 0x29f, MSR_PASS }, /* IA32_MCi_CTL2: interrupts for corrected errors */
+	{ 0x2ff, 0x2ff, MSR_HANDLE }, /* MTRR: shadowed */
+	{ 0x309, 0x30f, MSR_PASS }, /* fixed counters: counters */
 	{ 0x329, 0x329, MSR_PASS }, /* IA32_PERF_METRICS: counters */
-	{ 0x38d, 0x38d, MSR_PASS }, /* IA32_FIXED_CTR_CTRL */
-	{ 0x38f, 0x391, MSR_PASS }, /* IA32_PERF_GLOBAL_*: enable and acknowledge counters */
+	{ 0x38d, 0x38d, MSR_PASS }, /* IA32_FIXED_CTR_CTRL: what to count */
+	{ 0x38f, 0x396, MSR_PASS }, /* IA32_PERF_GLOBAL_*: enable and acknowledge counters; uncore counters */
+	{ 0x3b0, 0x3c7, MSR_PASS }, /* uncore counters */
 	{ 0x3f1, 0x3f1, MSR_HANDLE }, /* IA32_PEBS_ENABLE: 0 only */
 	{ 0x3f6, 0x3f7, MSR_PASS }, /* load latency and front-end thresholds of events */
-	{ 0x400, 0x47f, MSR_PASS }, /* machine-check banks */
+	{ 0x400, 0x47f, MSR_PASS }, /* machine-check banks: they belong to the host */
 	{ 0x4c1, 0x4c8, MSR_PASS }, /* IA32_A_PMCn: counters */
 	{ 0x600, 0x600, MSR_HANDLE }, /* IA32_DS_AREA: 0 only */
-	{ 0x601, 0x601, MSR_PASS }, /* voltage regulator */
-	{ 0x60a, 0x60c, MSR_PASS }, /* package idle latencies */
-	{ 0x610, 0x610, MSR_PASS }, /* RAPL limits */
-	{ 0x618, 0x618, MSR_PASS },
-	{ 0x620, 0x620, MSR_PASS }, /* uncore frequency */
-	{ 0x638, 0x63a, MSR_PASS },
-	{ 0x640, 0x642, MSR_PASS },
-	{ 0x668, 0x669, MSR_PASS }, /* core C-state configuration */
+	{ 0x601, 0x601, MSR_PASS }, /* current limit of the voltage regulator; no voltage */
+	{ 0x60a, 0x60c, MSR_PASS }, /* package idle latencies: idle states */
+	{ 0x610, 0x610, MSR_PASS }, /* RAPL limit of the package */
+	{ 0x618, 0x618, MSR_PASS }, /* RAPL limit of DRAM */
+	{ 0x620, 0x620, MSR_PASS }, /* uncore frequency: within what the package allows */
+	{ 0x638, 0x63a, MSR_PASS }, /* RAPL limits of cores */
+	{ 0x640, 0x642, MSR_PASS }, /* RAPL limits of graphics */
+	{ 0x65c, 0x65c, MSR_PASS }, /* RAPL limit of the platform */
+	{ 0x668, 0x669, MSR_PASS }, /* core C-state configuration: idle states */
 	{ 0x680, 0x69f, MSR_PASS }, /* LBR: linear addresses */
-	{ 0x6c0, 0x6df, MSR_PASS },
-	{ 0x6e0, 0x6e0, MSR_PASS }, /* IA32_TSC_DEADLINE */
+	{ 0x6c0, 0x6df, MSR_PASS }, /* LBR: linear addresses */
+	{ 0x6e0, 0x6e0, MSR_PASS }, /* IA32_TSC_DEADLINE: an interrupt of the host's */
 	{ 0x700, 0x76f, MSR_PASS }, /* uncore counters */
-	{ 0x770, 0x777, MSR_PASS }, /* hardware P-states */
+	{ 0x770, 0x777, MSR_PASS }, /* hardware P-states: speed */
 	{ 0x800, 0x8ff, MSR_PASS }, /* x2APIC: INIT and SIPI to a CPU in VMX only cause its exit */
-	{ 0xc81, 0xc82, MSR_PASS }, /* resource director: shares of cache and bandwidth */
-	{ 0xc8d, 0xc8d, MSR_PASS },
-	{ 0xc8f, 0xd8f, MSR_PASS },
-	{ 0xd90, 0xd90, MSR_PASS }, /* IA32_BNDCFGS: linear address */
+	{ 0xa40, 0xbbf, MSR_PASS }, /* uncore counters */
+	{ 0xc00, 0xc39, MSR_PASS }, /* uncore counters */
+	{ 0xc81, 0xc82, MSR_PASS }, /* resource director: on and off */
+	{ 0xc8d, 0xc8d, MSR_PASS }, /* resource director: what is counted */
+	{ 0xc8f, 0xd8f, MSR_PASS }, /* resource director: classes and their shares; uncore counters */
+	{ 0xd94, 0xd9f, MSR_PASS }, /* uncore counters */
 	{ 0xda0, 0xda0, MSR_HANDLE }, /* IA32_XSS: 0 only, no supervisor state is offered */
-	{ 0xdc0, 0xddf, MSR_PASS }, /* LBR information */
-	{ 0xe00, 0xe4f, MSR_PASS }, /* uncore counters */
-	{ 0xc0000080, 0xc0000080, MSR_HANDLE }, /* IA32_EFER */
+	{ 0xda1, 0xfff, MSR_PASS }, /* hardware duty cycling: idle states; LBR information; uncore counters */
+	{ 0x1c00, 0x1c5f, MSR_PASS }, /* uncore counters */
+	{ 0x1e00, 0x1fff, MSR_PASS }, /* uncore counters */
+	{ 0x2000, 0x3fff, MSR_HANDLE }, /* uncore counters: outside the bitmap, passed on by the handler */
+	{ 0xc0000080, 0xc0000080, MSR_HANDLE }, /* IA32_EFER: single bits */
 	{ 0xc0000081, 0xc0000084, MSR_PASS }, /* SYSCALL: linear addresses */
-	{ 0xc0000100, 0xc0000103, MSR_PASS }, /* FS, GS, kernel GS base, TSC_AUX */
+	{ 0xc0000100, 0xc0000103, MSR_PASS }, /* FS, GS, kernel GS base, TSC_AUX: root and gate rely on none */
 };
 
 enum msr_access host_msr_access(u32 msr, bool write)

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate guests demo kernel_log reboot vcpu_registers vcpu_siege vcpu_load power private_page private_fatal kexec_crash soak
-TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench vault_client vcpu_vectors vcpu_cycles move_threads ports private_access
+TEST_SCRIPTS := vmx_absent monitor_memory cpus efi nmi after_kexec status_json exits_json frames_json ipi_storm vm_memory vm_donate vm_views vm_bench vm_run vcpu gate gate_sweep guests demo kernel_log reboot vcpu_registers vcpu_siege vcpu_load power private_page private_fatal kexec_crash drivers soak
+TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench vault_client vcpu_vectors vcpu_cycles move_threads ports private_access msr_sweep
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
-# Modules of the stock kernel's own; KVM is for `make bench`.
-STOCK_MODULES_generic := efivarfs
-STOCK_MODULES_cloud := efivarfs irqbypass kvm kvm-intel
+# Modules of the stock kernel's own: what `drivers` loads, and KVM also for `make bench`.
+STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpufreq cpufreq_ondemand intel-cstate intel-uncore rapl \
+	intel_rapl_common intel_rapl_msr x86_pkg_temp_thermal intel_powerclamp
+STOCK_MODULES_generic := $(STOCK_MODULES) coretemp mce-inject intel-uncore-frequency-common intel-uncore-frequency isst_if_common \
+	isst_if_mbox_msr
+STOCK_MODULES_cloud := $(STOCK_MODULES) iosf_mbi
 TEST_CLIENT := host/monitor_device.c host/hpsctl_format.c host/image.c host/measure.c guest/sha256.c
 VAULT_CLIENT := $(TEST_CLIENT) host/keyvault.c test/guests/hmac.c
 
@@ -19,11 +22,17 @@ $(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPS
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
 
+$(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_policy.h $(TEST_CLIENT) $(HPSCTL_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -Ivmx -o $@ $< vmx/msr_policy.c $(TEST_CLIENT)
+
 # What the kernels started by kexec_same run.
+KEXEC_SCRIPTS := after_kexec after_crash kexec_early lib.sh
+KEXEC_PROGRAMS := vmcore vmx_ring3 gate_ring3
 $(BUILD)/initrd-kexec-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
-		test/guestfs/after_kexec test/guestfs/after_crash test/guestfs/lib.sh $(BUILD)/guestfs/vmcore
-	host/mkinitrd --output $@ $(call initrd_files,$*) test/after_kexec=test/guestfs/after_kexec \
-		test/after_crash=test/guestfs/after_crash test/vmcore=$(BUILD)/guestfs/vmcore test/lib.sh=test/guestfs/lib.sh
+		$(KEXEC_SCRIPTS:%=test/guestfs/%) $(KEXEC_PROGRAMS:%=$(BUILD)/guestfs/%)
+	host/mkinitrd --output $@ $(call initrd_files,$*) $(foreach s,$(KEXEC_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
+		$(foreach p,$(KEXEC_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p))
 
 # $(1) is the flavour.
 test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
@@ -34,9 +43,12 @@ test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
 	test/vmlinuz=$(CACHE)/kernels/$(1)/vmlinuz test/kexec-initrd.img=$(BUILD)/initrd-kexec-$(1).img
 
 $(BUILD)/initrd-test-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) $(GUEST_BINARIES) \
-		$(TEST_SCRIPTS:%=test/guestfs/%) test/guestfs/lib.sh $(BUILD)/test-modules/%/modules.order \
+		$(TEST_SCRIPTS:%=test/guestfs/%) test/guestfs/lib.sh test/guestfs/microcode.py $(BUILD)/test-modules/%/modules.order \
 		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
 	host/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
 		$(CACHE)/kernels/$*/lib/modules -name $(m).ko))
+	test/guestfs/microcode.py $@.early
+	cat $@ >>$@.early
+	mv $@.early $@
 
 .SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

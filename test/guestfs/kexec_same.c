@@ -85,8 +85,9 @@ int main(int argc, char **argv)
 			 ioctl(pages, PRIVATE_PAGE_FRAME, 0), ioctl(pages, PRIVATE_PAGE_FRAME_OWN, 0));
 	else
 		snprintf(line + length, sizeof(line) - length,
-			 "hyperps.run=after_kexec hyperps.memory_base=%" PRIu64 " hyperps.cpus=%ld",
-			 (uint64_t)status.memory_base, sysconf(_SC_NPROCESSORS_ONLN));
+			 "rdinit=/test/kexec_early hyperps.run=after_kexec hyperps.memory_base=%" PRIu64
+			 " hyperps.cpus=%ld hyperps.gate_cpus=%" PRIu64,
+			 (uint64_t)status.memory_base, sysconf(_SC_NPROCESSORS_ONLN), (uint64_t)status.gate_cpus);
 	if (syscall(SYS_kexec_file_load, kernel, initrd, strlen(line) + 1, line, crashes ? KEXEC_FILE_ON_CRASH : 0UL))
 		return fail("kexec_file_load");
 	printf("ok - kexec: the kernel is loaded\n# starting it: %s\n", line);

@@ -74,6 +74,15 @@ grew() {
 	[ -n "$now" ] && [ -n "$2" ] && [ "$now" -ge $(($2 + $3)) ]
 }
 
+# kernel_is_quiet PATTERN: has Linux neither crashed nor warned, but by lines that match? Prints the lines that say so.
+kernel_is_quiet() {
+	dmesg >/tmp/kernel_log
+	check "the kernel's log can be read" test -s /tmp/kernel_log
+	! grep -E 'BUG:|Oops|WARNING: CPU|unchecked MSR|general protection|soft lockup|rcu.*stall|NMI received for unknown reason' \
+		/tmp/kernel_log | grep -vE "$1"
+	result $? "no oops, warning or unchecked MSR access in the kernel's log"
+}
+
 # command_line_value WORD: the value of WORD=value on the kernel's command line
 command_line_value() {
 	tr ' ' '\n' </proc/cmdline | sed -n "s/^$1=//p"

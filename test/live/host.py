@@ -5,6 +5,7 @@
 The monitor's page tables and the host view are walked from outside; then the given programs of test/guestfs run."""
 
 import json
+import os
 import re
 import sys
 
@@ -15,6 +16,8 @@ from walk import check_host_view, check_monitor_tables, check_page_marks
 FLAVOUR, CPUS, TESTS = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",")
 # So much that what vm_donate donates lies above the first GiB; `gate` after it then walks tables there.
 MEMORY = 2048 if TESTS[0] == "vm_donate" else 1024
+# What Linux's drivers look for.
+MSRS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "msrs.def") if "drivers" in TESTS else None
 LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
 # The kernel that these start reports in their place.
 SECOND_KERNELS = {"kexec_same": "after_kexec", "kexec_crash": "after_crash"}
@@ -98,7 +101,8 @@ def check_donated(machine, status):
 
 def test():
     """See the module's text."""
-    with test_machine(FLAVOUR, ",".join(["status_json", "frames_json", *TESTS]), WORDS, cpus=CPUS, memory=MEMORY) as machine:
+    tests = ",".join(["status_json", "frames_json", *TESTS])
+    with test_machine(FLAVOUR, tests, WORDS, cpus=CPUS, memory=MEMORY, msrs=MSRS) as machine:
         machine.expect(r"HyperPS host: Linux", BOOT_TIMEOUT)
         lines = monitor_lines(machine.output)
         ok(any(re.search(rf"\b{CPUS} CPUs de-privileged", line) for line in lines), f"{LABEL} all CPUs are in VMX before Linux")

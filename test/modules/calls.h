@@ -64,11 +64,11 @@ static inline s64 finish(u64 number, u64 handle)
 	return error;
 }
 
-/* 64 bytes from the start of an object of HYPERPS_CALL_READ. */
-static inline s64 read_words(u64 object_and_index, u64 words[8])
+/* 64 bytes of an object of HYPERPS_CALL_READ, from a multiple of 64 on. */
+static inline s64 read_words(u64 object_and_index, u64 offset, u64 words[8])
 {
 	register u64 r8 asm("r8"), r9 asm("r9"), r10 asm("r10"), r11 asm("r11");
-	u64 rax = HYPERPS_CALL_READ, rdi = object_and_index, rsi = 0;
+	u64 rax = HYPERPS_CALL_READ, rdi = object_and_index, rsi = offset;
 
 	asm volatile("vmcall"
 		     : "+a"(rax), "=b"(words[0]), "=d"(words[1]), "+S"(rsi), "+D"(rdi), "=r"(r8), "=r"(r9), "=r"(r10),
@@ -82,6 +82,16 @@ static inline s64 read_words(u64 object_and_index, u64 words[8])
 	words[6] = r10;
 	words[7] = r11;
 	return (s64)rax;
+}
+
+/* One word of an object; ~0 if there is none. */
+static inline u64 read_word(u64 object_and_index, u64 offset)
+{
+	u64 words[8];
+
+	if (read_words(object_and_index, offset / HYPERPS_READ_BYTES * HYPERPS_READ_BYTES, words))
+		return ~0ULL;
+	return words[offset % HYPERPS_READ_BYTES / 8];
 }
 
 struct access {

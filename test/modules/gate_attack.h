@@ -81,9 +81,6 @@ enum outcome rig_run(void);
 /* rig_prepare() and rig_run() for the way that the interface describes. */
 enum outcome rig_call(void);
 
-/* A word of the monitor's objects, by VMCALL. */
-u64 monitor_word(u64 object, u64 offset);
-
 /* VMFUNC from the module itself: the vector, or VECTOR_NONE. Interrupts off. */
 int try_vmfunc(u32 leaf, u64 index);
 

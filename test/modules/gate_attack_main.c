@@ -192,12 +192,11 @@ static void attack_hotplug(struct seq_file *out)
 
 static void timed(struct seq_file *out, const char *name, void (*attack)(struct seq_file *out))
 {
-	u64 start = rdtsc(),
-	    refused = monitor_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, refused_gate));
+	u64 start = rdtsc(), refused = read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, refused_gate));
 
 	attack(out);
 	seq_printf(out, "# %s: %llu million ticks, %llu refused at the gate\n", name, (rdtsc() - start) / 1000000,
-		   monitor_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, refused_gate)) - refused);
+		   read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, refused_gate)) - refused);
 }
 
 static int show_attack(struct seq_file *out, void *unused)

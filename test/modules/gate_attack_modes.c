@@ -160,9 +160,30 @@ static void attack_efer(struct seq_file *out)
 	tap_check(out, outcome == CALLED, "EFER.SCE does not matter (outcome %d)", outcome);
 }
 
+/* The two instructions that write a part of CR0. LMSW can set PE, but not clear it. */
+static void attack_cr0_parts(struct seq_file *out)
+{
+	enum outcome set, cleared, again;
+	unsigned long flags;
+	u64 old;
+
+	local_irq_save(flags);
+	old = read_control(0);
+	asm volatile("clts; lmsw %w0" ::"r"(0xf & ~X86_CR0_EM) : "memory");
+	set = rig_call();
+	asm volatile("lmsw %w0" ::"r"(0) : "memory");
+	cleared = rig_call();
+	try_cr0(old);
+	again = rig_call();
+	local_irq_restore(flags);
+	tap_check(out, set == CALLED && cleared == CALLED && again == CALLED,
+		  "CLTS and LMSW change nothing that the gate needs (outcomes %d, %d, %d)", set, cleared, again);
+}
+
 void attack_modes(struct seq_file *out)
 {
 	attack_control_register(out, 0, 32, CR0_NEEDED, try_cr0);
+	attack_cr0_parts(out);
 	attack_control_register(out, 4, 36, CR4_NEEDED, try_cr4);
 	attack_pat(out);
 	attack_pkru(out);
@@ -212,8 +233,8 @@ static void attack_linear(struct seq_file *out)
 
 static void attack_top(struct seq_file *out)
 {
-	u64 base = monitor_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_base));
-	u64 size = monitor_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_size)), at;
+	u64 base = read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_base));
+	u64 size = read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_size)), at;
 	unsigned int counts[3] = { 0 }, i, kept = 0, taken = 0;
 	long error;
 

@@ -22,6 +22,7 @@
 #define AFTER_NANOSECONDS 10000
 #define OWN_PRIORITY 0xe0
 #define DR7_EXACT 0x700
+#define MONITOR_CODE 0x40000 /* from MONITOR_LINEAR on: linker.ld keeps the code below that */
 #define DR7_GD BIT(13)
 /* Breakpoint n: enabled, and what it is for: 0 fetch, 1 store, 3 load or store; 8 bytes but for fetches. */
 #define DR7_ENABLE(n, kind) (2ULL << 2 * (n) | (u64)((kind) ? (kind) | 2 << 2 : 0) << (16 + 4 * (n)))
@@ -118,6 +119,84 @@ static void attack_breakpoints(struct seq_file *out)
 	rig_run();
 	tap_check(out, gate_attempt.vector == X86_TRAP_UD || gate_attempt.vector == X86_TRAP_DB,
 		  "TF and a load of SS: exception %lld", gate_attempt.vector);
+}
+
+/* Where the airlock's instructions begin, up to the one behind which DR7 is clear. */
+static bool is_airlock_instruction(unsigned int offset)
+{
+	static const u8 instructions[] = { 0, 11, 12, 17, 18, 21, 23, 25 };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(instructions); i++)
+		if (offset == HYPERPS_GATE_ENTRY + instructions[i])
+			return true;
+	return false;
+}
+
+/* Calls with breakpoints on each step of [from, to), four at a time. Returns how many were not as they should be. */
+static unsigned int break_on_each(u64 from, u64 to, unsigned int step, u32 kind, unsigned int *tried)
+{
+	unsigned int i, wrong = 0;
+	u64 at;
+
+	/* A call that goes through the lock and the page marks. */
+	rig_prepare(HYPERPS_GATE_ENTRY, NULL, 0);
+	gate_attempt.registers[R9] = HYPERPS_CALL_FRAME_QUERY;
+	gate_attempt.registers[RSI] = rig.top_address >> PAGE_SHIFT;
+	gate_attempt.dr7 = DR7_EXACT;
+	for (i = 0; i < 4; i++)
+		gate_attempt.dr7 |= DR7_ENABLE(i, kind);
+	for (at = from; at < to; at += 4 * step) {
+		for (i = 0; i < 4; i++)
+			gate_attempt.dr[i] = at + i * step;
+		gate_attempt_run();
+		wrong += gate_attempt.vector != CAME_BACK || gate_attempt.status ||
+			 gate_attempt.result != HYPERPS_FRAME_HOST;
+		*tried += 4;
+		if (*tried % 65536 == 0)
+			cond_resched();
+	}
+	return wrong;
+}
+
+/* Breakpoints on every byte of the gate page's code and of the monitor's, watchpoints on the list and all its memory. */
+static void attack_each_address(struct seq_file *out)
+{
+	u64 size = read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_size));
+	u64 vmfunc = rig.gate + HYPERPS_GATE_ENTRY - VMFUNC_BYTES;
+	unsigned int offset, slot, wrong = 0, hit = 0, tried = 0;
+
+	for (offset = HYPERPS_GATE_ENTRY; offset < HYPERPS_GATE_RETURN + 16; offset++) {
+		bool expected = is_airlock_instruction(offset);
+
+		rig_prepare(HYPERPS_GATE_ENTRY, NULL, 0);
+		gate_attempt.dr[offset % 4] = rig.gate + offset;
+		gate_attempt.dr7 = DR7_EXACT | DR7_ENABLE(offset % 4, 0);
+		wrong += rig_run() != (expected ? REFUSED : CALLED);
+		hit += expected;
+		wrong += rig_call() != CALLED;
+	}
+	tap_check(out, !wrong,
+		  "breakpoints on each byte of the airlock and the landing: %u are hit, and refused (%u wrong)", hit,
+		  wrong);
+	for (slot = 0, wrong = 0; slot < 512; slot++) {
+		rig_prepare(HYPERPS_GATE_ENTRY, NULL, 0);
+		gate_attempt.dr[slot % 4] = rig.list + slot * 8;
+		gate_attempt.dr7 = DR7_EXACT | DR7_ENABLE(slot % 4, 3);
+		wrong += rig_run() != (slot == 2 ? REFUSED : CALLED);
+	}
+	tap_check(out, !wrong, "watchpoints on each slot of the list: slot 2 is refused (%u wrong)", wrong);
+	tap_check(out, break_on_each(vmfunc, vmfunc + 1, 1, 0, &tried) == 1 && gate_attempt.vector == X86_TRAP_DB,
+		  "positive control: a breakpoint on the host's own VMFUNC (exception %lld)", gate_attempt.vector);
+	tried = 0;
+	wrong = break_on_each(MONITOR_LINEAR, MONITOR_LINEAR + MONITOR_CODE, 1, 0, &tried);
+	tap_check(out, !wrong && tried, "breakpoints on %u bytes of the monitor's code: none has any effect (%u wrong)",
+		  tried, wrong);
+	tried = 0;
+	wrong = break_on_each(MONITOR_LINEAR, MONITOR_LINEAR + size, 8, 3, &tried);
+	tap_check(out, !wrong && tried, "watchpoints on all %llu KiB of the monitor's memory: none has (%u wrong)",
+		  (u64)tried * 8 / 1024, wrong);
+	tap_check(out, rig_call() == CALLED, "the gate works as before");
 }
 
 static void send_to_self(void)
@@ -222,6 +301,7 @@ void attack_registers(struct seq_file *out)
 {
 	attack_flags(out);
 	attack_breakpoints(out);
+	attack_each_address(out);
 	attack_interrupts(out);
 }
 

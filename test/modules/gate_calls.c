@@ -6,6 +6,7 @@
 #include "calls.h"
 #include "gate.h"
 #include "gate_storm.h"
+#include "gate_sweep.h"
 #include "tap.h"
 
 #define CALLS 10000
@@ -15,21 +16,10 @@ long hyperps_vmcall(u64 number, const u64 argument[4], u64 *value)
 	return call(number, argument[0], argument[1], argument[2], argument[3], value);
 }
 
-static u64 exits_of(unsigned int slot)
+/* The reading itself is one of them. */
+static u64 exits_of(u64 slot)
 {
-	u64 total = ~0ULL;
-
-	/* The third word of the object is the sum; the call itself is one of them. */
-	register u64 r8 asm("r8") = 0;
-	u64 rax = HYPERPS_CALL_READ, rbx, rdx, rsi = 0, rdi = HYPERPS_OBJECT_EXITS | (u64)slot << 32;
-
-	asm volatile("vmcall"
-		     : "+a"(rax), "=b"(rbx), "=d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8)
-		     :
-		     : "r9", "r10", "r11", "memory");
-	if (!rax)
-		total = rsi;
-	return total;
+	return read_word(HYPERPS_OBJECT_EXITS | slot << 32, offsetof(struct hyperps_exits, total));
 }
 
 static void check_calls(struct seq_file *out)
@@ -69,6 +59,9 @@ MODULE_PARM_DESC(keep, "leave the gate on: the next reader without it switches i
 static bool storm;
 module_param(storm, bool, 0600);
 MODULE_PARM_DESC(storm, "all CPUs in the gate at once, too");
+static bool sweep;
+module_param(sweep, bool, 0400);
+MODULE_PARM_DESC(sweep, "events at each instruction of a call, and nothing else");
 
 static int show_gate(struct seq_file *out, void *unused)
 {
@@ -78,7 +71,10 @@ static int show_gate(struct seq_file *out, void *unused)
 	tap_check(out, !error, "the gate is switched on (%d)", error);
 	if (error)
 		return 0;
-	check_calls(out);
+	if (sweep)
+		check_sweeps(out);
+	else
+		check_calls(out);
 	if (storm) {
 		check_storms(out);
 		hyperps_gate_stop();

@@ -41,24 +41,6 @@ static_assert(offsetof(struct gate_attempt, gdtr) == 218);
 static_assert(offsetof(struct gate_attempt, done) == 232);
 static_assert(offsetof(struct gate_attempt, status) == 272);
 
-u64 monitor_word(u64 object, u64 offset)
-{
-	register u64 r8 asm("r8") = 0;
-	register u64 r9 asm("r9") = 0;
-	register u64 r10 asm("r10") = 0;
-	register u64 r11 asm("r11") = 0;
-	u64 rax = HYPERPS_CALL_READ, rbx = 0, rdx = 0, rsi = offset / HYPERPS_READ_BYTES * HYPERPS_READ_BYTES,
-	    rdi = object;
-
-	asm volatile("vmcall"
-		     : "+a"(rax), "+b"(rbx), "+d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
-		     :
-		     : "memory");
-	if (rax)
-		return ~0ULL;
-	return (u64[]){ rbx, rdx, rsi, rdi, r8, r9, r10, r11 }[offset % HYPERPS_READ_BYTES / 8];
-}
-
 int try_vmfunc(u32 leaf, u64 index)
 {
 	return fault_of("vmfunc", leaf, "c"(index));

@@ -533,7 +533,7 @@ static void show_vms(struct seq_file *out)
 		struct hyperps_vm vm;
 
 		BUILD_BUG_ON(sizeof(vm) != HYPERPS_READ_BYTES);
-		if (read_words(slot << 32 | HYPERPS_OBJECT_VM, (u64 *)&vm) || vm.state == HYPERPS_VM_FREE)
+		if (read_words(slot << 32 | HYPERPS_OBJECT_VM, 0, (u64 *)&vm) || vm.state == HYPERPS_VM_FREE)
 			continue;
 		seq_printf(out,
 			   "vm slot=%llu state=%llu frames=%llu pending=%llu view_eptp=%llu view_4k=%llu view_2m=%llu "

@@ -58,7 +58,7 @@ static int count_roots(struct seq_file *out, struct page *page, u64 frame)
 
 		if (create(0, VIEW_PAGES, &handles[made]) || map(handles[made], 0, page_to_pfn(page + made), 1) ||
 		    finish(HYPERPS_CALL_VM_SYNC, handles[made]) ||
-		    read_words(HYPERPS_OBJECT_VM | (u64)(u32)handles[made] << 32, words))
+		    read_words(HYPERPS_OBJECT_VM | (u64)(u32)handles[made] << 32, 0, words))
 			break;
 		root = (words[offsetof(struct hyperps_vm, view_eptp) / sizeof(u64)] & EPTP_ADDRESS) >> PAGE_SHIFT;
 		count += root >= frame && root < frame + FRAMES;

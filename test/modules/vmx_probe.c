@@ -177,6 +177,19 @@ static void check_vmx_instructions(struct seq_file *out)
 	CHECK_UNDEFINED("VMFUNC leaf 0", "vmfunc", 0, "c"(0));
 	CHECK_UNDEFINED("VMFUNC leaf 1", "vmfunc", 1, "c"(1));
 	CHECK_UNDEFINED("GETSEC", "getsec", 0, "b"(0));
+	CHECK_UNDEFINED("RSM", "rsm", 0, "d"(0));
+	/* As bytes: not every assembler knows them. Where the CPU has them, their controls or CR4 bits are off, or they exit. */
+	CHECK_UNDEFINED("ENCLS", ".byte 0x0f, 0x01, 0xcf", 0, "b"(0), "c"(0), "d"(0));
+	CHECK_UNDEFINED("ENCLV", ".byte 0x0f, 0x01, 0xc0", 0, "b"(0), "c"(0), "d"(0));
+	CHECK_UNDEFINED("PCONFIG", ".byte 0x0f, 0x01, 0xc5", 0, "b"(0), "c"(0), "d"(0));
+	CHECK_UNDEFINED("SEAMCALL", ".byte 0x66, 0x0f, 0x01, 0xcf", 0, "d"(0));
+	CHECK_UNDEFINED("TDCALL", ".byte 0x66, 0x0f, 0x01, 0xcc", 0, "d"(0));
+	CHECK_UNDEFINED("SEAMRET", ".byte 0x66, 0x0f, 0x01, 0xcd", 0, "d"(0));
+	CHECK_UNDEFINED("RDMSRLIST", ".byte 0xf2, 0x0f, 0x01, 0xc6", 0, "c"(0UL), "S"(descriptor), "D"(descriptor));
+	CHECK_UNDEFINED("WRMSRLIST", ".byte 0xf3, 0x0f, 0x01, 0xc6", 0, "c"(0UL), "S"(descriptor), "D"(descriptor));
+	CHECK_UNDEFINED("URDMSR", ".byte 0xf2, 0x0f, 0x38, 0xf8, 0xca", 0, "c"(0x10UL), "d"(0UL));
+	CHECK_UNDEFINED("UWRMSR", ".byte 0xf3, 0x0f, 0x38, 0xf8, 0xca", 0, "c"(0x1b00UL), "d"(0UL));
+	CHECK_UNDEFINED("LOADIWKEY", ".byte 0xf3, 0x0f, 0x38, 0xdc, 0xc0", 0, "d"(0));
 #undef CHECK_UNDEFINED
 }
 
@@ -220,6 +233,38 @@ static void check_xcr0(struct seq_file *out)
 	tap_check(out, again == xcr0, "XCR0 is unchanged afterwards (%#llx)", again);
 }
 
+/* SDM, "XSETBV" and "Enabling the XSAVE Feature Set": each combination of the bits that CPUID may offer. */
+static void check_xcr0_combinations(struct seq_file *out)
+{
+	u32 eax, ebx, ecx, edx, i, valid = 0, wrong = 0;
+	u64 xcr0, value, shown = 0;
+	unsigned long flags;
+
+	if (!boot_cpu_has(X86_FEATURE_OSXSAVE))
+		return;
+	cpuid_count(0xd, 0, &eax, &ebx, &ecx, &edx);
+	xcr0 = read_xcr0();
+	for (i = 0; i < 1 << 12; i++) {
+		bool expected;
+
+		/* Bits 0 to 9, and 17 and 18 for AMX. */
+		value = (i & 0x3ff) | (u64)(i >> 10) << 17;
+		expected = !(value & ~(u64)eax) && (value & 1) && (!(value & 4) || (value & 2)) &&
+			   (!(value & 0xe0) || (value & 0xe4) == 0xe4) && hweight64(value & 0x18) != 1 &&
+			   hweight64(value & 0x60000) != 1;
+		local_irq_save(flags);
+		if ((write_xcr(0, value) == VECTOR_NONE) != expected) {
+			wrong++;
+			shown = value;
+		}
+		write_xcr(0, xcr0);
+		local_irq_restore(flags);
+		valid += expected;
+	}
+	tap_check(out, !wrong && valid, "XSETBV takes each valid value (%u of %u) and no other (%u wrong, like %#llx)",
+		  valid, i, wrong, shown);
+}
+
 static void check_control_registers(struct seq_file *out)
 {
 	unsigned long flags, cr0, cr4;
@@ -246,11 +291,17 @@ static void check_control_registers(struct seq_file *out)
 static void check_efer(struct seq_file *out)
 {
 	u64 efer = 0, again = 0;
+	unsigned int bit, set = 0;
 
 	read_msr(MSR_EFER, &efer);
 	check_vector(out, write_msr(MSR_EFER, efer | BIT(1)), X86_TRAP_GP, "setting reserved bit 1 of EFER");
 	check_vector(out, write_msr(MSR_EFER, efer | BIT_ULL(63)), X86_TRAP_GP, "setting reserved bit 63 of EFER");
 	check_vector(out, write_msr(MSR_EFER, efer & ~(u64)EFER_LME), X86_TRAP_GP, "clearing EFER.LME with paging on");
+	for (bit = 0; bit < 64; bit++)
+		if (!((EFER_SCE | EFER_LME | EFER_LMA | EFER_NX) >> bit & 1) &&
+		    write_msr(MSR_EFER, efer | BIT_ULL(bit)) != X86_TRAP_GP)
+			set++;
+	tap_check(out, !set, "no bit of EFER but four can be set (%u could)", set);
 	tap_check(out, write_msr(MSR_EFER, efer) == VECTOR_NONE, "EFER can be written with its value");
 	read_msr(MSR_EFER, &again);
 	tap_check(out, again == efer, "EFER is unchanged afterwards (%#llx)", again);
@@ -259,6 +310,7 @@ static void check_efer(struct seq_file *out)
 static void check_apic_base(struct seq_file *out)
 {
 	unsigned long flags;
+	unsigned int bit, kept = 0;
 	u64 base = 0, moved = 0;
 	int vector;
 
@@ -268,7 +320,15 @@ static void check_apic_base(struct seq_file *out)
 	read_msr(MSR_IA32_APICBASE, &moved);
 	if (moved != base)
 		write_msr(MSR_IA32_APICBASE, base);
+	/* The enable bits may change; every other bit turned over is refused. */
+	for (bit = 0; bit < 64; bit++) {
+		if (bit == 10 || bit == 11)
+			continue;
+		kept += write_msr(MSR_IA32_APICBASE, base ^ BIT_ULL(bit)) == X86_TRAP_GP;
+		write_msr(MSR_IA32_APICBASE, base);
+	}
 	local_irq_restore(flags);
+	tap_check(out, kept == 62, "no bit of IA32_APIC_BASE but the two that enable it can change (%u of 62)", kept);
 	tap_check(out, (vector == X86_TRAP_GP || vector == VECTOR_NONE) && moved == base,
 		  "the local APIC cannot be moved (exception %d, IA32_APIC_BASE %#llx)", vector, moved);
 	tap_check(out, write_msr(MSR_IA32_APICBASE, base) == VECTOR_NONE,
@@ -331,6 +391,22 @@ static void check_msr_values(struct seq_file *out)
 	};
 	/* Outside of the ranges that the MSR bitmaps cover: these always exit. */
 	static const u32 unlisted[] = { 0x2000, 0x40000000, 0xbfffffff, 0xc0002000, 0xffffffff };
+	/* Each takes its own value, but not with these bits set, whatever the CPU has. */
+	static const struct {
+		u32 msr;
+		u64 bits;
+		const char *name;
+	} values[] = {
+		{ MSR_IA32_MISC_ENABLE, BIT_ULL(34), "XD disable in MISC_ENABLE" },
+		{ MSR_IA32_MISC_ENABLE, BIT_ULL(22), "the CPUID limit in MISC_ENABLE" },
+		{ MSR_IA32_DEBUGCTLMSR, BIT(6), "TR in DEBUGCTL" },
+		{ MSR_IA32_DEBUGCTLMSR, BIT(7), "BTS in DEBUGCTL" },
+		{ MSR_IA32_DEBUGCTLMSR, BIT(15), "RTM debug in DEBUGCTL" },
+		{ MSR_IA32_PEBS_ENABLE, 1, "PEBS" },
+		{ MSR_IA32_DS_AREA, PAGE_SIZE, "an address in DS_AREA" },
+		{ MSR_IA32_XSS, BIT(8), "Processor Trace state in XSS" },
+		{ MSR_IA32_XSS, BIT(11) | BIT(12), "CET state in XSS" },
+	};
 	u64 pat = 0, value;
 	char what[64];
 	size_t i;
@@ -339,6 +415,16 @@ static void check_msr_values(struct seq_file *out)
 	for (i = 0; i < ARRAY_SIZE(addresses); i++) {
 		snprintf(what, sizeof(what), "a non-canonical address in %s", addresses[i].name);
 		check_vector(out, write_msr(addresses[i].msr, NON_CANONICAL), X86_TRAP_GP, what);
+	}
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		/* Natively the kernel would not survive that bit 63 of its page-table entries is reserved. */
+		if (values[i].msr == MSR_IA32_MISC_ENABLE && !monitor_runs())
+			continue;
+		if (read_msr(values[i].msr, &value) != VECTOR_NONE || write_msr(values[i].msr, value) != VECTOR_NONE)
+			continue;
+		vector = write_msr(values[i].msr, value | values[i].bits);
+		write_msr(values[i].msr, value);
+		check_vector(out, vector, X86_TRAP_GP, values[i].name);
 	}
 	read_msr(MSR_IA32_CR_PAT, &pat);
 	check_vector(out, write_msr(MSR_IA32_CR_PAT, (pat & ~0xffULL) | MEMORY_TYPE_RESERVED), X86_TRAP_GP,
@@ -400,12 +486,48 @@ static void check_exiting_instructions(struct seq_file *out)
 		tap_check(out, true, "INVD # SKIP without the monitor");
 }
 
+/* What the CPU may have, but whose CR4 bits or MSRs the monitor refuses: a kernel must not try. docs/boot.md has the names. */
+static void check_hidden_features(struct seq_file *out)
+{
+	static const struct {
+		u32 leaf, subleaf, eax, ebx, ecx, edx;
+	} hidden[] = {
+		{ 1, 0, 0, 0, 0x74, BIT(21) },
+		{ 6, 0, BIT(19) | BIT(23), 0, 0, 0 },
+		{ 7, 0, 0, BIT(2) | BIT(25), BIT(7) | BIT(13) | BIT(23) | 7U << 29, BIT(5) | 7U << 18 },
+		{ 7, 1, BIT(6) | BIT(17) | BIT(18) | BIT(20) | BIT(22) | BIT(26) | BIT(27), 0, BIT(5),
+		  BIT(13) | BIT(15) | BIT(18) },
+		{ 0xd, 1, 0, 0, ~0U, ~0U },
+		{ 0x12, 0, ~0U, ~0U, ~0U, ~0U },
+		{ 0x14, 0, ~0U, ~0U, ~0U, ~0U },
+		{ 0x19, 0, ~0U, ~0U, ~0U, ~0U },
+		{ 0x1b, 0, ~0U, ~0U, ~0U, ~0U },
+		{ 0x1c, 0, ~0U, ~0U, ~0U, ~0U },
+	};
+	u32 eax, ebx, ecx, edx, seen = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(hidden); i++) {
+		if (hidden[i].leaf > cpuid_eax(0))
+			continue;
+		cpuid_count(hidden[i].leaf, hidden[i].subleaf, &eax, &ebx, &ecx, &edx);
+		if (!((eax & hidden[i].eax) | (ebx & hidden[i].ebx) | (ecx & hidden[i].ecx) | (edx & hidden[i].edx)))
+			continue;
+		seq_printf(out, "# CPUID %#x.%u: %#x %#x %#x %#x\n", hidden[i].leaf, hidden[i].subleaf, eax, ebx, ecx,
+			   edx);
+		seen++;
+	}
+	tap_check(out, !seen, "CPUID hides features that need a register which is refused (%u leaves do not)", seen);
+}
+
 static int show_vmx_probe(struct seq_file *out, void *unused)
 {
 	check_vmx_state(out);
+	check_hidden_features(out);
 	check_vmx_instructions(out);
 	check_calls(out);
 	check_xcr0(out);
+	check_xcr0_combinations(out);
 	check_control_registers(out);
 	check_efer(out);
 	check_apic_base(out);
