@@ -68,9 +68,9 @@ void cpu_state_capture(struct boot_cpu_state *state)
 {
 	struct table_register table;
 
-	state->cr0 = read_cr0();
-	state->cr3 = read_cr3();
-	state->cr4 = read_cr4();
+	state->cr0 = READ_REGISTER(cr0);
+	state->cr3 = READ_REGISTER(cr3);
+	state->cr4 = READ_REGISTER(cr4);
 	state->efer = rdmsr(MSR_IA32_EFER);
 	asm volatile("sgdt %0" : "=m"(table));
 	state->gdt_base = table.base;
@@ -79,19 +79,20 @@ void cpu_state_capture(struct boot_cpu_state *state)
 	state->idt_base = table.base;
 	state->idt_limit = table.limit;
 
-	state->es = capture(state, READ_SELECTOR("mov %%es, %0"), false);
-	state->cs = capture(state, READ_SELECTOR("mov %%cs, %0"), false);
-	state->ss = capture(state, READ_SELECTOR("mov %%ss, %0"), false);
-	state->ds = capture(state, READ_SELECTOR("mov %%ds, %0"), false);
-	state->fs = capture(state, READ_SELECTOR("mov %%fs, %0"), false);
-	state->gs = capture(state, READ_SELECTOR("mov %%gs, %0"), false);
-	state->fs.base = rdmsr(MSR_IA32_FS_BASE);
-	state->gs.base = rdmsr(MSR_IA32_GS_BASE);
-	state->ldtr = capture(state, READ_SELECTOR("sldt %0"), true);
-	state->tr = capture(state, READ_SELECTOR("str %0"), true);
+	state->segment[SEGMENT_ES] = capture(state, READ_SELECTOR("mov %%es, %0"), false);
+	state->segment[SEGMENT_CS] = capture(state, READ_SELECTOR("mov %%cs, %0"), false);
+	state->segment[SEGMENT_SS] = capture(state, READ_SELECTOR("mov %%ss, %0"), false);
+	state->segment[SEGMENT_DS] = capture(state, READ_SELECTOR("mov %%ds, %0"), false);
+	state->segment[SEGMENT_FS] = capture(state, READ_SELECTOR("mov %%fs, %0"), false);
+	state->segment[SEGMENT_GS] = capture(state, READ_SELECTOR("mov %%gs, %0"), false);
+	state->segment[SEGMENT_FS].base = rdmsr(MSR_IA32_FS_BASE);
+	state->segment[SEGMENT_GS].base = rdmsr(MSR_IA32_GS_BASE);
+	state->segment[SEGMENT_LDTR] = capture(state, READ_SELECTOR("sldt %0"), true);
+	state->segment[SEGMENT_TR] = capture(state, READ_SELECTOR("str %0"), true);
 	/* Firmware often runs without a task register, but VM entry refuses an unusable one. */
-	if (state->tr.access_rights & UNUSABLE)
-		state->tr = (struct boot_segment){ .limit = TSS_LIMIT, .access_rights = BUSY_TSS_PRESENT };
+	if (state->segment[SEGMENT_TR].access_rights & UNUSABLE)
+		state->segment[SEGMENT_TR] =
+			(struct boot_segment){ .limit = TSS_LIMIT, .access_rights = BUSY_TSS_PRESENT };
 	else
-		state->tr.access_rights |= TYPE_BUSY_TSS;
+		state->segment[SEGMENT_TR].access_rights |= TYPE_BUSY_TSS;
 }

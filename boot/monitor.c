@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "acpi.h"
 #include "loader.h"
-#include "ept.h"
 #include "page_mark.h"
 #include "pagetable.h"
 #include "trampoline.h"
@@ -13,7 +12,12 @@
 #define LOW_TABLES 2 /* index of the boot page tables in the low pages */
 #define LOW_PAGES (LOW_TABLES + PAGETABLE_BOOT_PAGES)
 #define PORT_COM1 0x3f8
+#define UART_DIVISOR_LOW 0
+#define UART_INTERRUPT_ENABLE 1
+#define UART_FIFO_CONTROL 2
+#define UART_LINE_CONTROL 3
 #define UART_SCRATCH 7
+#define UART_CLOCK 115200
 
 /* The mark of a running monitor among the firmware's configuration tables: its vendor table is a struct mark. */
 static EFI_GUID mark_guid = { 0x8b1ad6a5, 0x35f4, 0x4c3e, { 0x9d, 0x6c, 0x51, 0x7e, 0x02, 0xc9, 0x4a, 0x13 } };
@@ -39,10 +43,10 @@ static EFI_STATUS check_cpu(struct vmx_capabilities *capabilities)
 	if (cpuid(0x80000000, 0).eax < 0x80000001 || !(cpuid(0x80000001, 0).edx & BIT(20)))
 		return unfit(EFI_UNSUPPORTED,
 			     L"the CPU's execute-disable bit is off. Switch it on (XD, NX) in the firmware setup");
-	if (read_cr4() & CR4_LA57)
+	if (READ_REGISTER(cr4) & CR4_LA57)
 		return unfit(EFI_UNSUPPORTED, L"the firmware runs with 5-level paging. Switch 5-level paging (LA57) "
 					      L"off in the firmware setup");
-	if (read_cr4() & (CR4_PCIDE | CR4_VMXE))
+	if (READ_REGISTER(cr4) & (CR4_PCIDE | CR4_VMXE))
 		return unfit(EFI_UNSUPPORTED, L"something else uses VMX or PCIDs already. Start this loader first, "
 					      L"straight from the firmware");
 	return EFI_SUCCESS;
@@ -85,7 +89,8 @@ static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u6
 static EFI_STATUS choose_region_size(const struct conf *conf, const struct image_header *image, u32 cpu_slots,
 				     const struct vmx_capabilities *capabilities, u64 *size)
 {
-	u64 ept = ept_tables_needed(capabilities->physical_address_bits, capabilities->feature[HYPERPS_FEATURE_EPT_1G]);
+	u64 ept =
+		pagetable_ept_pages(capabilities->physical_address_bits, capabilities->feature[HYPERPS_FEATURE_EPT_1G]);
 	static struct boot_memory_range map[BOOT_MEMORY_RANGES];
 	u32 ranges;
 	u64 others, least;
@@ -124,6 +129,19 @@ static bool uart_answers(u16 port)
 	return answers;
 }
 
+/* 8 bits, no parity, one stop bit, no interrupts. */
+static void uart_set_speed(u16 port, u32 baud)
+{
+	u32 divisor = UART_CLOCK / baud;
+
+	outb(port + UART_INTERRUPT_ENABLE, 0);
+	outb(port + UART_LINE_CONTROL, 0x83); /* divisor latch */
+	outb(port + UART_DIVISOR_LOW, (u8)divisor);
+	outb(port + UART_DIVISOR_LOW + 1, (u8)(divisor >> 8));
+	outb(port + UART_LINE_CONTROL, 0x03);
+	outb(port + UART_FIFO_CONTROL, 0x01);
+}
+
 static void choose_serial(const struct conf *conf, struct boot_info *info)
 {
 	u16 port = conf->serial == CONF_SERIAL_PORT ? conf->serial_port : PORT_COM1;
@@ -138,7 +156,6 @@ static void choose_serial(const struct conf *conf, struct boot_info *info)
 		return;
 	}
 	info->serial_port = port;
-	info->serial_baud = conf->serial_baud;
 }
 
 /* The first screen of the firmware's that the monitor can draw on. None is no fault: the serial port remains. */
@@ -209,8 +226,6 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 
 	CopyMem((void *)memory->region, (void *)image, image->file_size);
 	SetMem((void *)(memory->region + image->file_size), l.free - image->file_size, 0);
-	info->magic = BOOT_INFO_MAGIC;
-	info->size = sizeof(*info);
 	info->region_base = memory->region;
 	info->region_size = memory->region_size;
 	info->cpu_area = l.cpu_area;
@@ -316,6 +331,9 @@ EFI_STATUS monitor_start(const struct conf *conf)
 	}
 
 	Print(L"HyperPS: monitor at 0x%lx, %ld MiB, %d CPUs\r\n", memory.region, memory.region_size >> 20, cpu_count);
+	/* Now that the firmware's console has no more to say. */
+	if (info->serial_port && conf->serial_baud)
+		uart_set_speed((u16)info->serial_port, conf->serial_baud);
 	cpu_state_capture(&info->boot_cpu);
 	enter_monitor(info, ((const struct trampoline_parameters *)(memory.low + TRAMPOLINE_PARAMETERS))->boot_entry);
 	/* From here on this code runs de-privileged. */

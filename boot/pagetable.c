@@ -110,3 +110,18 @@ u64 pagetable_build_boot(struct pagetable_pool *pool, const struct pagetable_lay
 	table_at(pool, pml4)[table_index(MONITOR_VA, 4)] = final_pml4[table_index(MONITOR_VA, 4)];
 	return pml4;
 }
+
+u64 pagetable_ept_pages(unsigned physical_address_bits, bool has_1g_pages)
+{
+	u64 size = BIT(physical_address_bits), pages = 1;
+	/*
+	 * Each MTRR boundary (20 of up to 10 variable ranges, 88 fixed ones in one table) and each end of the monitor's
+	 * range costs at most one page directory and one page table.
+	 */
+	u64 reserve = 64;
+
+	/* What a table of each level maps: 1 GiB by a page directory, and so on. */
+	for (unsigned shift = has_1g_pages ? 39 : 30; shift <= 48; shift += 9)
+		pages += ALIGN_UP(size, BIT(shift)) >> shift;
+	return pages + reserve;
+}

@@ -39,6 +39,12 @@ struct pagetable_layout {
 /* Table pages that pagetable_build_final() takes for a region of that many bytes. */
 u64 pagetable_pages(u64 region_size);
 
+/*
+ * Pages that the EPT of an identity map of 2^physical_address_bits bytes takes at most, with a reserve for ranges that
+ * force smaller pages (MTRR boundaries, the monitor's own range).
+ */
+u64 pagetable_ept_pages(unsigned physical_address_bits, bool has_1g_pages);
+
 /* Builds the final tables. Returns the hpa of their PML4, 0 if the layout breaks its rules or the pool is too small. */
 u64 pagetable_build_final(struct pagetable_pool *pool, const struct pagetable_layout *layout);
 

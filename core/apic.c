@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "core.h"
-#include "apic.h"
 #include "x86.h"
 
 #define APIC_ICR_LOW 0x300

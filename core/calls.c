@@ -3,22 +3,15 @@
  * Calls of the host (hyperps/abi.h). Registers in, registers out: the monitor maps and reads no memory of the host's.
  */
 #include "core.h"
+#include "manager.h"
 #include "vcpu.h"
 #include "vmx.h"
 
-#ifndef VERSION
-#define VERSION "unknown"
-#endif
-
 /* Features that this version makes use of where the CPUs have them. */
-static const bool feature_used[HYPERPS_FEATURES] = {
-	[HYPERPS_FEATURE_EPT_1G] = true,
-	[HYPERPS_FEATURE_VPID] = true,
-	[HYPERPS_FEATURE_UNRESTRICTED_GUEST] = true,
-	[HYPERPS_FEATURE_SMEP] = true,
-	[HYPERPS_FEATURE_PREEMPTION_TIMER] = true,
-	[HYPERPS_FEATURE_SMAP] = true,
-};
+#define FEATURES_USED                                                                                                  \
+	(BIT(HYPERPS_FEATURE_EPT_1G) | BIT(HYPERPS_FEATURE_VPID) | BIT(HYPERPS_FEATURE_UNRESTRICTED_GUEST) |           \
+	 BIT(HYPERPS_FEATURE_SMEP) | BIT(HYPERPS_FEATURE_PREEMPTION_TIMER) | BIT(HYPERPS_FEATURE_SMAP))
+#define FEATURES_OF_GATE (BIT(HYPERPS_FEATURE_VMFUNC) | BIT(HYPERPS_FEATURE_EPT_EXECUTE_ONLY))
 
 static u32 feature_state(u32 feature)
 {
@@ -26,16 +19,12 @@ static u32 feature_state(u32 feature)
 		return HYPERPS_FEATURE_NOT_BUILT;
 	if (!monitor.capabilities.feature[feature])
 		return HYPERPS_FEATURE_MISSING_CPU;
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
-		const struct cpu *cpu = cpu_of_slot(slot);
-
+	FOR_EACH_CPU (cpu)
 		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !cpu->capabilities.feature[feature])
 			return HYPERPS_FEATURE_MISSING_SOME_CPU;
-	}
-	if ((feature == HYPERPS_FEATURE_VMFUNC || feature == HYPERPS_FEATURE_EPT_EXECUTE_ONLY) &&
-	    gate_state() == HYPERPS_GATE_OFFERED)
+	if (BIT(feature) & (FEATURES_USED | (gate_state == HYPERPS_GATE_OFFERED ? FEATURES_OF_GATE : 0)))
 		return HYPERPS_FEATURE_IN_USE;
-	return feature_used[feature] ? HYPERPS_FEATURE_IN_USE : HYPERPS_FEATURE_FOUND;
+	return HYPERPS_FEATURE_FOUND;
 }
 
 static void fill_status(struct hyperps_status *status)
@@ -59,20 +48,20 @@ static void fill_status(struct hyperps_status *status)
 		.view_1g = monitor.host_view.leaves[3],
 		.monitor_cr3 = boot->final_cr3,
 		.host_view_eptp = monitor.host_eptp,
-		.refused_memory = refusals(REFUSED_MEMORY),
-		.refused_msr = refusals(REFUSED_MSR),
-		.refused_instruction = refusals(REFUSED_INSTRUCTION),
-		.refused_register = refusals(REFUSED_REGISTER),
-		.refused_gate = refusals(REFUSED_GATE),
-		.gate = gate_state(),
-		.log_lost = log_lines_lost(),
+		.refused_memory = refusals[REFUSED_MEMORY],
+		.refused_msr = refusals[REFUSED_MSR],
+		.refused_instruction = refusals[REFUSED_INSTRUCTION],
+		.refused_register = refusals[REFUSED_REGISTER],
+		.refused_gate = refusals[REFUSED_GATE],
+		.gate = gate_state,
+		.log_lost = log_lines_lost,
 		.tsc_hz = boot->tsc_hz,
 	};
-	for (u32 slot = 0; slot < boot->cpu_slots; slot++) {
-		status->cpus_taken += cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX;
-		status->gate_cpus += cpu_of_slot(slot)->gate.on;
+	FOR_EACH_CPU (cpu) {
+		status->cpus_taken += cpu->state == HYPERPS_CPU_STATE_IN_VMX;
+		status->gate_cpus += cpu->gate.on;
 	}
-	if (other_cpus_taken())
+	if (other_cpus_taken)
 		status->flags |= HYPERPS_FLAG_ALL_CPUS_TAKEN;
 	for (u32 feature = 0; feature < HYPERPS_FEATURES; feature++)
 		status->features[feature] = feature_state(feature);
@@ -133,7 +122,8 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 		if (index >= HYPERPS_VMS)
 			return HYPERPS_ERROR_INVALID;
 		size = sizeof(object.vm);
-		describe_vm(index, &object.vm);
+		mm_describe(memory_lock(), index, &object.vm);
+		memory_unlock();
 		break;
 	case HYPERPS_OBJECT_MEASUREMENT:
 		if (index >= HYPERPS_VMS)
@@ -152,11 +142,16 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 
 static s64 serve(u64 call, const u64 argument[4], u64 words[8])
 {
+	s64 result;
+
 	switch (call) {
 	case HYPERPS_CALL_READ:
 		return read_object(argument[0], argument[1], words);
 	case HYPERPS_CALL_GATE_SET:
-		return serve_gate_set(argument[0], argument[1], &words[0]);
+		memory_lock();
+		result = gate_set(this_cpu(), argument[0], argument[1], &words[0]);
+		memory_unlock();
+		return result;
 	case HYPERPS_CALL_TAKE_CPUS:
 		return take_other_cpus();
 	case HYPERPS_CALL_VCPU_CREATE:

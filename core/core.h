@@ -36,6 +36,17 @@ struct monitor {
 
 extern struct monitor monitor;
 
+/* The CPU of a slot; slot < boot_info->cpu_slots. Its fields belong to that CPU; others only read the counters. */
+static inline struct cpu *cpu_of_slot(u32 slot)
+{
+	return &((struct cpu_area *)(MONITOR_VA + monitor.boot->cpu_area))[slot].cpu;
+}
+
+/* The CPUs of all slots, also those in which there is none. */
+#define FOR_EACH_CPU(cpu)                                                                                              \
+	for (struct cpu *cpu = cpu_of_slot(0), *end_ = cpu_of_slot(monitor.boot->cpu_slots); cpu < end_;               \
+	     cpu = &(cpu_area_of(cpu) + 1)->cpu)
+
 /* What the host was refused. */
 enum refusal { REFUSED_MEMORY, REFUSED_MSR, REFUSED_INSTRUCTION, REFUSED_REGISTER, REFUSED_GATE, REFUSALS };
 
@@ -51,17 +62,17 @@ bool unmap_own_page(const void *page);
 /* TSC ticks since some moment, whatever the host writes to the TSC. CPUs differ by a constant. */
 u64 monitor_time(void);
 
-/*
- * The entry of a 4 KiB page of the monitor's own page tables, for a linear address that no other CPU uses. Panics if there
- * is no page table for the address. Whoever changes it flushes it from this CPU's TLB.
- */
-volatile u64 *own_page_entry(const void *page);
+/* Entries of the monitor's own page tables, as the loader builds them: accessed and dirty are set from the start. */
+#define PTE_TABLE (BIT(0) | BIT(1) | BIT(5)) /* present, writable, accessed */
+#define PTE_LARGE BIT(7)
+#define PTE_RW (PTE_TABLE | BIT(6) | BIT(63)) /* of a page of data */
 
 /*
- * Maps the 2 MiB from hpa on in the direct map (MONITOR_DIRECT_VA) of the monitor's own page tables. Table pages, two
- * at most, come from the pool; false if it is dry. Nothing was mapped there, so it needs no flush. Needs mm_lock.
+ * The entry of the monitor's own page tables for a page of 2^last bytes at a linear address that no other CPU uses; it
+ * may be 0. NULL if there is no table for it. make: tables that lack are made, if the pool has pages; that needs
+ * mm_lock. Whoever changes what is mapped flushes it from this CPU's TLB.
  */
-bool map_direct(hpa_t hpa);
+volatile u64 *own_page_entry(u64 linear, unsigned last, bool make);
 
 /* Waits at least that many microseconds, by the TSC. */
 void delay_us(u64 microseconds);
@@ -69,9 +80,9 @@ void delay_us(u64 microseconds);
 enum log_level { LOG_ERROR = 0, LOG_WARNING = 1, LOG_INFO = 2, LOG_DEBUG = 3 };
 
 /*
- * One line to the log ring and, if configured, the serial port; an error also to the screen. Format: %s %u %d %x %lu
- * %lx %c %%, with a width and a leading 0 (%016lx). Lines above the configured level are dropped. Takes log_lock; not
- * for NMI handlers.
+ * One line to the log ring and, if configured, the serial port; an error also to the screen. Format: %s %u %x %lu %lx,
+ * numbers with a width that is filled with zeros (%016lx). Lines above the configured level are dropped. Takes log_lock;
+ * not for NMI handlers.
  */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -80,10 +91,11 @@ void log_line(enum log_level level, const char *format, ...) __attribute__((form
  * cause these at will, so of each kind only a few lines a second are kept; the others are counted as lost.
  */
 void log_refusal(enum refusal kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
-u64 refusals(enum refusal kind);
 
 void log_init(const struct boot_info *boot);
-u64 log_lines_lost(void);
+
+/* Refusals by kind, and lines that were not kept. Written under log_lock. */
+extern u64 refusals[REFUSALS], log_lines_lost;
 
 /* Draws a line on the firmware's screen, if there is one. Needs log_lock, and this CPU's window closed or done with. */
 void screen_line(const char *text, u32 length);
@@ -145,10 +157,10 @@ void memory_clear(void);
 s64 take_other_cpus(void);
 
 /* Whether that has been tried: from then on the host is not trusted any more. */
-bool boot_services_ended(void);
+extern bool boot_services_ended;
 
 /* Whether it succeeded: every CPU is in VMX. */
-bool other_cpus_taken(void);
+extern bool other_cpus_taken;
 
 /* Holds a started CPU (not the boot CPU) back until all have arrived. */
 void wait_for_permission_to_enter(void);
@@ -156,11 +168,10 @@ void wait_for_permission_to_enter(void);
 /* Sets up this CPU's window, through which it works on frames. */
 void window_init(struct cpu *cpu);
 
-/* Maps a frame in this CPU's window, with these flags in its entry besides; nothing else may be in it. */
-u8 *open_window(u64 frame, u64 flags);
-void close_window(void);
+/* Maps a frame in this CPU's window, with these flags in its entry; 0, 0: nothing. Nothing else may be in it. */
+u8 *set_window(u64 frame, u64 flags);
 
-/* Fills struct mm; boot CPU only, once, after the page marks and the host view are there. */
+/* Fills struct mm, and hides the monitor from the host view; boot CPU only, once, after page marks and host view. */
 void memory_init(const struct cpu *cpu);
 
 /*
@@ -176,12 +187,6 @@ void memory_unlock(void);
 /* Has every CPU flush for all that was removed so far. Takes mm_lock. False if one did not answer in time. */
 bool memory_flush(void);
 
-/* Reads from a page that the guest of a sealed VM has; nothing crosses the page. False if it has none. Takes mm_lock. */
-bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
-
-/* HYPERPS_CALL_GATE_SET: gate_set() on this CPU. Takes mm_lock. */
-s64 serve_gate_set(u64 linear, u64 top, u64 *cr3);
-
 /* What the gate gives back: RAX and RDX by the C calling convention. */
 struct gate_result {
 	s64 status;
@@ -194,8 +199,14 @@ struct gate_result {
  */
 struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 unused, u64 argument4, u64 call);
 
-/* What the host may know of a VM, for HYPERPS_OBJECT_VM; slot < HYPERPS_VMS. Takes mm_lock. */
-void describe_vm(u32 slot, struct hyperps_vm *out);
+/* Commands for the interrupt command register. */
+#define APIC_NMI 0x400
+#define APIC_INIT 0x500
+#define APIC_STARTUP 0x600 /* OR the page number of the real-mode code */
+
+/* Sends to every CPU but this one. The host's half-written command is kept. Nothing is sent if this CPU's APIC is off.
+ */
+void apic_send_to_others(u32 command);
 
 /* Has this CPU flush all EPT translations. */
 void flush_this_cpu(struct cpu *cpu);

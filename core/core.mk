@@ -22,9 +22,9 @@ $(BUILD)/monitor/font.bin: /usr/share/vgabios/vgabios.bin
 
 $(BUILD)/monitor/core/font.asm.o: $(BUILD)/monitor/font.bin
 
-$(BUILD)/monitor/%.asm.o: %.asm $(BUILD)/monitor/asm_offsets.inc
+$(BUILD)/monitor/%.asm.o: %.asm $(BUILD)/monitor/asm_offsets.inc include/registers.inc
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -Werror -I$(BUILD)/monitor/ $< -o $@
+	$(NASM) -f elf64 -Werror -I$(BUILD)/monitor/ -Iinclude/ $< -o $@
 
 # The compiler evaluates the offsets: lines that begin with #define in its output become NASM's %define.
 $(BUILD)/monitor/asm_offsets.inc: core/asm_offsets.c $(wildcard include/*.h include/hyperps/*.h core/*.h vmx/*.h mm/*.h guest/*.h)

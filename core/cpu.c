@@ -4,13 +4,6 @@
 #include "x86.h"
 #include "vmx.h"
 
-struct idt_gate {
-	u16 offset_low, selector;
-	u8 ist, type;
-	u16 offset_middle;
-	u32 offset_high, reserved;
-};
-
 struct descriptor_pointer {
 	u16 limit;
 	u64 base;
@@ -22,7 +15,7 @@ struct exception_frame {
 	u64 vector, error_code, rip, cs, rflags, rsp, ss;
 };
 
-/* Entries that FAULTING_INSTRUCTION (exception.h) writes: the instruction that may fault, and where to go on then. */
+/* Entries that FAULTING_INSTRUCTION (x86.h) writes: the instruction that may fault, and where to go on then. */
 struct exception_fixup {
 	u64 fault, fixup;
 };
@@ -35,21 +28,16 @@ void load_descriptor_tables(const struct descriptor_pointer *gdt, const struct d
 void exception_handler(struct exception_frame *frame);
 void latch_event(u64 vector);
 
-static struct idt_gate idt[32];
+u64 idt[32][2];
 
 #define GDT_CODE_64 0x00209b0000000000ULL /* present, DPL 0, execute/read, accessed, L */
 #define GDT_DATA_64 0x0000930000000000ULL /* present, DPL 0, read/write, accessed */
-
-struct cpu *cpu_of_slot(u32 slot)
-{
-	u64 area = MONITOR_VA + monitor.boot->cpu_area + slot * sizeof(struct cpu_area);
-
-	return &((struct cpu_area *)area)->cpu;
-}
+#define GDT_TSS_64 0x0000890000000000ULL /* present, DPL 0, available */
+#define IDT_INTERRUPT_GATE 0x8e0000000000ULL /* present, DPL 0 */
 
 void cpu_load_tables(struct cpu *cpu)
 {
-	struct cpu_area *area = (struct cpu_area *)((u8 *)cpu - offsetof(struct cpu_area, cpu));
+	struct cpu_area *area = cpu_area_of(cpu);
 	u64 base = (u64)&cpu->tss;
 	const struct descriptor_pointer gdt = { sizeof(cpu->gdt) - 1, (u64)cpu->gdt };
 	const struct descriptor_pointer idt_pointer = { sizeof(idt) - 1, (u64)idt };
@@ -57,24 +45,19 @@ void cpu_load_tables(struct cpu *cpu)
 	cpu->tss = (struct tss){ .io_map = sizeof(struct tss) };
 	cpu->tss.ist[IST_NMI - 1] = (u64)(area->nmi_stack + PAGE_SIZE);
 	cpu->tss.ist[IST_DF - 1] = (u64)(area->double_fault_stack + PAGE_SIZE);
-	cpu->gdt[GDT_NULL] = 0;
-	cpu->gdt[GDT_CODE] = GDT_CODE_64;
-	cpu->gdt[GDT_DATA] = GDT_DATA_64;
-	cpu->gdt[GDT_TSS] =
-		(sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | 0x89ULL << 40 | (base >> 24 & 0xff) << 56;
-	cpu->gdt[GDT_TSS + 1] = base >> 32;
+	cpu->gdt[0] = 0;
+	cpu->gdt[SELECTOR_CODE / 8] = GDT_CODE_64;
+	cpu->gdt[SELECTOR_DATA / 8] = GDT_DATA_64;
+	cpu->gdt[SELECTOR_TSS / 8] = (sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | GDT_TSS_64 | base >> 24 << 56;
+	cpu->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
 	/* One table for all: written before any other CPU is there to take an exception through it. */
 	for (unsigned i = 0; cpu->slot == 0 && i < ARRAY_SIZE(idt); i++) {
 		u64 entry = exception_entries[i];
+		u64 stack = i == VECTOR_NMI ? IST_NMI : i == VECTOR_DF || i == VECTOR_MC ? IST_DF : 0;
 
-		idt[i] = (struct idt_gate){ .offset_low = entry,
-					    .selector = SELECTOR_CODE,
-					    .ist = i == VECTOR_NMI                    ? IST_NMI
-						   : i == VECTOR_DF || i == VECTOR_MC ? IST_DF
-										      : 0,
-					    .type = 0x8e,
-					    .offset_middle = entry >> 16,
-					    .offset_high = entry >> 32 };
+		idt[i][0] = (entry & 0xffff) | SELECTOR_CODE << 16 | stack << 32 | IDT_INTERRUPT_GATE |
+			    (entry & 0xffff0000) << 32;
+		idt[i][1] = entry >> 32;
 	}
 	cpu->self = cpu;
 	load_descriptor_tables(&gdt, &idt_pointer, cpu);

@@ -20,22 +20,21 @@ struct guest_registers {
 enum { REGISTER_RAX, REGISTER_RCX, REGISTER_RDX, REGISTER_RBX, REGISTER_RSP, REGISTER_RBP, REGISTER_RSI, REGISTER_RDI };
 enum { REGISTER_R8 = 8, REGISTER_R9, REGISTER_R10, REGISTER_R11 };
 
-#define GDT_NULL 0
-#define GDT_CODE 1
-#define GDT_DATA 2
-#define GDT_TSS 3 /* two entries */
+/* The operand of WRMSR and XSETBV. */
+static inline u64 edx_eax(const struct guest_registers *regs)
+{
+	return regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
+}
+
+#define SELECTOR_CODE 0x08
+#define SELECTOR_DATA 0x10
+#define SELECTOR_TSS 0x18 /* two entries */
 #define GDT_ENTRIES 5
-#define SELECTOR_CODE (GDT_CODE * 8)
-#define SELECTOR_DATA (GDT_DATA * 8)
-#define SELECTOR_TSS (GDT_TSS * 8)
 
 struct tss {
-	u32 reserved0;
-	u64 rsp[3];
-	u64 reserved1;
+	u8 stacks[36]; /* not used: root has no other privilege level */
 	u64 ist[7];
-	u64 reserved2;
-	u16 reserved3;
+	u8 reserved[10];
 	u16 io_map;
 } __attribute__((packed));
 
@@ -100,8 +99,13 @@ static inline struct cpu *this_cpu(void)
 	return cpu;
 }
 
-/* The CPU of a slot; slot < boot_info->cpu_slots. Its fields belong to that CPU; others only read the counters. */
-struct cpu *cpu_of_slot(u32 slot);
+static inline struct cpu_area *cpu_area_of(struct cpu *cpu)
+{
+	return (struct cpu_area *)((u8 *)cpu - offsetof(struct cpu_area, cpu));
+}
+
+/* The monitor's IDT, one for all CPUs: gates of 16 bytes. */
+extern u64 idt[32][2];
 
 /* Builds GDT, TSS and IDT of this CPU's slot and loads them. Called once per CPU, from the entry path. */
 void cpu_load_tables(struct cpu *cpu);

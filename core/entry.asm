@@ -3,6 +3,7 @@
 bits 64
 default rel
 %include "asm_offsets.inc"
+%include "registers.inc"
 
 extern cpu_start, exception_handler, latch_event
 
@@ -81,69 +82,25 @@ exception_%1:
 %endmacro
 
 exception_common:
-	push	rax
-	push	rcx
-	push	rdx
-	push	rbx
-	push	rbp
-	push	rsi
-	push	rdi
-	push	r8
-	push	r9
-	push	r10
-	push	r11
-	push	r12
-	push	r13
-	push	r14
-	push	r15
+	PUSH_EACH	rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
 	cld
 	mov	rdi, rsp
 	mov	rbx, rsp
 	and	rsp, -16
 	call	exception_handler
 	mov	rsp, rbx
-	pop	r15
-	pop	r14
-	pop	r13
-	pop	r12
-	pop	r11
-	pop	r10
-	pop	r9
-	pop	r8
-	pop	rdi
-	pop	rsi
-	pop	rbp
-	pop	rbx
-	pop	rdx
-	pop	rcx
-	pop	rax
+	POP_EACH	r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax
 	add	rsp, 16			; vector, error code
 	RETURN_WITHOUT_IRET
 
 ; NMI and machine check in VMX root: latched for the host. After an NMI, IRET is right: it ends the blocking that began with it.
 %macro LATCH 1
 exception_%1:
-	push	rax
-	push	rcx
-	push	rdx
-	push	rsi
-	push	rdi
-	push	r8
-	push	r9
-	push	r10
-	push	r11
+	PUSH_EACH	rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11
 	cld
 	mov	edi, %1
 	call	latch_event
-	pop	r11
-	pop	r10
-	pop	r9
-	pop	r8
-	pop	rdi
-	pop	rsi
-	pop	rdx
-	pop	rcx
-	pop	rax
+	POP_EACH	r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax
 %if %1 == 2
 	iretq
 %else

@@ -54,29 +54,13 @@ static void handle_exit(struct cpu *cpu, struct guest_registers *regs, u32 reaso
 		break;
 	case EXIT_VMCALL: /* from elsewhere than the kernel */
 	case EXIT_TASK_SWITCH:
-	case EXIT_GETSEC:
 	case EXIT_INVD:
-	case EXIT_VMCLEAR:
-	case EXIT_VMLAUNCH:
-	case EXIT_VMPTRLD:
-	case EXIT_VMPTRST:
-	case EXIT_VMREAD:
-	case EXIT_VMRESUME:
-	case EXIT_VMWRITE:
-	case EXIT_VMXOFF:
-	case EXIT_VMXON:
-	case EXIT_INVEPT:
-	case EXIT_INVVPID:
-	case EXIT_VMFUNC:
-	case EXIT_ENCLS:
-	case EXIT_SEAMCALL:
-	case EXIT_TDCALL:
-	case EXIT_RDMSR_IMMEDIATE:
-	case EXIT_WRMSRNS_IMMEDIATE:
 		exit_refused_instruction(reason);
 		break;
 	default:
-		panic("unexpected VM exit, reason %u", reason);
+		if (!is_undefined_instruction(reason))
+			panic("unexpected VM exit, reason %u", reason);
+		exit_refused_instruction(reason);
 	}
 }
 

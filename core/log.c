@@ -7,13 +7,8 @@
 #define LINE_BYTES 240
 #define REFUSAL_LINES_PER_SECOND 10
 
-#define UART_DIVISOR_LOW 0
-#define UART_INTERRUPT_ENABLE 1
-#define UART_FIFO_CONTROL 2
-#define UART_LINE_CONTROL 3
 #define UART_LINE_STATUS 5
 #define UART_LINE_STATUS_EMPTY 0x20
-#define UART_CLOCK 115200
 
 /*
  * log_lock guards the ring, the serial port and the refusals. The owner is kept, so that a panic under it can still
@@ -22,11 +17,11 @@
 static struct spinlock log_lock;
 static u32 log_owner; /* CPU slot + 1, 0: nobody */
 static u8 *ring;
-static u64 ring_written, lines_lost;
+static u64 ring_written;
 static u16 serial_port;
 static u32 level_limit;
+u64 refusals[REFUSALS], log_lines_lost;
 static struct refusal_state {
-	u64 count;
 	u64 start, lines; /* the current second: its first TSC value, lines in it */
 } refusal_states[REFUSALS];
 
@@ -53,7 +48,13 @@ static void put_char(struct line *line, char c)
 		line->text[line->length++] = c;
 }
 
-static void put_number(struct line *line, u64 value, unsigned base, unsigned width, char fill)
+static void put_string(struct line *line, const char *s)
+{
+	while (*s)
+		put_char(line, *s++);
+}
+
+static void put_number(struct line *line, u64 value, unsigned base, unsigned width)
 {
 	char digits[20];
 	unsigned n = 0;
@@ -63,7 +64,7 @@ static void put_number(struct line *line, u64 value, unsigned base, unsigned wid
 		value /= base;
 	} while (value);
 	for (; width > n; width--)
-		put_char(line, fill);
+		put_char(line, '0');
 	while (n)
 		put_char(line, digits[--n]);
 }
@@ -72,16 +73,13 @@ static void format_line(struct line *line, const char *format, va_list arguments
 {
 	for (const char *p = format; *p; p++) {
 		unsigned width = 0;
-		char fill = ' ';
 		bool is_long = false;
 
 		if (*p != '%') {
 			put_char(line, *p);
 			continue;
 		}
-		if (*++p == '0')
-			fill = '0';
-		for (; *p >= '0' && *p <= '9'; p++)
+		for (p++; *p >= '0' && *p <= '9'; p++)
 			width = width * 10 + (unsigned)(*p - '0');
 		if (*p == 'l') {
 			is_long = true;
@@ -90,20 +88,9 @@ static void format_line(struct line *line, const char *format, va_list arguments
 		if (*p == 'u' || *p == 'x') {
 			u64 value = is_long ? va_arg(arguments, u64) : va_arg(arguments, u32);
 
-			put_number(line, value, *p == 'u' ? 10 : 16, width, fill);
-		} else if (*p == 'd') {
-			s64 value = is_long ? va_arg(arguments, s64) : va_arg(arguments, int);
-
-			if (value < 0)
-				put_char(line, '-');
-			put_number(line, value < 0 ? -(u64)value : (u64)value, 10, width, fill);
+			put_number(line, value, *p == 'u' ? 10 : 16, width);
 		} else if (*p == 's') {
-			for (const char *s = va_arg(arguments, const char *); *s; s++)
-				put_char(line, *s);
-		} else if (*p == 'c') {
-			put_char(line, (char)va_arg(arguments, int));
-		} else if (*p == '%') {
-			put_char(line, '%');
+			put_string(line, va_arg(arguments, const char *));
 		} else {
 			return; /* the compiler checks formats; nothing sensible to do at run time */
 		}
@@ -138,23 +125,6 @@ static void emit(const struct line *line, bool to_serial)
 		serial_char("\r\n"[i]);
 }
 
-static void start_line(struct line *line, enum log_level level)
-{
-	static const char *const names[] = { "error: ", "warning: ", "", "debug: " };
-
-	line->length = 0;
-	for (const char *s = "hyperps: "; *s; s++)
-		put_char(line, *s);
-	put_char(line, 'c');
-	put_char(line, 'p');
-	put_char(line, 'u');
-	put_number(line, this_cpu()->slot, 10, 0, ' ');
-	put_char(line, ':');
-	put_char(line, ' ');
-	for (const char *s = names[level]; *s; s++)
-		put_char(line, *s);
-}
-
 static bool lock_log(void)
 {
 	/* Whoever has stopped all others may have stopped the lock's owner, too. */
@@ -173,54 +143,57 @@ static void unlock_log(bool locked)
 	spin_unlock(&log_lock);
 }
 
+/* Under log_lock. */
+static void write_line(enum log_level level, bool to_serial, const char *format, va_list arguments)
+{
+	static const char *const names[] = { "error: ", "warning: ", "", "debug: " };
+	struct line line;
+
+	line.length = 0;
+	put_string(&line, "hyperps: cpu");
+	put_number(&line, this_cpu()->slot, 10, 0);
+	put_string(&line, ": ");
+	put_string(&line, names[level]);
+	format_line(&line, format, arguments);
+	emit(&line, to_serial);
+	if (level == LOG_ERROR)
+		screen_line(line.text, line.length);
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
-	struct line line;
 	va_list arguments;
 	bool locked;
 
 	if (level > level_limit)
 		return;
-	start_line(&line, level);
-	va_start(arguments, format);
-	format_line(&line, format, arguments);
-	va_end(arguments);
 	locked = lock_log();
-	emit(&line, true);
-	if (level == LOG_ERROR)
-		screen_line(line.text, line.length);
+	va_start(arguments, format);
+	write_line(level, true, format, arguments);
+	va_end(arguments);
 	unlock_log(locked);
 }
 
 void log_refusal(enum refusal kind, const char *format, ...)
 {
 	struct refusal_state *state = &refusal_states[kind];
-	struct line line;
 	va_list arguments;
 	u64 now = monitor_time();
 	bool locked = lock_log();
 
-	state->count++;
+	refusals[kind]++;
 	/* A CPU whose time is behind another's does not begin a second. */
 	if (now > state->start && now - state->start > monitor.boot->tsc_hz) {
 		state->start = now;
 		state->lines = 0;
 	}
-	if (state->lines++ >= REFUSAL_LINES_PER_SECOND) {
-		lines_lost++;
-	} else {
-		start_line(&line, LOG_WARNING);
-		va_start(arguments, format);
-		format_line(&line, format, arguments);
-		va_end(arguments);
-		emit(&line, level_limit >= LOG_DEBUG);
-	}
+	va_start(arguments, format);
+	if (state->lines++ < REFUSAL_LINES_PER_SECOND)
+		write_line(LOG_WARNING, level_limit >= LOG_DEBUG, format, arguments);
+	else
+		log_lines_lost++;
+	va_end(arguments);
 	unlock_log(locked);
-}
-
-u64 refusals(enum refusal kind)
-{
-	return refusal_states[kind].count;
 }
 
 void log_init(const struct boot_info *boot)
@@ -228,26 +201,11 @@ void log_init(const struct boot_info *boot)
 	ring = (u8 *)(MONITOR_VA + boot->log);
 	level_limit = boot->log_level;
 	serial_port = (u16)boot->serial_port;
-	if (serial_port && boot->serial_baud) {
-		u32 divisor = UART_CLOCK / boot->serial_baud;
-
-		outb(serial_port + UART_INTERRUPT_ENABLE, 0);
-		outb(serial_port + UART_LINE_CONTROL, 0x83); /* 8N1, divisor latch */
-		outb(serial_port + UART_DIVISOR_LOW, (u8)divisor);
-		outb(serial_port + UART_DIVISOR_LOW + 1, (u8)(divisor >> 8));
-		outb(serial_port + UART_LINE_CONTROL, 0x03);
-		outb(serial_port + UART_FIFO_CONTROL, 0x01);
-	}
 }
 
 void log_release(void)
 {
 	unlock_log(log_owner == this_cpu()->slot + 1);
-}
-
-u64 log_lines_lost(void)
-{
-	return lines_lost;
 }
 
 bool log_read(u64 offset, u64 words[8])

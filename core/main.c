@@ -2,14 +2,10 @@
 /* Start-up of the monitor, in order. */
 #include "core.h"
 #include "host.h"
-#include "memory_type.h"
+#include "manager.h"
 #include "msr_policy.h"
 #include "vcpu.h"
 #include "x86.h"
-
-#ifndef VERSION
-#define VERSION "unknown"
-#endif
 
 #define CPUID_7_EDX_L1D_FLUSH BIT(28)
 
@@ -19,7 +15,7 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area) __
 
 hpa_t hpa_of(const void *object)
 {
-	return HPA(monitor.boot->region_base + ((u64)object - MONITOR_VA));
+	return page_pool_hpa(&monitor.pool, object);
 }
 
 u64 monitor_time(void)
@@ -35,49 +31,28 @@ void delay_us(u64 microseconds)
 		pause();
 }
 
-/* Entries of the monitor's own page tables, as the loader builds them: accessed and dirty are set from the start. */
-#define PTE_TABLE (BIT(0) | BIT(1) | BIT(5)) /* present, writable, accessed */
-#define PTE_LARGE BIT(7)
-#define PTE_RW_2M (PTE_TABLE | BIT(6) | PTE_LARGE | BIT(63))
-#define PTE_2M_SHIFT 21
-
-/*
- * Entry of the monitor's own page tables for a page of 2^last bytes, which may be 0; NULL if there is no table for it.
- * make: tables that lack are made, if the pool has pages.
- */
-static u64 *page_table_entry(u64 linear, unsigned last, bool make)
+volatile u64 *own_page_entry(u64 linear, unsigned last, bool make)
 {
-	const struct boot_info *boot = monitor.boot;
-	u64 table = boot->final_cr3, *page;
+	u64 table = monitor.boot->final_cr3, *page;
 
 	for (unsigned shift = 39;; shift -= 9) {
-		bool in_region = table - boot->region_base < boot->region_size;
-		u64 *entry = (u64 *)(in_region ? MONITOR_VA + (table - boot->region_base) : MONITOR_DIRECT_VA + table);
+		volatile u64 *entry = page_pool_linear(&monitor.pool, HPA(table));
 
 		entry += (linear >> shift) % 512;
 		if (shift == last)
 			return entry;
 		page = !*entry && make ? page_pool_take(&monitor.pool) : NULL;
 		if (page)
-			*(volatile u64 *)entry = page_pool_hpa(&monitor.pool, page).value | PTE_TABLE;
+			*entry = hpa_of(page).value | PTE_TABLE;
 		if (!(*entry & 1) || (*entry & PTE_LARGE))
 			return NULL;
 		table = *entry & EPT_ADDRESS;
 	}
 }
 
-bool map_direct(hpa_t hpa)
-{
-	u64 *entry = page_table_entry(MONITOR_DIRECT_VA + hpa.value, PTE_2M_SHIFT, true);
-
-	if (entry)
-		*(volatile u64 *)entry = hpa.value | PTE_RW_2M;
-	return entry;
-}
-
 bool unmap_own_page(const void *page)
 {
-	u64 *entry = page_table_entry((u64)page, PAGE_SHIFT, false);
+	volatile u64 *entry = own_page_entry((u64)page, PAGE_SHIFT, false);
 
 	if (!entry)
 		return false;
@@ -86,37 +61,7 @@ bool unmap_own_page(const void *page)
 	return true;
 }
 
-volatile u64 *own_page_entry(const void *page)
-{
-	u64 *entry = page_table_entry((u64)page, PAGE_SHIFT, false);
-
-	CHECK(entry);
-	return entry;
-}
-
-static bool is_monitor_memory(u64 address, u64 *end)
-{
-	const struct boot_info *boot = monitor.boot;
-
-	if (address >= boot->region_base && address < boot->region_base + boot->region_size) {
-		*end = boot->region_base + boot->region_size;
-		return true;
-	}
-	if (address >= boot->low_base && address < boot->low_base + boot->low_size) {
-		*end = boot->low_base + boot->low_size;
-		return true;
-	}
-	if (address<boot->low_base && * end> boot->low_base)
-		*end = boot->low_base;
-	if (address<boot->region_base && * end> boot->region_base)
-		*end = boot->region_base;
-	return false;
-}
-
-/*
- * The host view: every address to itself, but for the monitor's memory. Low pages: nobody but the monitor may start
- * CPUs.
- */
+/* The host view: every address to itself. memory_init() takes out what is the monitor's. */
 static void build_host_view(const struct cpu *cpu)
 {
 	const struct vmx_capabilities *capabilities = &cpu->capabilities;
@@ -131,9 +76,8 @@ static void build_host_view(const struct cpu *cpu)
 		while (end < top &&
 		       memory_type_at(&cpu->mtrr, capabilities->physical_address_bits, HPA(end), &next) == type)
 			end = next;
-		if (is_monitor_memory(address, &end))
-			continue;
-		if (!ept_map(view, GPA(address), HPA(address), end - address, EPT_RWX, type))
+		if (!ept_map(view, GPA(address), HPA(address), end - address, EPT_RWX, type) ||
+		    page_pool_available(&monitor.pool) < MM_POOL_RESERVE)
 			panic("no memory left for the host view: set memory in hyperps.conf to more than %lu MiB",
 			      monitor.boot->region_size >> 20);
 	}
@@ -147,19 +91,15 @@ static void mark_pages(const struct boot_info *boot)
 
 	if (size > boot->region_size - table)
 		panic("the page marks take %lu KiB: more than there is. Report this to the project", size >> 10);
-	if (boot->region_base + boot->region_size > page_marks_bytes(boot->memory, boot->memory_ranges) / sizeof(u64)
-							    << PAGE_SHIFT)
+	if (boot->region_base + boot->region_size > size / sizeof(u64) << PAGE_SHIFT)
 		panic("the monitor's memory lies above all RAM of the firmware's map. Report this to the project");
 	page_marks_init(&monitor.marks, (u64 *)(MONITOR_VA + table), boot->memory, boot->memory_ranges);
 	page_marks_set(&monitor.marks, boot->region_base >> PAGE_SHIFT, boot->region_size >> PAGE_SHIFT,
 		       HYPERPS_FRAME_MONITOR);
 	page_marks_set(&monitor.marks, boot->low_base >> PAGE_SHIFT, boot->low_size >> PAGE_SHIFT,
 		       HYPERPS_FRAME_MONITOR);
-	monitor.pool = (struct page_pool){ .linear = (u8 *)(MONITOR_VA + table + size),
-					   .base = HPA(boot->region_base + table + size),
-					   .size = boot->region_size - table - size,
-					   .direct = (u8 *)MONITOR_DIRECT_VA,
-					   .marks = &monitor.marks };
+	monitor.pool.marks = &monitor.marks;
+	monitor.pool.used = table + size;
 	log_line(LOG_INFO, "page marks: %lu frames, %lu of the host's, %lu KiB, made in %lu ticks",
 		 monitor.marks.frames, monitor.marks.count[HYPERPS_FRAME_HOST], size >> 10, rdtsc() - start);
 }
@@ -174,9 +114,9 @@ static void log_gate(void)
 		[HYPERPS_GATE_MEMORY] = "the monitor's memory lies where the gate's code would not be safe",
 	};
 
-	if (gate_state() != HYPERPS_GATE_OFFERED)
+	if (gate_state != HYPERPS_GATE_OFFERED)
 		log_line(monitor.boot->gate == BOOT_GATE_VMFUNC ? LOG_WARNING : LOG_INFO, "calls by VMCALL: %s",
-			 reasons[gate_state()]);
+			 reasons[gate_state]);
 	else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO])
 		log_line(LOG_WARNING, "calls by VMFUNC although the CPU leaks L1 data: gate = vmfunc in hyperps.conf");
 	else
@@ -191,7 +131,7 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	mark_pages(boot);
 	monitor.msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(monitor.msr_bitmap);
-	msr_policy_fill_bitmap(monitor.msr_bitmap);
+	msr_fill_bitmap(monitor.msr_bitmap, host_msr_access);
 	port_init();
 	build_host_view(cpu);
 	memory_init(cpu);
@@ -200,27 +140,11 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
 		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],
 		 monitor.host_view.leaves[1]);
-	monitor.flush_l1 = !monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] && cpuid(0, 0).eax >= 7 &&
-			   (cpuid(7, 0).edx & CPUID_7_EDX_L1D_FLUSH);
+	monitor.flush_l1 = !monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] &&
+			   (cpuid_or_zero(7).edx & CPUID_7_EDX_L1D_FLUSH);
 	gate_init();
 	log_gate();
 	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
-}
-
-/* A CPU that cannot run under the boot CPU's controls never runs host code again: it stops here. */
-static void check_like_boot_cpu(const struct cpu *cpu)
-{
-	const char *difference = vmx_compare_capabilities(&monitor.capabilities, &cpu->capabilities);
-
-	if (difference)
-		panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, difference);
-}
-
-static u32 initial_apic_id(void)
-{
-	if (cpuid(0, 0).eax >= 0xb && cpuid(0xb, 0).ebx)
-		return cpuid(0xb, 0).edx;
-	return cpuid(1, 0).ebx >> 24;
 }
 
 /*
@@ -232,15 +156,20 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	struct cpu *cpu = &area->cpu;
 	const char *unfit;
 
-	if (slot == 0)
+	if (slot == 0) {
 		monitor.boot = boot;
+		monitor.pool = (struct page_pool){ .linear = (u8 *)MONITOR_VA,
+						   .base = HPA(boot->region_base),
+						   .size = boot->region_size,
+						   .used = boot->region_size,
+						   .direct = (u8 *)MONITOR_DIRECT_VA };
+	}
 	cpu->slot = slot;
-	cpu->apic_id = initial_apic_id();
+	cpu->apic_id = cpuid_or_zero(0xb).ebx ? cpuid(0xb, 0).edx : cpuid(1, 0).ebx >> 24;
 	cpu_load_tables(cpu);
 	if (slot == 0)
 		log_init(boot);
 	CHECK(boot->cpu_slots <= MONITOR_WINDOWS);
-	CHECK(boot->magic == BOOT_INFO_MAGIC && boot->size == sizeof(*boot));
 	window_init(cpu);
 	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
 	    !unmap_own_page(area->double_fault_stack_guard) || !unmap_own_page(area->gate.stack_guard))
@@ -258,7 +187,9 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 		wait_for_permission_to_enter();
 		/* First: an INIT does not reach a CPU in VMX root, so one that is stopped there stays stopped. */
 		vmx_switch_on(cpu);
-		check_like_boot_cpu(cpu);
+		unfit = vmx_compare_capabilities(&monitor.capabilities, &cpu->capabilities);
+		if (unfit)
+			panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, unfit);
 		host_vmcs_init(cpu, NULL);
 		flush_park(cpu);
 	}

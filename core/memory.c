@@ -3,11 +3,12 @@
  * frames. */
 #include "core.h"
 #include "manager.h"
+#include "paging.h"
 #include "vcpu.h"
 #include "x86.h"
 
 #define CACHE_LINE 64
-#define PTE_PRESENT_WRITABLE_NX (BIT(0) | BIT(1) | BIT(63))
+#define PTE_2M_SHIFT 21
 
 static struct mm mm;
 /* mm_lock guards struct mm, the page marks, the pool and all EPTs. Above log_lock in the lock order. */
@@ -18,27 +19,18 @@ static struct mtrr_state mtrr;
 void window_init(struct cpu *cpu)
 {
 	cpu->window = (u8 *)(MONITOR_WINDOW_VA + cpu->slot * PAGE_SIZE);
-	cpu->window_entry = own_page_entry(cpu->window);
+	cpu->window_entry = own_page_entry((u64)cpu->window, PAGE_SHIFT, false);
+	CHECK(cpu->window_entry);
 }
 
 /* Each CPU has one page of linear addresses, mapped only while it works on a frame through it. */
-static u8 *set_window(u64 entry)
+u8 *set_window(u64 frame, u64 flags)
 {
 	struct cpu *cpu = this_cpu();
 
-	*cpu->window_entry = entry;
+	*cpu->window_entry = frame << PAGE_SHIFT | flags;
 	asm volatile("invlpg %0" ::"m"(*cpu->window) : "memory");
 	return cpu->window;
-}
-
-u8 *open_window(u64 frame, u64 flags)
-{
-	return set_window(frame << PAGE_SHIFT | PTE_PRESENT_WRITABLE_NX | flags);
-}
-
-void close_window(void)
-{
-	set_window(0);
 }
 
 static inline __attribute__((always_inline)) void write_back(u8 *window)
@@ -49,14 +41,14 @@ static inline __attribute__((always_inline)) void write_back(u8 *window)
 	asm volatile("mfence" ::: "memory");
 }
 
-static void zero_frame(u64 frame)
+void mm_zero_frame(u64 frame)
 {
-	u8 *window = open_window(frame, 0);
+	u8 *window = set_window(frame, PTE_RW);
 
 	__builtin_memset(window, 0, PAGE_SIZE);
 	/* So that whoever has it next sees the zeros by any memory type, and devices by DMA. */
 	write_back(window);
-	close_window();
+	set_window(0, 0);
 }
 
 static bool is_own_memory(u64 frame)
@@ -69,21 +61,21 @@ static bool is_own_memory(u64 frame)
 
 void memory_clear(void)
 {
-	struct cpu_area *own = (struct cpu_area *)((u8 *)this_cpu() - offsetof(struct cpu_area, cpu));
+	u64 start = monitor.boot->free + ALIGN_UP(monitor.marks.frames * sizeof(u64), PAGE_SIZE);
 
 	for (u64 frame = 0; frame < monitor.marks.frames; frame++) {
 		u64 frame_state = page_mark_state(&monitor.marks, frame);
 
 		if (frame_state != HYPERPS_FRAME_HOST && frame_state != HYPERPS_FRAME_DEVICE && !is_own_memory(frame))
-			__builtin_memset(open_window(frame, 0), 0, PAGE_SIZE);
+			__builtin_memset(set_window(frame, PTE_RW), 0, PAGE_SIZE);
 	}
-	close_window();
+	set_window(0, 0);
 	/* Registers of guests are in the pool's pages and on the stacks; this CPU's exit came from the host, or panics. */
-	__builtin_memset(monitor.pool.linear, 0, monitor.pool.used);
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
-		struct cpu_area *area = (struct cpu_area *)((u8 *)cpu_of_slot(slot) - offsetof(struct cpu_area, cpu));
+	__builtin_memset(monitor.pool.linear + start, 0, monitor.pool.used - start);
+	FOR_EACH_CPU (cpu) {
+		struct cpu_area *area = cpu_area_of(cpu);
 
-		if (area == own)
+		if (cpu == this_cpu())
 			continue;
 		__builtin_memset(area->stack, 0, sizeof(area->stack));
 		__builtin_memset(area->nmi_stack, 0, sizeof(area->nmi_stack));
@@ -92,38 +84,44 @@ void memory_clear(void)
 	asm volatile("wbinvd" ::: "memory");
 }
 
-static void measure_frame(u64 slot, u64 gpa, u64 frame)
+void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
-	u8 *window = open_window(frame, 0);
+	u8 *window = set_window(frame, PTE_RW);
 
 	/* What is in memory: a line that the host left in this CPU's cache might hide it, by another memory type. */
 	write_back(window);
 	measure_page(slot, gpa, window);
-	close_window();
+	set_window(0, 0);
 }
 
-static bool map_donated(u64 frame)
+bool mm_map_donated(u64 frame)
 {
 	hpa_t hpa = HPA(frame << PAGE_SHIFT);
+	volatile u64 *entry = NULL;
 
-	if (gate_uses(hpa) || !map_direct(hpa))
+	if (!gate_uses(hpa))
+		entry = own_page_entry(MONITOR_DIRECT_VA + hpa.value, PTE_2M_SHIFT, true);
+	if (!entry)
 		return false;
+	/* Nothing was mapped there, so it needs no flush. */
+	*entry = hpa.value | PTE_RW | PTE_LARGE;
 	gate_add_memory(hpa);
 	return true;
 }
 
 void memory_init(const struct cpu *cpu)
 {
+	const struct boot_info *boot = monitor.boot;
+
 	mtrr = cpu->mtrr;
 	mm.marks = &monitor.marks;
 	mm.pool = &monitor.pool;
 	mm.host_view = &monitor.host_view;
 	mm.mtrr = &mtrr;
 	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
-	mm.zero_frame = zero_frame;
-	mm.map_donated = map_donated;
-	mm.measure_page = measure_frame;
-	mm_init(&mm);
+	mm.epoch = 1;
+	mm_hide(&mm, boot->region_base >> PAGE_SHIFT, boot->region_size >> PAGE_SHIFT);
+	mm_hide(&mm, boot->low_base >> PAGE_SHIFT, boot->low_size >> PAGE_SHIFT);
 }
 
 bool memory_flush(void)
@@ -133,7 +131,7 @@ bool memory_flush(void)
 	spin_lock(&mm_lock);
 	/* Pages that came to the pool since the last look at it wait for this flush, and not for the next one. */
 	page_pool_refresh(mm.pool, mm.epoch, mm.flushed, MM_BATCH);
-	epoch = mm_new_epoch(&mm);
+	epoch = ++mm.epoch;
 	spin_unlock(&mm_lock);
 	/* Without the lock: another CPU may be waiting for it, and must be able to answer. */
 	if (!flush_all_cpus(epoch))
@@ -164,9 +162,9 @@ bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
 	spin_lock(&mm_lock);
 	frame = mm_guest_frame(&mm, handle, gpa);
 	if (frame >= 0) {
-		window = open_window((u64)frame, 0);
+		window = set_window((u64)frame, PTE_RW);
 		__builtin_memcpy(out, window + gpa % PAGE_SIZE, bytes);
-		close_window();
+		set_window(0, 0);
 	}
 	spin_unlock(&mm_lock);
 	return frame >= 0;
@@ -192,7 +190,7 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 
 	stop_if_asked();
 	/* Until then a CPU may run outside VMX, and a firmware service may still use any memory. */
-	if (!other_cpus_taken())
+	if (!other_cpus_taken)
 		return HYPERPS_ERROR_PERMISSION;
 	result = locked_request(call, argument);
 	/*
@@ -214,16 +212,6 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 		return result;
 	*value = (u64)result;
 	return HYPERPS_OK;
-}
-
-s64 serve_gate_set(u64 linear, u64 top, u64 *cr3)
-{
-	s64 result;
-
-	spin_lock(&mm_lock);
-	result = gate_set(this_cpu(), linear, top, cr3);
-	spin_unlock(&mm_lock);
-	return result;
 }
 
 static __attribute__((noinline)) struct gate_result gate_request(u64 call, const u64 *argument)
@@ -252,11 +240,4 @@ struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 u
 		/* It reads or zeroes frames, or has other CPUs flush, which only root can. */
 		return (struct gate_result){ HYPERPS_ERROR_USE_VMCALL, 0 };
 	}
-}
-
-void describe_vm(u32 slot, struct hyperps_vm *out)
-{
-	spin_lock(&mm_lock);
-	mm_describe(&mm, slot, out);
-	spin_unlock(&mm_lock);
 }

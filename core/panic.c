@@ -18,8 +18,8 @@ static void dump_vmcs(void)
 	log_line(LOG_ERROR, "exit reason %lx qualification %lx instruction error %lu", field_or_zero(VMCS_EXIT_REASON),
 		 field_or_zero(VMCS_EXIT_QUALIFICATION), field_or_zero(VMCS_INSTRUCTION_ERROR));
 	log_line(LOG_ERROR, "host rip %016lx rsp %016lx rflags %lx cs %lx/%lx", field_or_zero(VMCS_GUEST_RIP),
-		 field_or_zero(VMCS_GUEST_RSP), field_or_zero(VMCS_GUEST_RFLAGS), field_or_zero(VMCS_GUEST_CS_SELECTOR),
-		 field_or_zero(VMCS_GUEST_CS_ACCESS_RIGHTS));
+		 field_or_zero(VMCS_GUEST_RSP), field_or_zero(VMCS_GUEST_RFLAGS),
+		 field_or_zero(VMCS_GUEST_SELECTOR(SEGMENT_CS)), field_or_zero(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS)));
 	log_line(LOG_ERROR, "host cr0 %lx cr3 %lx cr4 %lx efer %lx", field_or_zero(VMCS_GUEST_CR0),
 		 field_or_zero(VMCS_GUEST_CR3), field_or_zero(VMCS_GUEST_CR4), field_or_zero(VMCS_GUEST_IA32_EFER));
 	log_line(LOG_ERROR, "activity %lu interruptibility %lx entry event %lx vectoring %lx entry controls %lx",

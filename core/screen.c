@@ -31,7 +31,7 @@ static void draw_row(const struct boot_screen *screen, u64 row, const char *text
 			if (x == 0 || address % PAGE_SIZE == 0) {
 				if (page_mark_state(&monitor.marks, address >> PAGE_SHIFT) != HYPERPS_FRAME_DEVICE)
 					return;
-				window = open_window(address >> PAGE_SHIFT, PTE_UNCACHED);
+				window = set_window(address >> PAGE_SHIFT, PTE_RW | PTE_UNCACHED);
 			}
 			*(volatile u32 *)(window + address % PAGE_SIZE) =
 				glyph < GLYPHS && screen_font[glyph][y] << x % GLYPH_WIDTH & 0x80 ? ~0U : 0;
@@ -54,5 +54,5 @@ void screen_line(const char *text, u32 length)
 		text += part;
 		length -= part;
 	}
-	close_window();
+	set_window(0, 0);
 }

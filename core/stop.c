@@ -4,7 +4,6 @@
  * good, then all that the host must not have is overwritten, so that nobody finds it in what stays in the RAM.
  */
 #include "core.h"
-#include "apic.h"
 #include "host.h"
 #include "x86.h"
 
@@ -36,11 +35,8 @@ static u32 still_running(void)
 {
 	u32 count = 0;
 
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
-		const struct cpu *cpu = cpu_of_slot(slot);
-
+	FOR_EACH_CPU (cpu)
 		count += cpu != this_cpu() && cpu->state == HYPERPS_CPU_STATE_IN_VMX && !cpu->parked;
-	}
 	return count;
 }
 
@@ -48,7 +44,7 @@ void stop_other_cpus(void)
 {
 	u32 none = 0, self = this_cpu()->slot + 1;
 
-	if (!other_cpus_taken() || this_cpu_stops_others())
+	if (!other_cpus_taken || this_cpu_stops_others())
 		return;
 	if (!__atomic_compare_exchange_n(&stopper, &none, self, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		stop_this_cpu();

@@ -5,7 +5,6 @@
  * firmware did not list.
  */
 #include "core.h"
-#include "apic.h"
 #include "trampoline.h"
 #include "x86.h"
 
@@ -14,17 +13,7 @@
 #define UNLISTED_WAIT_US 5000
 
 static volatile u32 may_enter;
-static bool begun, taken;
-
-bool boot_services_ended(void)
-{
-	return begun;
-}
-
-bool other_cpus_taken(void)
-{
-	return taken;
-}
+bool boot_services_ended, other_cpus_taken;
 
 void wait_for_permission_to_enter(void)
 {
@@ -36,17 +25,12 @@ void wait_for_permission_to_enter(void)
 		pause();
 }
 
+static volatile struct trampoline_data *const trampoline = (volatile void *)MONITOR_TRAMPOLINE_DATA_VA;
+
 /* CPUs that have passed the trampoline, without the boot CPU. */
 static u32 arrived(void)
 {
-	volatile struct trampoline_data *data = (volatile struct trampoline_data *)MONITOR_TRAMPOLINE_DATA_VA;
-
-	return data->next_slot - 1;
-}
-
-static u32 excess(void)
-{
-	return ((volatile struct trampoline_data *)MONITOR_TRAMPOLINE_DATA_VA)->excess;
+	return trampoline->next_slot - 1;
 }
 
 static bool wait_until_arrived(u32 expected, u64 limit_us)
@@ -60,8 +44,8 @@ static u32 in_vmx(void)
 {
 	u32 n = 0;
 
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
-		n += cpu_of_slot(slot)->state == HYPERPS_CPU_STATE_IN_VMX;
+	FOR_EACH_CPU (cpu)
+		n += cpu->state == HYPERPS_CPU_STATE_IN_VMX;
 	return n;
 }
 
@@ -70,9 +54,9 @@ s64 take_other_cpus(void)
 	u32 startup = APIC_STARTUP | (u32)(monitor.boot->low_base >> PAGE_SHIFT);
 	u32 expected = monitor.boot->cpu_count - 1, started, without_slot;
 
-	if (begun || this_cpu()->slot != 0)
+	if (boot_services_ended || this_cpu()->slot != 0)
 		return HYPERPS_ERROR_PERMISSION;
-	begun = true;
+	boot_services_ended = true;
 	if (rdmsr(MSR_IA32_APIC_BASE) & APIC_BASE_ENABLE) {
 		apic_send_to_others(APIC_INIT);
 		delay_us(10000);
@@ -89,12 +73,12 @@ s64 take_other_cpus(void)
 	}
 	started = arrived();
 	__atomic_store_n(&may_enter, 1, __ATOMIC_SEQ_CST);
-	for (u64 i = 0; i < ENTRY_LIMIT_US / 10 && in_vmx() < 1 + started - excess(); i++)
+	for (u64 i = 0; i < ENTRY_LIMIT_US / 10 && in_vmx() < 1 + started - trampoline->excess; i++)
 		delay_us(10);
 
 	/* The trampoline has done its work: the monitor's tables keep nothing below 1 MiB. */
-	without_slot = excess();
-	unmap_own_page((void *)MONITOR_TRAMPOLINE_DATA_VA);
+	without_slot = trampoline->excess;
+	unmap_own_page((void *)trampoline);
 	if (started > expected)
 		log_line(LOG_WARNING, "%u CPUs found that the firmware does not list", started - expected);
 	if (without_slot || in_vmx() < monitor.boot->cpu_count) {
@@ -107,7 +91,7 @@ s64 take_other_cpus(void)
 			panic("not every CPU could be taken (unfit = stop in hyperps.conf)");
 		return HYPERPS_ERROR_NO_CPU;
 	}
-	taken = true;
+	other_cpus_taken = true;
 	log_line(LOG_INFO, "%u CPUs de-privileged", in_vmx());
 	return HYPERPS_OK;
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* SDM, "Instruction Format" and "Opcode Map". */
 #include "decode.h"
-
-#define LONGEST 15 /* a longer instruction raises #GP */
+#include "x86.h"
 
 static u64 mask(unsigned bytes)
 {
@@ -22,7 +21,7 @@ bool decode_mmio(const u8 *code, unsigned available, unsigned mode_bits, struct 
 	unsigned opcode, wide, mod, rm;
 	struct mmio_instruction m = { 0 };
 
-	available = available < LONGEST ? available : LONGEST;
+	available = available < LONGEST_INSTRUCTION ? available : LONGEST_INSTRUCTION;
 	__builtin_memcpy(b, code, available);
 	for (; at < available; at++) {
 		if (mode_bits == 64 && (b[at] & 0xf0) == 0x40) {

@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: MIT
 /* VM exits of guests, by reason. What is not the host's to handle is decided here, by the tables of policy.c. */
 #include "core.h"
-#include "event.h"
-#include "exception.h"
 #include "host.h"
 #include "policy.h"
 #include "vcpu.h"
 #include "x86.h"
 
-/* Exit qualification of a debug exception, and of a control-register access. */
+/* Exit qualification of a debug exception. */
 #define DEBUG_CAUSES (0xfULL | BIT(13) | BIT(14))
 #define DR6_BREAKPOINTS 0xfULL
 #define DR7_GD BIT(13)
-#define CR_NUMBER(q) ((q)&0xf)
-#define CR_MOV_FROM BIT(4)
-#define CR_ACCESS_TYPE(q) ((q) >> 4 & 3)
-#define CR_REGISTER(q) ((q) >> 8 & 0xf)
 #define APIC_BASE_RESET 0xfee00000ULL
 #define MISC_ENABLE_FAST_STRINGS 1
 
@@ -30,8 +24,8 @@ static void exit_cpuid_of_guest(struct vcpu *vcpu)
 	u64 *regs = vcpu->regs.value;
 	struct cpuid_result r = cpuid((u32)regs[REGISTER_RAX], (u32)regs[REGISTER_RCX]);
 	const struct guest_cpuid_state state = { .cr4 = vmread(VMCS_GUEST_CR4),
-						 .xcr0_supported = guest_xcr0(),
-						 .xsave_bytes = guest_xsave_bytes(),
+						 .xcr0_supported = guest_xcr0,
+						 .xsave_bytes = guest_xsave_bytes,
 						 .index = vcpu->index,
 						 .vcpus = guest_of(vcpu->handle)->vcpus };
 
@@ -86,18 +80,18 @@ static bool write_msr(struct vcpu *vcpu, u32 msr, u64 value)
 
 static void exit_msr(struct vcpu *vcpu, bool write)
 {
-	u64 *regs = vcpu->regs.value, value = regs[REGISTER_RDX] << 32 | (u32)regs[REGISTER_RAX];
+	u64 *regs = vcpu->regs.value, value = edx_eax(&vcpu->regs);
 	u32 msr = (u32)regs[REGISTER_RCX];
 
-	if (write ? guest_msr_write(msr) == GUEST_MSR_HANDLE && write_msr(vcpu, msr, value)
-		  : guest_msr_read(msr) == GUEST_MSR_HANDLE && read_msr(vcpu, msr, &value)) {
+	if (write ? guest_msr_access(msr, true) == MSR_HANDLE && write_msr(vcpu, msr, value)
+		  : guest_msr_access(msr, false) == MSR_HANDLE && read_msr(vcpu, msr, &value)) {
 		if (!write) {
 			regs[REGISTER_RAX] = (u32)value;
 			regs[REGISTER_RDX] = value >> 32;
 		}
 		skip_instruction();
 	} else {
-		inject_gp();
+		inject_exception(VECTOR_GP);
 	}
 }
 
@@ -107,7 +101,7 @@ static void exit_cr(struct vcpu *vcpu)
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), number = CR_NUMBER(qualification);
 	u64 *reg = cr_register(vcpu, CR_REGISTER(qualification));
 
-	if (number == 8 && (qualification & CR_MOV_FROM)) {
+	if (number == 8 && CR_ACCESS_TYPE(qualification) == 1) {
 		*reg = vcpu->cr8;
 		vmwrite(VMCS_GUEST_RSP, vcpu->regs.value[REGISTER_RSP]);
 		skip_instruction();
@@ -120,20 +114,8 @@ static void exit_cr(struct vcpu *vcpu)
 	} else if (number == 0 && !CR_ACCESS_TYPE(qualification) && (!(*reg & CR0_NW) || (*reg & CR0_CD))) {
 		cr0_follow(*reg);
 	} else {
-		inject_gp();
+		inject_exception(VECTOR_GP);
 	}
-}
-
-static void exit_xsetbv_of_guest(struct vcpu *vcpu)
-{
-	const u64 *regs = vcpu->regs.value;
-	u64 value = regs[REGISTER_RDX] << 32 | (u32)regs[REGISTER_RAX];
-
-	if ((u32)regs[REGISTER_RCX] || privilege_level() || !xcr0_is_valid(value, guest_xcr0()) ||
-	    !xsetbv_checked(value))
-		inject_gp();
-	else
-		skip_instruction();
 }
 
 static enum next guest_io(struct vcpu *vcpu, u64 words[8])
@@ -142,7 +124,7 @@ static enum next guest_io(struct vcpu *vcpu, u64 words[8])
 
 	/* INS and OUTS: no device that a guest has is driven by them. */
 	if (qualification & IO_STRING) {
-		inject_gp();
+		inject_exception(VECTOR_GP);
 		return RESUME_GUEST;
 	}
 	words[1] = IO_PORT(qualification);
@@ -162,7 +144,7 @@ static enum next guest_io(struct vcpu *vcpu, u64 words[8])
 
 static enum next exit_exception(struct cpu *cpu)
 {
-	u64 information = vmread(VMCS_EXIT_INTERRUPTION_INFO), dr6;
+	u64 information = vmread(VMCS_EXIT_INTERRUPTION_INFO);
 
 	switch (information & EVENT_VECTOR) {
 	case VECTOR_DB:
@@ -176,23 +158,17 @@ static enum next exit_exception(struct cpu *cpu)
 			if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOWS) &&
 			    (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
 				vmwrite(VMCS_GUEST_PENDING_DEBUG, PENDING_DEBUG_BS);
-			asm volatile("mov %%dr6, %0" : "=r"(dr6));
-			dr6 = (dr6 & ~DR6_BREAKPOINTS) | (vmread(VMCS_EXIT_QUALIFICATION) & DEBUG_CAUSES);
-			asm volatile("mov %0, %%dr6" ::"r"(dr6));
+			WRITE_REGISTER(dr6, (READ_REGISTER(dr6) & ~DR6_BREAKPOINTS) |
+						    (vmread(VMCS_EXIT_QUALIFICATION) & DEBUG_CAUSES));
 			vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
 		}
 		inject((information & EVENT_TYPE) | VECTOR_DB);
 		return RESUME_GUEST;
 	case VECTOR_AC:
-		inject_ac();
+		inject_exception(VECTOR_AC);
 		return RESUME_GUEST;
-	case VECTOR_NMI:
-		if (flush_take_kick(cpu))
-			return RESUME_GUEST;
-		__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
-		return RESUME_GUEST; /* or not, because of what is latched */
-	default:
-		__atomic_fetch_or(&cpu->latched, LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
+	default: /* NMI or machine check: or not, because of what is latched */
+		latch_exit(cpu);
 		return RESUME_GUEST;
 	}
 }
@@ -267,31 +243,20 @@ static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 		exit_msr(vcpu, reason == EXIT_WRMSR);
 		return RESUME_GUEST;
 	case EXIT_XSETBV:
-		exit_xsetbv_of_guest(vcpu);
+		execute_xsetbv(&vcpu->regs, guest_xcr0);
 		return RESUME_GUEST;
 	case EXIT_EPT_VIOLATION:
 		return guest_ept_violation(vcpu, words);
 	case EXIT_RDPMC:
-		inject_gp();
-		return RESUME_GUEST;
-	case EXIT_GETSEC:
-	case EXIT_VMCLEAR ... EXIT_VMXON:
-	case EXIT_MWAIT:
-	case EXIT_MONITOR:
-	case EXIT_INVEPT:
-	case EXIT_INVVPID:
-	case EXIT_VMFUNC:
-	case EXIT_ENCLS:
-	case EXIT_SEAMCALL:
-	case EXIT_TDCALL:
-	case EXIT_RDMSR_IMMEDIATE:
-	case EXIT_WRMSRNS_IMMEDIATE:
-		inject_ud();
+		inject_exception(VECTOR_GP);
 		return RESUME_GUEST;
 	case EXIT_TASK_SWITCH: /* of tasks in hardware: never needed by 64-bit code */
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_INSTRUCTION);
 	default:
-		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
+		if (!is_undefined_instruction(reason))
+			return vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
+		inject_exception(VECTOR_UD);
+		return RESUME_GUEST;
 	}
 }
 

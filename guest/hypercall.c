@@ -1,42 +1,28 @@
 // SPDX-License-Identifier: MIT
 /* Calls of guests to the monitor (include/hyperps/guest.h). */
 #include "core.h"
-#include "event.h"
+#include "host.h"
 #include "manager.h"
 #include "vcpu.h"
 #include "x86.h"
 #include "hyperps/guest.h"
 
-#define CONSOLE_WORD_COUNT 5
-#define RANDOM_TRIES 10
-_Static_assert(HYPERPS_GUEST_RELEASE - HYPERPS_GUEST_SHARE == HYPERPS_EXIT_RELEASED - HYPERPS_EXIT_SHARED &&
-		       HYPERPS_GUEST_UNSHARE - HYPERPS_GUEST_SHARE == HYPERPS_EXIT_UNSHARED - HYPERPS_EXIT_SHARED,
-	       "calls and exits are in the same order");
 #define CPUID_1_ECX_RDRAND BIT(30)
 
-static s64 random(u64 *value)
-{
-	bool done = false;
-
-	if (!(cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND))
-		return HYPERPS_ERROR_NO_CALL;
-	/* SDM, "RDRAND": CF tells whether there was a number; ten tries are enough on a CPU that works. */
-	for (unsigned i = 0; i < RANDOM_TRIES && !done; i++)
-		asm volatile("rdrand %0" : "=r"(*value), "=@ccc"(done));
-	return done ? HYPERPS_OK : HYPERPS_ERROR_AGAIN;
-}
+_Static_assert(HYPERPS_GUEST_RELEASE - HYPERPS_GUEST_SHARE == 2 && HYPERPS_EXIT_RELEASED - HYPERPS_EXIT_SHARED == 2 &&
+		       HYPERPS_GUEST_UNSHARE - HYPERPS_GUEST_SHARE == 1 &&
+		       HYPERPS_EXIT_UNSHARED - HYPERPS_EXIT_SHARED == 1,
+	       "calls and exits are in the same order");
 
 /* Only the bytes that are meant reach the host. */
 static s64 console(const u64 *regs, bool is_long, u64 words[8])
 {
-	static const u8 source[CONSOLE_WORD_COUNT] = { REGISTER_RSI, REGISTER_RDX, REGISTER_R8, REGISTER_R9,
-						       REGISTER_R10 };
-	u64 bytes = is_long ? regs[REGISTER_RDI] : (u32)regs[REGISTER_RDI], text[CONSOLE_WORD_COUNT] = { 0 };
+	u64 text[] = { regs[REGISTER_RSI], regs[REGISTER_RDX], regs[REGISTER_R8], regs[REGISTER_R9],
+		       regs[REGISTER_R10] };
+	u64 bytes = is_long ? regs[REGISTER_RDI] : (u32)regs[REGISTER_RDI];
 
 	if (!is_long)
-		text[0] = (u32)regs[REGISTER_RSI] | regs[REGISTER_RDX] << 32;
-	for (unsigned i = 0; is_long && i < CONSOLE_WORD_COUNT; i++)
-		text[i] = regs[source[i]];
+		text[0] = (u32)text[0] | text[1] << 32;
 	if (!bytes || bytes > (is_long ? sizeof(text) : sizeof(text[0])))
 		return HYPERPS_ERROR_INVALID;
 	words[0] = HYPERPS_EXIT_CONSOLE;
@@ -45,26 +31,17 @@ static s64 console(const u64 *regs, bool is_long, u64 words[8])
 	return HYPERPS_OK;
 }
 
-/* A request of the memory manager. *room: it can only be met once the host has made room for it. */
-static s64 memory_request(struct vcpu *vcpu, u64 call, u64 gpa, u64 count, bool *room, u64 words[8])
+/* A request of the memory manager. HYPERPS_EXIT_ROOM: it can only be met once the host has made room for it. */
+static s64 memory_request(struct vcpu *vcpu, u64 call, u64 gpa, u64 count, u64 words[8])
 {
-	struct mm *mm = memory_lock();
-	s64 result;
+	static const u8 to[] = { HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_TO_HOST }; /* by call */
+	s64 result = mm_guest_move(memory_lock(), vcpu->handle, gpa, count, to[call - HYPERPS_GUEST_SHARE]);
 
-	switch (call) {
-	case HYPERPS_GUEST_SHARE:
-		result = mm_guest_share(mm, vcpu->handle, gpa, count);
-		break;
-	case HYPERPS_GUEST_UNSHARE:
-		result = mm_guest_unshare(mm, vcpu->handle, gpa, count);
-		vcpu->must_sync |= !result;
-		break;
-	default:
-		result = mm_guest_release(mm, vcpu->handle, gpa, count);
-	}
 	memory_unlock();
+	vcpu->must_sync |= call == HYPERPS_GUEST_UNSHARE && !result;
 	vcpu->must_flush |= result == HYPERPS_ERROR_MEMORY;
-	*room = result == HYPERPS_ERROR_AGAIN || result == HYPERPS_ERROR_MEMORY;
+	if (result == HYPERPS_ERROR_AGAIN || result == HYPERPS_ERROR_MEMORY)
+		words[0] = HYPERPS_EXIT_ROOM;
 	if (result)
 		return result;
 	/* Not present for this vCPU from now on; for others when it is synced or reclaimed. */
@@ -76,38 +53,41 @@ static s64 memory_request(struct vcpu *vcpu, u64 call, u64 gpa, u64 count, bool 
 	return HYPERPS_OK;
 }
 
+/* SDM, "RDRAND": CF tells whether there was a number; ten tries are enough on a CPU that works. */
+static bool random(u64 *value)
+{
+	bool done = false;
+
+	for (unsigned i = 0; i < 10 && !done; i++)
+		asm volatile("rdrand %0" : "=r"(*value), "=@ccc"(done));
+	return done;
+}
+
 enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
 {
-	bool is_long = is_64bit(), to_host = false, room = false;
+	bool is_long = is_64bit();
 	/* Outside 64-bit mode only the lower halves are the guest's. */
-	u64 *regs = vcpu->regs.value, mask = is_long ? ~0ULL : ~0U, value = 0, digest[4];
+	u64 *regs = vcpu->regs.value, mask = is_long ? ~0ULL : ~0U, digest[4];
 	s64 result = HYPERPS_ERROR_NO_CALL;
 
 	if (privilege_level()) {
-		inject_ud();
+		inject_exception(VECTOR_UD);
 		return RESUME_GUEST;
 	}
 	switch (regs[REGISTER_RAX] & mask) {
 	case HYPERPS_GUEST_CONSOLE:
 		result = console(regs, is_long, words);
-		to_host = !result;
 		break;
-	case HYPERPS_GUEST_SHARE:
-	case HYPERPS_GUEST_UNSHARE:
-	case HYPERPS_GUEST_RELEASE:
+	case HYPERPS_GUEST_SHARE ... HYPERPS_GUEST_RELEASE:
 		result = memory_request(vcpu, (u32)regs[REGISTER_RAX], regs[REGISTER_RDI] & mask,
-					regs[REGISTER_RSI] & mask, &room, words);
-		if (room) {
-			/* Made again, once the host has done that. */
-			words[0] = HYPERPS_EXIT_ROOM;
+					regs[REGISTER_RSI] & mask, words);
+		/* Made again, once the host has done that. */
+		if (words[0] == HYPERPS_EXIT_ROOM)
 			return RETURN_TO_HOST;
-		}
-		to_host = !result;
 		break;
 	case HYPERPS_GUEST_RANDOM:
-		result = random(&value);
-		if (!result)
-			regs[REGISTER_RDX] = value;
+		if (cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND)
+			result = random(&regs[REGISTER_RDX]) ? HYPERPS_OK : HYPERPS_ERROR_AGAIN;
 		break;
 	case HYPERPS_GUEST_MEASUREMENT:
 		if (!is_long)
@@ -124,9 +104,8 @@ enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
 		words[1] = (u8)regs[REGISTER_RDI];
 		vcpu->ended = true;
 		result = HYPERPS_OK;
-		to_host = true;
 	}
 	regs[REGISTER_RAX] = (u64)result;
 	skip_instruction();
-	return to_host ? RETURN_TO_HOST : RESUME_GUEST;
+	return words[0] ? RETURN_TO_HOST : RESUME_GUEST;
 }

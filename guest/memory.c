@@ -1,23 +1,15 @@
 // SPDX-License-Identifier: MIT
 /* EPT violations of guests: memory that is missing, MMIO, and what the VM does not declare. */
 #include "core.h"
-#include "event.h"
+#include "host.h"
 #include "manager.h"
 #include "paging.h"
 #include "vcpu.h"
 #include "x86.h"
 
-#define LONGEST_INSTRUCTION 15
 #define NMI_UNBLOCKED BIT(12)
 #define MAPPED (EPT_VIOLATION_LINEAR | EPT_VIOLATION_TRANSLATED)
 #define CS_DEFAULT_32 BIT(14)
-
-static bool read_memory(void *context, u64 gpa, void *out, unsigned bytes)
-{
-	const struct vcpu *vcpu = context;
-
-	return memory_read_guest(vcpu->handle, gpa, out, bytes);
-}
 
 /* The bytes from the instruction pointer on, as far as they can be read. */
 static unsigned fetch(struct vcpu *vcpu, u8 code[LONGEST_INSTRUCTION])
@@ -32,9 +24,9 @@ static unsigned fetch(struct vcpu *vcpu, u8 code[LONGEST_INSTRUCTION])
 
 		if (bytes > in_page)
 			bytes = in_page;
-		if (!guest_translate(linear + done, vmread(VMCS_GUEST_CR0), vmread(VMCS_GUEST_CR3),
-				     vmread(VMCS_GUEST_CR4), vmread(VMCS_GUEST_IA32_EFER), read_memory, vcpu, &gpa) ||
-		    !read_memory(vcpu, gpa, code + done, bytes))
+		if (!guest_translate(vcpu->handle, linear + done, vmread(VMCS_GUEST_CR0), vmread(VMCS_GUEST_CR3),
+				     vmread(VMCS_GUEST_CR4), vmread(VMCS_GUEST_IA32_EFER), &gpa) ||
+		    !memory_read_guest(vcpu->handle, gpa, code + done, bytes))
 			break;
 		done += bytes;
 	}

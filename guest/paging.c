@@ -10,8 +10,7 @@
 #define LEGACY_RESERVED 0x7ff0000000000000ULL /* outside IA-32e mode */
 #define PDPTE_RESERVED 0x80000000000001e6ULL /* in PAE paging */
 
-bool guest_translate(u64 linear, u64 cr0, u64 cr3, u64 cr4, u64 efer,
-		     bool (*read)(void *context, u64 gpa, void *out, unsigned bytes), void *context, u64 *gpa)
+bool guest_translate(u64 handle, u64 linear, u64 cr0, u64 cr3, u64 cr4, u64 efer, u64 *gpa)
 {
 	bool long_mode = efer & EFER_LMA, pae = cr4 & CR4_PAE;
 	unsigned level = long_mode ? 4 : pae ? 3 : 2, bits = pae ? 9 : 10, entry_bytes = pae ? 8 : 4;
@@ -25,11 +24,10 @@ bool guest_translate(u64 linear, u64 cr0, u64 cr3, u64 cr4, u64 efer,
 	}
 	for (;; level--) {
 		unsigned shift = PAGE_SHIFT + bits * (level - 1);
-		u64 offset = BIT(shift) - 1;
+		u64 offset = BIT(shift) - 1, at = table + (linear >> shift & (BIT(bits) - 1)) * entry_bytes;
 
-		if (!read(context, table + (linear >> shift & (BIT(bits) - 1)) * entry_bytes, &entry, entry_bytes) ||
-		    !(entry & ENTRY_PRESENT) || (entry & reserved) ||
-		    (level == 3 && !long_mode && (entry & PDPTE_RESERVED)))
+		if (!memory_read_guest(handle, at, &entry, entry_bytes) || !(entry & ENTRY_PRESENT) ||
+		    (entry & reserved) || (level == 3 && !long_mode && (entry & PDPTE_RESERVED)))
 			return false;
 		table = entry & ENTRY_ADDRESS;
 		if (level > 1 && !((entry & ENTRY_LARGE) && (pae || (cr4 & CR4_PSE))))

@@ -140,50 +140,28 @@ u64 guest_cr4_allowed(u32 leaf1_ecx, u32 leaf1_edx, u32 leaf7_ebx, u32 leaf7_ecx
 /* Why a pass is harmless: the value is the guest's own while it runs, and acts only on what it may reach anyway. */
 static const struct {
 	u32 first, last;
-	u8 read, write; /* enum guest_msr */
+	u8 read, write; /* enum msr_access */
 } msrs[] = {
-	{ MSR_IA32_TSC, MSR_IA32_TSC, GUEST_MSR_PASS, GUEST_MSR_HANDLE }, /* a read honours the TSC offset */
-	{ MSR_IA32_APIC_BASE, MSR_IA32_APIC_BASE, GUEST_MSR_HANDLE, GUEST_MSR_HANDLE }, /* there is no APIC */
-	{ MSR_IA32_TSC_ADJUST, MSR_IA32_TSC_ADJUST, GUEST_MSR_HANDLE, GUEST_MSR_HANDLE }, /* as TSC */
-	{ MSR_IA32_BIOS_SIGN_ID, MSR_IA32_BIOS_SIGN_ID, GUEST_MSR_HANDLE, GUEST_MSR_HANDLE }, /* 0 */
-	{ MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_EIP, GUEST_MSR_PASS, GUEST_MSR_PASS }, /* switched by the VMCS */
-	{ MSR_IA32_MISC_ENABLE, MSR_IA32_MISC_ENABLE, GUEST_MSR_HANDLE, GUEST_MSR_DENY },
-	{ MSR_IA32_DEBUGCTL, MSR_IA32_DEBUGCTL, GUEST_MSR_HANDLE, GUEST_MSR_HANDLE }, /* 0 only: no branch trace */
-	{ MSR_IA32_PAT, MSR_IA32_PAT, GUEST_MSR_PASS, GUEST_MSR_PASS }, /* switched by the VMCS */
-	{ MSR_IA32_EFER, MSR_IA32_EFER, GUEST_MSR_PASS, GUEST_MSR_PASS }, /* switched by the VMCS, with LMA */
+	{ MSR_IA32_TSC, MSR_IA32_TSC, MSR_PASS, MSR_HANDLE }, /* a read honours the TSC offset */
+	{ MSR_IA32_APIC_BASE, MSR_IA32_APIC_BASE, MSR_HANDLE, MSR_HANDLE }, /* there is no APIC */
+	{ MSR_IA32_TSC_ADJUST, MSR_IA32_TSC_ADJUST, MSR_HANDLE, MSR_HANDLE }, /* as TSC */
+	{ MSR_IA32_BIOS_SIGN_ID, MSR_IA32_BIOS_SIGN_ID, MSR_HANDLE, MSR_HANDLE }, /* 0 */
+	{ MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_EIP, MSR_PASS, MSR_PASS }, /* switched by the VMCS */
+	{ MSR_IA32_MISC_ENABLE, MSR_IA32_MISC_ENABLE, MSR_HANDLE, MSR_DENY },
+	{ MSR_IA32_DEBUGCTL, MSR_IA32_DEBUGCTL, MSR_HANDLE, MSR_HANDLE }, /* 0 only: no branch trace */
+	{ MSR_IA32_PAT, MSR_IA32_PAT, MSR_PASS, MSR_PASS }, /* switched by the VMCS */
+	{ MSR_IA32_EFER, MSR_IA32_EFER, MSR_PASS, MSR_PASS }, /* switched by the VMCS, with LMA */
 	/* SYSCALL's linear addresses: the monitor saves them around each run. */
-	{ MSR_IA32_STAR, MSR_IA32_FMASK, GUEST_MSR_PASS, GUEST_MSR_PASS },
-	{ MSR_IA32_FS_BASE, MSR_IA32_GS_BASE, GUEST_MSR_PASS, GUEST_MSR_PASS }, /* switched by the VMCS */
+	{ MSR_IA32_STAR, MSR_IA32_FMASK, MSR_PASS, MSR_PASS },
+	{ MSR_IA32_FS_BASE, MSR_IA32_GS_BASE, MSR_PASS, MSR_PASS }, /* switched by the VMCS */
 	/* A linear address, and what RDTSCP and RDPID tell: likewise saved. */
-	{ MSR_IA32_KERNEL_GS_BASE, MSR_IA32_TSC_AUX, GUEST_MSR_PASS, GUEST_MSR_PASS },
+	{ MSR_IA32_KERNEL_GS_BASE, MSR_IA32_TSC_AUX, MSR_PASS, MSR_PASS },
 };
 
-enum guest_msr guest_msr_read(u32 msr)
+enum msr_access guest_msr_access(u32 msr, bool write)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(msrs); i++)
 		if (msr >= msrs[i].first && msr <= msrs[i].last)
-			return msrs[i].read;
-	return GUEST_MSR_DENY;
-}
-
-enum guest_msr guest_msr_write(u32 msr)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(msrs); i++)
-		if (msr >= msrs[i].first && msr <= msrs[i].last)
-			return msrs[i].write;
-	return GUEST_MSR_DENY;
-}
-
-void guest_msr_fill_bitmap(u8 bitmap[4096])
-{
-	__builtin_memset(bitmap, 0xff, 4096);
-	for (u32 i = 0; i < 0x4000; i++) {
-		u32 msr = i < 0x2000 ? i : 0xc0000000 + (i - 0x2000);
-
-		/* Reads of the low, then of the high range; writes likewise, 2 KiB further on. */
-		if (guest_msr_read(msr) == GUEST_MSR_PASS)
-			bitmap[i / 8] &= ~(1 << i % 8);
-		if (guest_msr_write(msr) == GUEST_MSR_PASS)
-			bitmap[2048 + i / 8] &= ~(1 << i % 8);
-	}
+			return write ? msrs[i].write : msrs[i].read;
+	return MSR_DENY;
 }

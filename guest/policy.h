@@ -4,6 +4,7 @@
 #define POLICY_H
 
 #include "x86.h"
+#include "msr_policy.h"
 
 struct guest_cpuid_state {
 	u64 cr4; /* the guest's */
@@ -18,16 +19,7 @@ void guest_cpuid(u32 leaf, u32 subleaf, const struct guest_cpuid_state *state, s
 /* The bits of CR4 that a guest may set that got these answers of leaf 1 and of leaf 7, subleaf 0. */
 u64 guest_cr4_allowed(u32 leaf1_ecx, u32 leaf1_edx, u32 leaf7_ebx, u32 leaf7_ecx);
 
-enum guest_msr {
-	GUEST_MSR_DENY = 0, /* exits; #GP */
-	GUEST_MSR_PASS, /* goes to the CPU, without an exit */
-	GUEST_MSR_HANDLE, /* exits; the monitor answers */
-};
-
-enum guest_msr guest_msr_read(u32 msr);
-enum guest_msr guest_msr_write(u32 msr);
-
-/* Fills a VMX MSR bitmap ("MSR-Bitmap Address": a set bit exits). */
-void guest_msr_fill_bitmap(u8 bitmap[4096]);
+/* What a guest's access is: denied unless listed. */
+enum msr_access guest_msr_access(u32 msr, bool write);
 
 #endif

@@ -4,8 +4,6 @@
  * switch is switched here, once for each call; exits that the monitor handles itself go straight back to the guest.
  */
 #include "core.h"
-#include "event.h"
-#include "exception.h"
 #include "host.h"
 #include "manager.h"
 #include "vcpu.h"
@@ -28,18 +26,18 @@ void run_init(void)
 		MSR_IA32_STAR,           MSR_IA32_LSTAR,   MSR_IA32_CSTAR,           MSR_IA32_FMASK,
 		MSR_IA32_KERNEL_GS_BASE, MSR_IA32_TSC_AUX, MSR_MISC_FEATURES_ENABLES
 	};
-	u32 leaves = cpuid(0, 0).eax;
 	u64 value;
 
 	for (unsigned i = 0; i < SWITCHED_MSRS; i++)
 		if (rdmsr_checked(msrs[i], &value))
 			switched_msrs[msr_count++] = msrs[i];
-	has_ibpb = leaves >= 7 && (cpuid(7, 0).edx & CPUID_7_EDX_IBPB);
-	has_counter_switch = leaves >= 0xa && (cpuid(0xa, 0).eax & 0xff) >= 2;
+	has_ibpb = cpuid_or_zero(7).edx & CPUID_7_EDX_IBPB;
+	has_counter_switch = (cpuid_or_zero(0xa).eax & 0xff) >= 2;
 }
 
 static void exchange(struct switched_state *out, const struct switched_state *in)
 {
+#pragma GCC unroll 8
 	for (unsigned i = 0; i < msr_count; i++) {
 		out->msr[i] = rdmsr(switched_msrs[i]);
 		wrmsr(switched_msrs[i], in->msr[i]);
@@ -66,16 +64,16 @@ static u64 xgetbv(void)
  */
 static void exchange_fpu(u8 *out, const u8 *in, u64 xcr0)
 {
-	u64 mask = guest_xcr0();
+	u64 mask = guest_xcr0;
 
 	if (!mask) {
 		asm volatile("fxsave64 (%0); fxrstor64 (%1)" ::"r"(out), "r"(in) : "memory");
 		return;
 	}
-	CHECK(xsetbv_checked(xgetbv() | mask | xcr0));
+	CHECK(xsetbv_checked(0, xgetbv() | mask | xcr0));
 	asm volatile("xsave64 (%0)" ::"r"(out), "a"((u32)mask), "d"(0) : "memory");
 	asm volatile("xrstor64 (%0)" ::"r"(in), "a"((u32)mask), "d"(0) : "memory");
-	CHECK(xsetbv_checked(xcr0));
+	CHECK(xsetbv_checked(0, xcr0));
 }
 
 /* What the host has outside of any VMCS while a guest runs, but for its vector state, which is in struct cpu. */
@@ -101,15 +99,14 @@ static void clear_buffers(void)
 static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *host)
 {
 	cpu->vmcs_current = false;
-	if (vmptrld(vcpu->vmcs) != VMX_OK)
-		panic("VMPTRLD of a guest's VMCS failed");
+	vmptrld(vcpu->vmcs);
 	cpu->primary = monitor.capabilities.guest_primary;
 	cpu->vmcs_current = true;
 	if (vcpu->last_cpu != cpu->slot + 1) {
 		vmcs_write_root_state(cpu, (u64)guest_exit);
 		/* What another run on this CPU left in the TLB, of this vCPU or of another that had its VPID. */
-		if ((monitor.capabilities.guest_secondary & SECONDARY_VPID) && invvpid_all() != VMX_OK)
-			panic("INVVPID failed");
+		if (monitor.capabilities.guest_secondary & SECONDARY_VPID)
+			invvpid_all();
 		vcpu->last_cpu = cpu->slot + 1;
 	}
 	if (has_counter_switch) {
@@ -117,7 +114,7 @@ static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *hos
 		wrmsr(MSR_IA32_PERF_GLOBAL_CTRL, 0);
 	}
 	exchange(&host->state, &vcpu->state);
-	host->xcr0 = guest_xcr0() ? xgetbv() : 0;
+	host->xcr0 = guest_xcr0 ? xgetbv() : 0;
 	exchange_fpu(cpu->host_fpu, vcpu->fpu, vcpu->xcr0);
 	vmwrite(VMCS_TSC_OFFSET, vcpu->tsc_offset - cpu->tsc_written);
 	clear_buffers();
@@ -127,15 +124,14 @@ static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *hos
 
 static void leave_side(struct cpu *cpu, struct vcpu *vcpu, const struct host_side *host)
 {
-	vcpu->xcr0 = guest_xcr0() ? xgetbv() : 0;
+	vcpu->xcr0 = guest_xcr0 ? xgetbv() : 0;
 	exchange_fpu(vcpu->fpu, cpu->host_fpu, host->xcr0);
 	exchange(&vcpu->state, &host->state);
 	if (has_counter_switch)
 		wrmsr(MSR_IA32_PERF_GLOBAL_CTRL, host->counters);
 	/* From here on no CPU has the VMCS: the vCPU may go on anywhere, and its pages may be used anew. */
 	cpu->vmcs_current = false;
-	if (vmclear(vcpu->vmcs) != VMX_OK)
-		panic("VMCLEAR of a guest's VMCS failed");
+	vmclear(vcpu->vmcs);
 	host_vmcs_load(cpu);
 	clear_buffers();
 }
@@ -146,7 +142,8 @@ static bool has_room(void)
 	return !(vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID) && !vmread(VMCS_GUEST_PENDING_DEBUG);
 }
 
-bool vcpu_is_ready(void)
+/* Whether the guest takes an external interrupt at its next entry. */
+static bool is_ready(void)
 {
 	return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&
 	       !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOWS) && has_room();
@@ -164,7 +161,7 @@ static bool queue_event(u64 event)
 		inject_nmi();
 		return true;
 	}
-	if (!vcpu_is_ready())
+	if (!is_ready())
 		return false;
 	inject(EVENT_TYPE_EXTERNAL | (event & EVENT_VECTOR));
 	return true;
@@ -208,25 +205,19 @@ static void run(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 		vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
 }
 
-/* What an earlier exit of this vCPU left to do, a piece of it. */
-static s64 finish_unshare(struct vcpu *vcpu)
-{
-	u64 left = 0;
-	s64 error = serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left);
-
-	vcpu->must_sync = error || left;
-	return error;
-}
-
 static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 {
 	struct cpu *cpu = this_cpu();
 	struct host_side host;
-	s64 result = HYPERPS_OK;
+	s64 result = HYPERPS_OK, error;
+	u64 left = 0;
 
 	stop_if_asked();
+	/* What an earlier exit of this vCPU left to do, a piece of it. */
 	if (vcpu->must_sync) {
-		words[0] = finish_unshare(vcpu) ? HYPERPS_EXIT_ROOM : HYPERPS_EXIT_INTERRUPTED;
+		error = serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left);
+		words[0] = error ? HYPERPS_EXIT_ROOM : HYPERPS_EXIT_INTERRUPTED;
+		vcpu->must_sync = error || left;
 		if (vcpu->must_sync)
 			return HYPERPS_OK;
 	}
@@ -240,7 +231,7 @@ static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->primary);
 		take_answer(vcpu, argument[2]);
 		run(cpu, vcpu, words);
-		words[0] |= vcpu_is_ready() ? HYPERPS_EXIT_READY : 0;
+		words[0] |= is_ready() ? HYPERPS_EXIT_READY : 0;
 	}
 	leave_side(cpu, vcpu, &host);
 	return result;

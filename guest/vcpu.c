@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* vCPUs: their two pages, the state in which they start, and the measurement of a VM. */
 #include "core.h"
-#include "event.h"
 #include "host.h"
 #include "manager.h"
 #include "policy.h"
@@ -15,12 +14,11 @@
 #define FPU_MXCSR 24
 #define MULTIBOOT_MAGIC 0x2badb002
 #define ARGUMENT (BIT(46) - PAGE_SIZE)
-#define PAT_RESET 0x0007040600070406ULL
 
 static struct guest guests[HYPERPS_VMS];
 static u8 *msr_bitmap;
-static u64 xcr0_supported;
-static u32 xsave_bytes = 576; /* the legacy area and the header */
+u64 guest_xcr0;
+u32 guest_xsave_bytes = 576; /* the legacy area and the header */
 
 void guest_init(void)
 {
@@ -28,26 +26,16 @@ void guest_init(void)
 
 	msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(msr_bitmap);
-	guest_msr_fill_bitmap(msr_bitmap);
-	xcr0_supported = wanted & monitor.capabilities.xcr0;
+	msr_fill_bitmap(msr_bitmap, guest_msr_access);
+	guest_xcr0 = wanted & monitor.capabilities.xcr0;
 	for (u32 i = 2; i < 32; i++) {
 		struct cpuid_result area = cpuid(0xd, i);
 
-		if ((xcr0_supported & BIT(i)) && area.ebx + area.eax > xsave_bytes)
-			xsave_bytes = area.ebx + area.eax;
+		if ((guest_xcr0 & BIT(i)) && area.ebx + area.eax > guest_xsave_bytes)
+			guest_xsave_bytes = area.ebx + area.eax;
 	}
-	CHECK(xsave_bytes <= GUEST_FPU_BYTES);
+	CHECK(guest_xsave_bytes <= GUEST_FPU_BYTES);
 	run_init();
-}
-
-u32 guest_xsave_bytes(void)
-{
-	return xsave_bytes;
-}
-
-u64 guest_xcr0(void)
-{
-	return xcr0_supported;
 }
 
 struct guest *guest_of(u64 handle)
@@ -55,54 +43,41 @@ struct guest *guest_of(u64 handle)
 	return &guests[handle % HYPERPS_VMS];
 }
 
-static void write_segments(enum hyperps_vcpu_mode mode, u64 entry)
-{
-	bool real = mode == HYPERPS_VCPU_REAL;
-	struct boot_segment data = { 0, real ? 0xffff : 0xffffffff, real ? 0x93 : 0xc093, real ? 0 : 16, { 0 } };
-	struct boot_segment code = data;
-	static const struct boot_segment ldtr = { 0, 0xffff, 0x82, 0, { 0 } };
-	static const struct boot_segment tr = { 0, 0xffff, 0x8b, 0, { 0 } };
-
-	if (real) {
-		code.selector = entry >> 4 & 0xf000;
-		code.base = (u64)code.selector << 4;
-		code.access_rights = 0x9b;
-	} else {
-		code.selector = 8;
-		code.access_rights = mode == HYPERPS_VCPU_LONG ? 0xa09b : 0xc09b;
-	}
-	for (unsigned segment = SEGMENT_ES; segment <= SEGMENT_GS; segment++)
-		vmcs_write_segment(segment, segment == SEGMENT_CS ? &code : &data);
-	vmcs_write_segment(SEGMENT_LDTR, &ldtr);
-	vmcs_write_segment(SEGMENT_TR, &tr);
-}
-
-static void write_start(struct vcpu *vcpu, const struct vmx_capabilities *capabilities)
+static void write_start(struct vcpu *vcpu)
 {
 	enum hyperps_vcpu_mode mode = vcpu->start[0] & (PAGE_SIZE - 1);
-	u64 argument = vcpu->start[0] & ARGUMENT, entry = vcpu->start[1];
-	u64 *regs = vcpu->regs.value, cr0 = CR0_ET | CR0_NE;
+	struct boot_cpu_state state = reset_state;
+	struct boot_segment *code = &state.segment[SEGMENT_CS];
+	u64 *regs = vcpu->regs.value, argument = vcpu->start[0] & ARGUMENT;
+	bool is_long = mode == HYPERPS_VCPU_LONG;
 
 	regs[REGISTER_RSI] = vcpu->index;
 	regs[REGISTER_RDI] = argument;
+	state.rip = vcpu->start[1];
+	state.cr3 = vcpu->start[2];
+	if (mode == HYPERPS_VCPU_REAL) {
+		code->selector = state.rip >> 4 & 0xf000;
+		code->base = (u64)code->selector << 4;
+		state.rip &= 0xffff;
+	} else {
+		for (unsigned i = SEGMENT_ES; i <= SEGMENT_GS; i++)
+			state.segment[i] =
+				(struct boot_segment){ .limit = ~0U, .access_rights = 0xc093, .selector = 16 };
+		code->access_rights = is_long ? 0xa09b : 0xc09b;
+		code->selector = 8;
+		state.cr0 |= CR0_PE;
+	}
 	if (mode == HYPERPS_VCPU_PROTECTED) {
 		regs[REGISTER_RAX] = MULTIBOOT_MAGIC;
 		regs[REGISTER_RBX] = argument;
 		regs[REGISTER_RDI] = 0;
 	}
-	cr0 |= mode == HYPERPS_VCPU_REAL ? 0 : CR0_PE;
-	cr0 |= mode == HYPERPS_VCPU_LONG ? CR0_PG | CR0_WP : 0;
-	write_segments(mode, entry);
-	vmwrite(VMCS_GUEST_CR0, cr0);
-	vmwrite(VMCS_CR0_READ_SHADOW, cr0 & ~CR0_NE);
-	vmwrite(VMCS_GUEST_CR3, vcpu->start[2]);
-	vmwrite(VMCS_GUEST_CR4, CR4_VMXE | CR4_MCE | (mode == HYPERPS_VCPU_LONG ? CR4_PAE : 0));
+	state.cr0 |= is_long ? CR0_PG | CR0_WP : 0;
+	state.cr4 = CR4_MCE | (is_long ? CR4_PAE : 0);
+	state.efer = is_long ? EFER_LME | EFER_LMA | EFER_NXE : 0;
+	vmcs_write_state(&state);
+	/* It reads MCE as 0 at first. */
 	vmwrite(VMCS_CR4_READ_SHADOW, 0);
-	vmwrite(VMCS_GUEST_IA32_EFER, mode == HYPERPS_VCPU_LONG ? EFER_LME | EFER_LMA | EFER_NXE : 0);
-	vmwrite(VMCS_ENTRY_CONTROLS, capabilities->entry & ~(mode == HYPERPS_VCPU_LONG ? 0 : (u32)ENTRY_IA32E_GUEST));
-	vmwrite(VMCS_GUEST_RIP, mode == HYPERPS_VCPU_REAL ? entry & 0xffff : entry);
-	vmwrite(VMCS_GUEST_RSP, 0);
-	vmwrite(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED);
 	vcpu->xcr0 = XCR0_X87;
 	vcpu->state.dr6 = DR6_RESET;
 	/* As XRSTOR's initial values; with FXRSTOR these are all that is not 0. */
@@ -116,21 +91,24 @@ static void write_start(struct vcpu *vcpu, const struct vmx_capabilities *capabi
  */
 static u64 cr4_owned(const struct vcpu *vcpu)
 {
-	const struct guest_cpuid_state state = { .xcr0_supported = xcr0_supported, .index = vcpu->index, .vcpus = 1 };
-	struct cpuid_result leaf1 = cpuid(1, 0), leaf7 = { 0 };
+	const struct guest_cpuid_state state = { .xcr0_supported = guest_xcr0, .index = vcpu->index, .vcpus = 1 };
+	struct cpuid_result leaf1 = cpuid(1, 0), leaf7 = cpuid_or_zero(7);
 
 	guest_cpuid(1, 0, &state, &leaf1);
-	if (cpuid(0, 0).eax >= 7)
-		leaf7 = cpuid(7, 0);
 	guest_cpuid(7, 0, &state, &leaf7);
 	return ~guest_cr4_allowed(leaf1.ecx, leaf1.edx, leaf7.ebx, leaf7.ecx) | CR4_MCE;
 }
 
-/* All but the fields of root's state, which each run writes. The VMCS is current. */
-static void write_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
+/* SDM, "VMCLEAR", "VMPTRLD": the memory image is complete, and no CPU has the VMCS, after VMCLEAR. */
+static void make_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
 {
 	const struct vmx_capabilities *capabilities = &monitor.capabilities;
+	struct cpu *cpu = this_cpu();
 
+	cpu->vmcs_current = false;
+	vmclear(vcpu->vmcs);
+	vmptrld(vcpu->vmcs);
+	/* All but the fields of root's state, which each run writes. */
 	vmcs_write_defaults(capabilities->guest_secondary);
 	vmwrite(VMCS_PIN_CONTROLS, capabilities->guest_pin);
 	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->guest_primary);
@@ -143,26 +121,10 @@ static void write_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
 	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
 	vmwrite(VMCS_CR4_MASK, cr4_owned(vcpu));
 	vmwrite(VMCS_GUEST_IA32_PAT, PAT_RESET);
-	vmwrite(VMCS_GUEST_GDTR_BASE, 0);
-	vmwrite(VMCS_GUEST_GDTR_LIMIT, 0xffff);
-	vmwrite(VMCS_GUEST_IDTR_BASE, 0);
-	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0xffff);
 	/* Its TSC begins at 0: when the host started is no business of the guest's. */
 	vcpu->tsc_offset = 0 - monitor_time();
-	write_start(vcpu, capabilities);
-}
-
-/* SDM, "VMCLEAR", "VMPTRLD": the memory image is complete, and no CPU has the VMCS, after VMCLEAR. */
-static void make_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
-{
-	struct cpu *cpu = this_cpu();
-
-	cpu->vmcs_current = false;
-	if (vmclear(vcpu->vmcs) != VMX_OK || vmptrld(vcpu->vmcs) != VMX_OK)
-		panic("VMCLEAR or VMPTRLD of a guest's VMCS failed");
-	write_vmcs(vcpu, slot, eptp);
-	if (vmclear(vcpu->vmcs) != VMX_OK)
-		panic("VMCLEAR of a guest's VMCS failed");
+	write_start(vcpu);
+	vmclear(vcpu->vmcs);
 	host_vmcs_load(cpu);
 }
 
@@ -207,7 +169,7 @@ static s64 create(const u64 argument[4], u64 *index)
 	if (!result) {
 		vmcs = page_pool_take(mm->pool);
 		vcpu = page_pool_take(mm->pool);
-		*(u32 *)vmcs = monitor.capabilities.basic & 0x7fffffff;
+		*(u32 *)vmcs = monitor.capabilities.basic & VMX_BASIC_REVISION;
 		vcpu->vmcs = page_pool_hpa(mm->pool, vmcs);
 		vcpu->handle = argument[0];
 		__builtin_memcpy(vcpu->start, &argument[1], sizeof(vcpu->start));
@@ -243,9 +205,8 @@ void measure_page(u64 slot, u64 gpa, const u8 *page)
 {
 	struct guest *guest = &guests[slot];
 
-	if (!guest->measuring)
+	if (!guest->sha256.bytes)
 		sha256_init(&guest->sha256);
-	guest->measuring = true;
 	sha256_update(&guest->sha256, &gpa, sizeof(gpa));
 	sha256_update(&guest->sha256, page, PAGE_SIZE);
 }
@@ -257,7 +218,7 @@ void measure_end(const struct mm *mm, u64 handle)
 	u64 counts[2];
 	u32 ranges;
 
-	if (!guest->measuring)
+	if (!guest->sha256.bytes)
 		sha256_init(&guest->sha256);
 	range = mm_ranges(mm, handle % HYPERPS_VMS, &ranges);
 	for (u32 i = 0; i < ranges; i++) {

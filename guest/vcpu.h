@@ -46,7 +46,7 @@ _Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "struct vcpu outgrew its page")
 /* The guest's side of a VM slot. Under mm_lock, but that a vCPU that runs belongs to its CPU. */
 struct guest {
 	u32 vcpus;
-	bool measuring, measured;
+	bool measured;
 	struct vcpu *vcpu[HYPERPS_VCPUS];
 	struct sha256 sha256;
 	u8 digest[32];
@@ -58,11 +58,12 @@ void guest_init(void);
 /* guest/run.c: likewise, for guest_init(). */
 void run_init(void);
 
-/* Components of XCR0 that guests may use; 0 if the CPU has no XSAVE. */
-u64 guest_xcr0(void);
-
-/* Bytes of an XSAVE area with all of these components, in the standard format. */
-u32 guest_xsave_bytes(void);
+/*
+ * Components of XCR0 that guests may use, 0 if the CPU has no XSAVE; and bytes of an XSAVE area with all of them, in the
+ * standard format. Constant after guest_init().
+ */
+extern u64 guest_xcr0;
+extern u32 guest_xsave_bytes;
 
 /* The side of the VM's slot that is here. Needs mm_lock, and a handle that is valid. */
 struct guest *guest_of(u64 handle);
@@ -95,9 +96,6 @@ enum next guest_ept_violation(struct vcpu *vcpu, u64 words[8]);
 
 /* This vCPU can't go on: enum hyperps_failure. */
 enum next vcpu_fail(struct vcpu *vcpu, u64 words[8], u64 failure);
-
-/* Whether the guest takes an external interrupt at its next entry. */
-bool vcpu_is_ready(void);
 
 /*
  * Enters the guest by VMLAUNCH, and again and again after each exit for which guest_exit_dispatch() says so. Returns 0;

@@ -34,7 +34,6 @@
 #define GATE_MEMORY_LIMIT (1ULL << 31)
 
 #define IMAGE_MAGIC 0x3130534d53505948ULL /* "HYPSMS01" */
-#define BOOT_INFO_MAGIC 0x3130494253505948ULL /* "HYPSBI01" */
 
 /*
  * First bytes of the flat monitor image, written by linker.ld. Offsets are from the start of the image, page-aligned.
@@ -60,6 +59,8 @@ struct boot_segment {
 	u16 reserved[3];
 };
 
+enum { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_TR, SEGMENTS };
+
 /* The processor state in which the firmware called the loader, and in which the boot CPU resumes, de-privileged. */
 struct boot_cpu_state {
 	u64 rip; /* written by the loader's assembly stub, like rsp */
@@ -69,7 +70,7 @@ struct boot_cpu_state {
 	u64 efer;
 	u64 gdt_base, idt_base;
 	u32 gdt_limit, idt_limit;
-	struct boot_segment es, cs, ss, ds, fs, gs, ldtr, tr;
+	struct boot_segment segment[SEGMENTS];
 };
 
 /* One range of the firmware's memory map, type as in the UEFI specification (EFI_MEMORY_TYPE). */
@@ -104,9 +105,6 @@ struct boot_screen {
 enum boot_gate { BOOT_GATE_AUTO = 0, BOOT_GATE_VMFUNC = 1, BOOT_GATE_VMCALL = 2 };
 
 struct boot_info {
-	u64 magic;
-	u64 size; /* sizeof(struct boot_info) */
-
 	/* Monitor memory: one contiguous range, 2 MiB-aligned, EfiReservedMemoryType. The image lies at its start. */
 	u64 region_base; /* hpa, bytes */
 	u64 region_size;
@@ -129,12 +127,10 @@ struct boot_info {
 
 	u64 tsc_hz; /* measured by the loader */
 	u64 serial_port; /* I/O port of a 16550 for the monitor's messages, 0 for none */
-	u32 serial_baud; /* 0: leave the port's speed as the firmware set it */
 	u32 log_level; /* messages above this level are dropped: 0 error, 1 warning, 2 info, 3 debug */
 	u32 gate; /* enum boot_gate */
 	u32 unfit_continue; /* go on when a CPU can't be taken (unfit = continue); else stop */
 	struct boot_end_port end_port[BOOT_END_PORTS + 1]; /* the last one is 0 */
-	u32 reserved;
 	u32 memory_ranges;
 	struct boot_memory_range memory[BOOT_MEMORY_RANGES];
 
@@ -142,7 +138,7 @@ struct boot_info {
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 12768,
+_Static_assert(sizeof(struct boot_info) == 12744,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

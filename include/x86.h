@@ -11,7 +11,6 @@
 #define CR0_ET BIT(4)
 #define CR0_NE BIT(5)
 #define CR0_WP BIT(16)
-#define CR0_AM BIT(18)
 #define CR0_NW BIT(29)
 #define CR0_CD BIT(30)
 #define CR0_PG BIT(31)
@@ -30,7 +29,6 @@
 #define CR4_UMIP BIT(11)
 #define CR4_LA57 BIT(12)
 #define CR4_VMXE BIT(13)
-#define CR4_SMXE BIT(14)
 #define CR4_FSGSBASE BIT(16)
 #define CR4_PCIDE BIT(17)
 #define CR4_OSXSAVE BIT(18)
@@ -48,21 +46,19 @@
 #define RFLAGS_IF BIT(9)
 #define RFLAGS_RF BIT(16)
 
+#define LONGEST_INSTRUCTION 15 /* bytes; a longer one raises #GP */
+#define PAT_RESET 0x0007040600070406ULL
 #define DR6_RESET 0xffff0ff0ULL
 #define DR7_RESET 0x400ULL
 
 #define XCR0_X87 BIT(0)
 #define XCR0_SSE BIT(1)
 #define XCR0_AVX BIT(2)
-#define XCR0_BNDREGS BIT(3)
-#define XCR0_BNDCSR BIT(4)
 #define XCR0_OPMASK BIT(5)
 #define XCR0_ZMM_HI256 BIT(6)
 #define XCR0_HI16_ZMM BIT(7)
 #define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM)
 #define XCR0_PKRU BIT(9)
-#define XCR0_TILECFG BIT(17)
-#define XCR0_TILEDATA BIT(18)
 
 /* Exception vectors. */
 #define VECTOR_DB 1
@@ -100,10 +96,8 @@
 #define MSR_IA32_MTRR_FIX4K_C0000 0x268
 #define MSR_IA32_PAT 0x277
 #define MSR_IA32_MTRR_DEF_TYPE 0x2ff
-#define MSR_IA32_PERF_CAPABILITIES 0x345
 #define MSR_IA32_PERF_GLOBAL_CTRL 0x38f
 #define MSR_IA32_VMX_BASIC 0x480
-#define MSR_IA32_VMX_PINBASED_CTLS 0x481
 #define MSR_IA32_VMX_MISC 0x485
 #define MSR_IA32_VMX_CR0_FIXED0 0x486
 #define MSR_IA32_VMX_CR0_FIXED1 0x487
@@ -120,7 +114,6 @@
 #define MSR_IA32_DS_AREA 0x600
 #define MSR_IA32_TME_ACTIVATE 0x982
 #define MSR_IA32_XSS 0xda0
-#define MSR_IA32_X2APIC_APICID 0x802
 #define MSR_IA32_X2APIC_ICR 0x830
 #define MSR_UNCORE_FIRST 0x2000
 #define MSR_UNCORE_LAST 0x3fff
@@ -135,7 +128,6 @@
 #define MSR_IA32_TSC_AUX 0xc0000103
 
 #define FEATURE_CONTROL_LOCK BIT(0)
-#define FEATURE_CONTROL_VMX_IN_SMX BIT(1)
 #define FEATURE_CONTROL_VMX BIT(2)
 
 #define FLUSH_CMD_L1D BIT(0)
@@ -157,14 +149,10 @@ static inline struct cpuid_result cpuid(u32 leaf, u32 subleaf)
 	return r;
 }
 
-/* SDM, "XSETBV": whether a CPU that supports these bits takes the value; all others raise #GP. */
-static inline bool xcr0_is_valid(u64 value, u64 supported)
+/* Subleaf 0 of a leaf, or zeros if the CPU does not have it. */
+static inline struct cpuid_result cpuid_or_zero(u32 leaf)
 {
-	u64 bound = XCR0_BNDREGS | XCR0_BNDCSR, tile = XCR0_TILECFG | XCR0_TILEDATA;
-
-	return !(value & ~supported) && (value & XCR0_X87) && !((value & XCR0_AVX) && !(value & XCR0_SSE)) &&
-	       !((value & XCR0_AVX512) && ((value & XCR0_AVX512) != XCR0_AVX512 || !(value & XCR0_AVX))) &&
-	       !((value & bound) && (value & bound) != bound) && !((value & tile) && (value & tile) != tile);
+	return cpuid(leaf & 0x80000000, 0).eax >= leaf ? cpuid(leaf, 0) : (struct cpuid_result){ 0 };
 }
 
 static inline u64 rdmsr(u32 msr)
@@ -188,39 +176,14 @@ static inline u64 rdtsc(void)
 	return (u64)high << 32 | low;
 }
 
-static inline u64 read_cr0(void)
-{
-	u64 value;
-
-	asm volatile("mov %%cr0, %0" : "=r"(value));
-	return value;
-}
-
-static inline void write_cr0(u64 value)
-{
-	asm volatile("mov %0, %%cr0" ::"r"(value) : "memory");
-}
-
-static inline u64 read_cr3(void)
-{
-	u64 value;
-
-	asm volatile("mov %%cr3, %0" : "=r"(value));
-	return value;
-}
-
-static inline u64 read_cr4(void)
-{
-	u64 value;
-
-	asm volatile("mov %%cr4, %0" : "=r"(value));
-	return value;
-}
-
-static inline void write_cr4(u64 value)
-{
-	asm volatile("mov %0, %%cr4" ::"r"(value) : "memory");
-}
+/* Control and debug registers, by name: READ_REGISTER(cr0). */
+#define READ_REGISTER(name)                                                                                            \
+	({                                                                                                             \
+		u64 value_;                                                                                            \
+		asm volatile("mov %%" #name ", %0" : "=r"(value_));                                                    \
+		value_;                                                                                                \
+	})
+#define WRITE_REGISTER(name, value) asm volatile("mov %0, %%" #name ::"r"((u64)(value)) : "memory")
 
 static inline void outb(u16 port, u8 value)
 {
@@ -247,17 +210,49 @@ static inline void pause(void)
  */
 static inline unsigned physical_address_bits(void)
 {
-	unsigned bits = 36, key_bits = 0;
-	u64 tme;
+	u32 bits = cpuid_or_zero(0x80000008).eax & 0xff;
+	u64 tme = cpuid_or_zero(7).ecx & BIT(13) ? rdmsr(MSR_IA32_TME_ACTIVATE) : 0;
 
-	if (cpuid(0x80000000, 0).eax >= 0x80000008)
-		bits = cpuid(0x80000008, 0).eax & 0xff;
-	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & BIT(13))) {
-		tme = rdmsr(MSR_IA32_TME_ACTIVATE);
-		if (tme & BIT(1))
-			key_bits = tme >> 32 & 0xf;
+	return (bits ? bits : 36) - (tme & BIT(1) ? tme >> 32 & 0xf : 0);
+}
+
+/*
+ * Instructions that may raise #GP in VMX root on a value that the host chose: they report it instead of stopping the
+ * CPU. For the monitor only, whose linker script collects the fix-ups.
+ */
+#define FAULTING_INSTRUCTION(instruction, fixup)                                                                       \
+	"1: " instruction "\n"                                                                                         \
+	".pushsection .exception_fixups, \"a\"\n"                                                                      \
+	".quad 1b, " fixup "\n"                                                                                        \
+	".popsection\n"
+
+#define DEFINE_CHECKED_WRITE(name, instruction)                                                                        \
+	static inline bool name(u32 number, u64 value)                                                                 \
+	{                                                                                                              \
+		asm goto(FAULTING_INSTRUCTION(instruction, "%l[fault]")                                                \
+			 :                                                                                             \
+			 : "c"(number), "a"((u32)value), "d"((u32)(value >> 32))                                       \
+			 : "memory"                                                                                    \
+			 : fault);                                                                                     \
+		return true;                                                                                           \
+fault:                                                                                                                 \
+		return false;                                                                                          \
 	}
-	return bits - key_bits;
+
+/* Write an MSR, or XCR0 (number 0; CR4.OSXSAVE must be set); false if the CPU refuses the value or the number (#GP). */
+DEFINE_CHECKED_WRITE(wrmsr_checked, "wrmsr")
+DEFINE_CHECKED_WRITE(xsetbv_checked, "xsetbv")
+
+/* Reads an MSR into *value; false if the CPU has no such MSR (#GP). */
+static inline bool rdmsr_checked(u32 msr, u64 *value)
+{
+	u32 low, high;
+
+	asm goto(FAULTING_INSTRUCTION("rdmsr", "%l[fault]") : "=a"(low), "=d"(high) : "c"(msr) : "memory" : fault);
+	*value = (u64)high << 32 | low;
+	return true;
+fault:
+	return false;
 }
 
 #endif

@@ -8,23 +8,9 @@ static unsigned level_shift(unsigned level)
 	return PAGE_SHIFT + 9 * (level - 1);
 }
 
-static u64 level_size(unsigned level)
+u64 ept_level_size(unsigned level)
 {
 	return BIT(level_shift(level));
-}
-
-u64 ept_tables_needed(unsigned physical_address_bits, bool has_1g_pages)
-{
-	u64 size = BIT(physical_address_bits), pages = 1;
-	/*
-	 * Each MTRR boundary (20 of up to 10 variable ranges, 88 fixed ones in one table) and each end of the monitor's
-	 * range costs at most one page directory and one page table.
-	 */
-	u64 reserve = 64;
-
-	for (unsigned level = has_1g_pages ? 3 : 2; level <= 4; level++)
-		pages += ALIGN_UP(size, level_size(level + 1)) / level_size(level + 1);
-	return pages + reserve;
 }
 
 bool ept_init(struct ept *ept, struct page_pool *pool, unsigned levels, unsigned largest_leaf)
@@ -45,9 +31,17 @@ static u64 *table_of(const struct ept *ept, u64 entry)
 	return page_pool_linear(ept->pool, HPA(entry & EPT_ADDRESS));
 }
 
-static u64 *slot(u64 *table, gpa_t gpa, unsigned level)
+/* The entry for gpa in the lowest table that there is, down to that of `last`. *level: that table's. */
+static inline u64 *walk(const struct ept *ept, gpa_t gpa, unsigned last, unsigned *level)
 {
-	return &table[(gpa.value >> level_shift(level)) % ENTRIES];
+	u64 *table = ept->root, *entry;
+
+	for (*level = ept->levels;; --*level) {
+		entry = &table[(gpa.value >> level_shift(*level)) % ENTRIES];
+		if (*level == last || !is_table(*entry, *level))
+			return entry;
+		table = table_of(ept, *entry);
+	}
 }
 
 /* Replaces a leaf of `level` by a table of leaves that map the same, or an empty entry by an empty table. */
@@ -60,7 +54,7 @@ static bool split(struct ept *ept, u64 *entry, unsigned level)
 		return false;
 	if (*entry) {
 		for (u64 i = 0; i < ENTRIES; i++)
-			table[i] = (*entry & ~EPT_LARGE) + i * level_size(level - 1) + large;
+			table[i] = (*entry & ~EPT_LARGE) + i * ept_level_size(level - 1) + large;
 		ept->leaves[level]--;
 		ept->leaves[level - 1] += ENTRIES;
 	}
@@ -70,22 +64,19 @@ static bool split(struct ept *ept, u64 *entry, unsigned level)
 
 u64 *ept_entry(struct ept *ept, gpa_t gpa, unsigned level)
 {
-	u64 *table = ept->root;
+	u64 *entry;
+	unsigned found;
 
-	for (unsigned l = ept->levels;; l--) {
-		u64 *entry = slot(table, gpa, l);
-
-		if (l == level)
-			return entry;
-		if (!is_table(*entry, l) && !split(ept, entry, l))
-			return NULL;
-		table = table_of(ept, *entry);
-	}
+	do
+		entry = walk(ept, gpa, level, &found);
+	while (found > level && split(ept, entry, found));
+	return found == level ? entry : NULL;
 }
 
-static void put_table(struct ept *ept, const u64 *table)
+/* The table to which this entry pointed goes back to the pool. */
+static void put_table(struct ept *ept, u64 entry)
 {
-	page_pool_put(ept->pool, page_pool_hpa(ept->pool, table).value >> PAGE_SHIFT);
+	page_pool_put(ept->pool, (entry & EPT_ADDRESS) >> PAGE_SHIFT);
 }
 
 void ept_set_entry(struct ept *ept, u64 *entry, unsigned level, u64 value)
@@ -101,24 +92,15 @@ void ept_set_entry(struct ept *ept, u64 *entry, unsigned level, u64 value)
 	/* Only a page table: what is larger than 2 MiB is never replaced as a whole. */
 	for (unsigned i = 0; i < ENTRIES; i++)
 		ept->leaves[1] -= table_of(ept, old)[i] != 0;
-	put_table(ept, table_of(ept, old));
+	put_table(ept, old);
 }
 
 /* The entry that points to the table of `level` for gpa; NULL if there is no such table. */
 static u64 *parent_entry(const struct ept *ept, gpa_t gpa, unsigned level)
 {
-	u64 *table = ept->root;
+	u64 *entry = walk(ept, gpa, level + 1, &level);
 
-	for (unsigned l = ept->levels; l > level; l--) {
-		u64 *entry = slot(table, gpa, l);
-
-		if (!is_table(*entry, l))
-			return NULL;
-		if (l == level + 1)
-			return entry;
-		table = table_of(ept, *entry);
-	}
-	return NULL;
+	return is_table(*entry, level) ? entry : NULL;
 }
 
 bool ept_merge(struct ept *ept, gpa_t gpa, unsigned level)
@@ -129,27 +111,26 @@ bool ept_merge(struct ept *ept, gpa_t gpa, unsigned level)
 		return false;
 	table = table_of(ept, *entry);
 	first = table[0];
-	if (!first || is_table(first, level) || (first & EPT_ADDRESS & (level_size(level + 1) - 1)))
+	if (!first || is_table(first, level) || (first & EPT_ADDRESS & (ept_level_size(level + 1) - 1)))
 		return false;
 	for (u64 i = 1; i < ENTRIES; i++)
-		if (table[i] != first + i * level_size(level))
+		if (table[i] != first + i * ept_level_size(level))
 			return false;
+	put_table(ept, *entry);
 	*entry = first | EPT_LARGE;
 	ept->leaves[level] -= ENTRIES;
 	ept->leaves[level + 1]++;
-	put_table(ept, table);
 	return true;
 }
 
 void ept_drop_table(struct ept *ept, gpa_t gpa, unsigned level)
 {
-	u64 *entry = parent_entry(ept, gpa, level), *table;
+	u64 *entry = parent_entry(ept, gpa, level);
 
 	if (!entry)
 		return;
-	table = table_of(ept, *entry);
+	put_table(ept, *entry);
 	*entry = 0;
-	put_table(ept, table);
 }
 
 gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found)
@@ -158,23 +139,14 @@ gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found)
 
 	*found = false;
 	for (const u64 *first = NULL; *budget && from.value < limit; --*budget) {
-		u64 *table = ept->root, entry = 0;
-		unsigned l = ept->levels;
+		unsigned level;
+		const u64 *entry = walk(ept, from, 1, &level);
 
-		for (;; l--) {
-			entry = *slot(table, from, l);
-			if (!is_table(entry, l))
-				break;
-			table = table_of(ept, entry);
-		}
-		if (entry) {
-			*found = true;
-			return from;
-		}
-		if (first && table != first)
+		*found = *entry;
+		if (*found || (first && ((u64)entry ^ (u64)first) / PAGE_SIZE))
 			break;
-		first = table;
-		from.value = ALIGN_DOWN(from.value, level_size(l)) + level_size(l);
+		first = entry;
+		from.value = ALIGN_DOWN(from.value, ept_level_size(level)) + ept_level_size(level);
 	}
 	return from;
 }
@@ -189,19 +161,15 @@ u64 ept_in_table(gpa_t gpa, u64 count)
 bool ept_is_empty(const struct ept *ept, gpa_t gpa, u64 count)
 {
 	for (u64 n; count; count -= n, gpa.value += n * PAGE_SIZE) {
-		const u64 *parent = parent_entry(ept, gpa, 1), *entry;
 		unsigned level;
-		u64 any = 0;
+		const u64 *entry = walk(ept, gpa, 1, &level);
+		u64 any = 0, entries;
 
 		n = ept_in_table(gpa, count);
-		if (!parent) {
-			any = ept_lookup(ept, gpa, &level);
-		} else {
-			entry = slot(table_of(ept, *parent), gpa, 1);
+		entries = level == 1 ? n : 1;
 #pragma GCC unroll 8
-			for (u64 i = 0; i < n; i++)
-				any |= entry[i];
-		}
+		for (u64 i = 0; i < entries; i++)
+			any |= entry[i];
 		if (any)
 			return false;
 	}
@@ -221,31 +189,24 @@ void ept_set_run(struct ept *ept, gpa_t gpa, u64 count, u64 value)
 
 struct ept_run ept_run(const struct ept *ept, gpa_t gpa, u64 limit)
 {
-	struct ept_run run = { 0 };
-	u64 first, count;
+	struct ept_run run;
+	const u64 *entry = walk(ept, gpa, 1, &run.level);
+	u64 first = gpa.value % ept_level_size(run.level) / PAGE_SIZE, count;
 
-	run.entry = ept_lookup(ept, gpa, &run.level);
-	if (!run.entry)
-		return run;
-	first = gpa.value % level_size(run.level) / PAGE_SIZE;
+	if (gpa.value >= BIT(level_shift(ept->levels + 1)) || !*entry)
+		return (struct ept_run){ 0 };
+	run.entry = *entry;
 	run.frame = (run.entry & EPT_ADDRESS) / PAGE_SIZE + first;
 	if (run.level == 1) {
-		const u64 *entry = slot(table_of(ept, *parent_entry(ept, gpa, 1)), gpa, 1);
-
 		count = ept_in_table(gpa, limit);
 		for (run.frames = 1; run.frames < count; run.frames++)
 			if (entry[run.frames] != run.entry + run.frames * PAGE_SIZE)
 				break;
 	} else {
-		count = level_size(run.level) / PAGE_SIZE - first;
+		count = ept_level_size(run.level) / PAGE_SIZE - first;
 		run.frames = count < limit ? count : limit;
 	}
 	return run;
-}
-
-u64 ept_level_size(unsigned level)
-{
-	return level_size(level);
 }
 
 bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u64 memory_type)
@@ -255,13 +216,14 @@ bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u
 	if (gpa.value >= limit || size > limit - gpa.value)
 		return false;
 	while (size) {
-		unsigned level = ept->largest_leaf, found;
+		unsigned level = ept->largest_leaf;
 		u64 *entry;
 
-		while (level > 1 && (((gpa.value | hpa.value) & (level_size(level) - 1)) || size < level_size(level)))
+		while (level > 1 &&
+		       (((gpa.value | hpa.value) & (ept_level_size(level) - 1)) || size < ept_level_size(level)))
 			level--;
 		/* Before ept_entry(), which would split it: is anything there? */
-		if (ept_lookup(ept, gpa, &found))
+		if (!ept_is_empty(ept, gpa, 1))
 			return false;
 		entry = ept_entry(ept, gpa, level);
 		if (!entry || *entry)
@@ -269,34 +231,14 @@ bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u
 		ept_set_entry(ept, entry, level,
 			      hpa.value | permissions | memory_type << EPT_MEMORY_TYPE_SHIFT |
 				      (level > 1 ? EPT_LARGE : 0));
-		gpa.value += level_size(level);
-		hpa.value += level_size(level);
-		size -= level_size(level);
+		gpa.value += ept_level_size(level);
+		hpa.value += ept_level_size(level);
+		size -= ept_level_size(level);
 	}
 	return true;
 }
 
-u64 ept_lookup(const struct ept *ept, gpa_t gpa, unsigned *level)
-{
-	u64 *table = ept->root;
-
-	*level = 0;
-	if (gpa.value >= BIT(level_shift(ept->levels + 1)))
-		return 0;
-	for (unsigned l = ept->levels;; l--) {
-		u64 entry = *slot(table, gpa, l);
-
-		if (!is_table(entry, l)) {
-			*level = entry ? l : 0;
-			return entry;
-		}
-		table = table_of(ept, entry);
-	}
-}
-
 u64 ept_pointer(const struct ept *ept)
 {
-	const u64 write_back = 6;
-
-	return page_pool_hpa(ept->pool, ept->root).value | (ept->levels - 1ULL) << 3 | write_back;
+	return page_pool_hpa(ept->pool, ept->root).value | EPTP_FLAGS(ept->levels);
 }

@@ -16,6 +16,8 @@
  * A leaf on its way into a view: bits 2:0 are 0, so that the CPU ignores the entry, and these hold what they will be.
  */
 #define EPT_PENDING_SHIFT 52
+/* Of an EPT pointer: write-back tables, no accessed and dirty flags. */
+#define EPTP_FLAGS(levels) (((levels)-1ULL) << 3 | 6)
 #define EPT_ADDRESS 0x000ffffffffff000ULL
 
 struct ept {
@@ -25,12 +27,6 @@ struct ept {
 	unsigned largest_leaf; /* level of the largest leaf: 1 = 4 KiB, 2 = 2 MiB, 3 = 1 GiB */
 	u64 leaves[4]; /* leaves by level, [1] to [3] */
 };
-
-/*
- * Table pages that an identity map of 2^physical_address_bits bytes takes at most, with a reserve for ranges that force
- * smaller pages (MTRR boundaries, the monitor's own range). For the loader, which reserves the memory.
- */
-u64 ept_tables_needed(unsigned physical_address_bits, bool has_1g_pages);
 
 /* Starts an empty hierarchy. Returns false if the pool is dry. */
 bool ept_init(struct ept *ept, struct page_pool *pool, unsigned levels, unsigned largest_leaf);
@@ -42,9 +38,6 @@ bool ept_init(struct ept *ept, struct page_pool *pool, unsigned levels, unsigned
  * nothing was mapped before.
  */
 bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u64 memory_type);
-
-/* The leaf entry that maps gpa, with its level in *level (0: none; the value is then 0). */
-u64 ept_lookup(const struct ept *ept, gpa_t gpa, unsigned *level);
 
 /*
  * The entry for gpa in the table of `level` (1: page table ... 3: page-directory-pointer table). Makes the tables on

@@ -15,17 +15,6 @@ _Static_assert(MM_POOL_RESERVE >= MAP_TABLES + DONATE_RESERVE, "a map leaves no 
 #define WALK_BUDGET 4096 /* entries of a view that one call looks at */
 #define LAST_GENERATION 0x7ffffffe /* of a slot: a handle is never negative, and never used again */
 
-void mm_init(struct mm *mm)
-{
-	mm->epoch = 1;
-	mm->flushed = 0;
-}
-
-u64 mm_new_epoch(struct mm *mm)
-{
-	return ++mm->epoch;
-}
-
 /* What every request begins with: pages whose quarantine is over become free. */
 static bool refresh_pool(struct mm *mm, u64 reserve)
 {
@@ -36,9 +25,11 @@ static bool refresh_pool(struct mm *mm, u64 reserve)
 /* Drops the const, as strchr() does: some callers only look. */
 static struct vm *find_vm(const struct mm *mm, u64 handle)
 {
-	struct vm *vm = (struct vm *)&mm->vm[(handle & HANDLE_SLOT) % MM_VMS];
+	struct vm *vm = (struct vm *)&mm->vm[(handle & HANDLE_SLOT) % HYPERPS_VMS];
 
-	return (handle & HANDLE_SLOT) < MM_VMS && handle >> 32 == vm->generation && vm->state != VM_FREE ? vm : NULL;
+	return (handle & HANDLE_SLOT) < HYPERPS_VMS && handle >> 32 == vm->generation && vm->state != HYPERPS_VM_FREE
+		       ? vm
+		       : NULL;
 }
 
 static u64 slot_of(const struct mm *mm, const struct vm *vm)
@@ -56,7 +47,7 @@ static void set_leaves(struct ept *view, u64 address, u64 count, unsigned level,
 		ept_set_entry(view, ept_entry(view, GPA(address), level), level, value ? value | EPT_LARGE : 0);
 }
 
-static void leave_host_view(struct mm *mm, u64 frame, u64 count)
+void mm_hide(struct mm *mm, u64 frame, u64 count)
 {
 	for (u64 n; count; frame += n, count -= n) {
 		n = ept_in_table(GPA(frame << PAGE_SHIFT), count);
@@ -90,12 +81,12 @@ s64 mm_create(struct mm *mm)
 {
 	if (!refresh_pool(mm, MM_POOL_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
-	for (u64 slot = 0; slot < MM_VMS; slot++) {
+	for (u64 slot = 0; slot < HYPERPS_VMS; slot++) {
 		struct vm *vm = &mm->vm[slot];
 
-		if (vm->state != VM_FREE || vm->generation > LAST_GENERATION)
+		if (vm->state != HYPERPS_VM_FREE || vm->generation > LAST_GENERATION)
 			continue;
-		*vm = (struct vm){ .state = VM_OPEN, .generation = vm->generation };
+		*vm = (struct vm){ .state = HYPERPS_VM_OPEN, .generation = vm->generation };
 		ept_init(&vm->view, mm->pool, 4, 2);
 		return (s64)((u64)vm->generation << 32 | slot);
 	}
@@ -114,9 +105,9 @@ s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN)
+	if (vm->state != HYPERPS_VM_OPEN)
 		return HYPERPS_ERROR_STATE;
-	if (!is_in_view(gpa, count) || vm->range_count == MM_RANGES ||
+	if (!is_in_view(gpa, count) || vm->range_count == HYPERPS_VM_RANGES ||
 	    (permissions != HYPERPS_RANGE_MMIO && (!(permissions & EPT_READ) || (permissions & ~EPT_RWX))))
 		return HYPERPS_ERROR_INVALID;
 	for (u32 i = 0; i < vm->range_count; i++)
@@ -143,14 +134,15 @@ static bool add_run(struct gpa_runs *runs, u64 gpa, u64 count)
 {
 	u32 last = runs->count - 1;
 
-	if (runs->count && runs->run[last].gpa + runs->run[last].frames * PAGE_SIZE == gpa) {
-		runs->run[last].frames += count;
-		return true;
+	if (!runs->count || runs->run[last].gpa + runs->run[last].frames * PAGE_SIZE != gpa) {
+		if (runs->count == MM_PENDING)
+			return false;
+		last = runs->count++;
+		runs->run[last].gpa = gpa;
+		runs->run[last].frames = 0;
 	}
-	if (runs->count == MM_PENDING)
-		return false;
-	runs->run[runs->count].gpa = gpa;
-	runs->run[runs->count++].frames = count;
+	runs->run[last].frames += count;
+	runs->frames += count;
 	return true;
 }
 
@@ -170,16 +162,8 @@ static void cut_run(struct gpa_runs *runs, u64 frames)
 
 	runs->run[last].gpa += frames * PAGE_SIZE;
 	runs->run[last].frames -= frames;
+	runs->frames -= frames;
 	runs->count -= !runs->run[last].frames;
-}
-
-static u64 count_runs(const struct gpa_runs *runs)
-{
-	u64 frames = 0;
-
-	for (u32 i = 0; i < runs->count; i++)
-		frames += runs->run[i].frames;
-	return frames;
 }
 
 /* At most MM_BATCH frames, all or none. */
@@ -192,7 +176,7 @@ static s64 map_batch(struct mm *mm, struct vm *vm, u64 gpa, u64 frame, u64 count
 	if (!add_run(&vm->pending, gpa, count))
 		return HYPERPS_ERROR_AGAIN;
 
-	leave_host_view(mm, frame, count);
+	mm_hide(mm, frame, count);
 	page_marks_move(mm->marks, frame, count, HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_VM, slot_of(mm, vm),
 			gpa >> PAGE_SHIFT);
 	for (u64 n; count; count -= n, frame += n, gpa += n * PAGE_SIZE) {
@@ -212,7 +196,7 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_OPEN && vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	if (count > HYPERPS_MAP_FRAMES || !is_in_view(gpa, count))
 		return HYPERPS_ERROR_INVALID;
@@ -242,7 +226,7 @@ s64 mm_sync(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN && vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_OPEN && vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	if (vm->pending.count && mm->flushed <= vm->epoch)
 		return HYPERPS_ERROR_AGAIN;
@@ -252,15 +236,15 @@ s64 mm_sync(struct mm *mm, u64 handle)
 		done += run.frames;
 		if (done > MM_BATCH)
 			break;
-		for (u64 i = 0; vm->state == VM_SEALED && i < run.frames; i++)
-			mm->zero_frame(run.frame + i);
+		for (u64 i = 0; vm->state == HYPERPS_VM_SEALED && i < run.frames; i++)
+			mm_zero_frame(run.frame + i);
 		page_marks_move(mm->marks, run.frame, run.frames, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_PRIVATE,
 				slot_of(mm, vm), gpa >> PAGE_SHIFT);
 		set_leaves(&vm->view, gpa, run.frames, run.level,
 			   (run.entry & ~(EPT_RWX << EPT_PENDING_SHIFT)) | (run.entry >> EPT_PENDING_SHIFT & EPT_RWX));
 		cut_run(&vm->pending, run.frames);
 	}
-	return (s64)count_runs(&vm->pending);
+	return (s64)vm->pending.frames;
 }
 
 s64 mm_seal(struct mm *mm, u64 handle)
@@ -270,11 +254,11 @@ s64 mm_seal(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_OPEN && vm->state != VM_SEALING)
+	if (vm->state != HYPERPS_VM_OPEN && vm->state != HYPERPS_VM_SEALING)
 		return HYPERPS_ERROR_STATE;
 	if (vm->pending.count)
 		return HYPERPS_ERROR_AGAIN;
-	vm->state = VM_SEALING;
+	vm->state = HYPERPS_VM_SEALING;
 	while (vm->cursor < VIEW_LIMIT) {
 		bool found;
 
@@ -283,10 +267,10 @@ s64 mm_seal(struct mm *mm, u64 handle)
 			return 1;
 		if (!found)
 			continue;
-		mm->measure_page(slot_of(mm, vm), vm->cursor, ept_run(&vm->view, GPA(vm->cursor), 1).frame);
+		mm_measure_page(slot_of(mm, vm), vm->cursor, ept_run(&vm->view, GPA(vm->cursor), 1).frame);
 		vm->cursor += PAGE_SIZE;
 	}
-	vm->state = VM_SEALED;
+	vm->state = HYPERPS_VM_SEALED;
 	return HYPERPS_OK;
 }
 
@@ -296,7 +280,7 @@ s64 mm_enter(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	vm->running++;
 	return HYPERPS_OK;
@@ -314,13 +298,13 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state == VM_DEAD || vm->running)
+	if (vm->state == HYPERPS_VM_DEAD || vm->running)
 		return HYPERPS_ERROR_STATE;
-	if (vm->state != VM_DYING) {
-		vm->state = VM_DYING;
+	if (vm->state != HYPERPS_VM_DYING) {
+		vm->state = HYPERPS_VM_DYING;
 		vm->cursor = 0;
-		vm->pending.count = 0;
-		vm->released.count = 0; /* their entries lead mm_reclaim to them */
+		vm->pending.count = vm->pending.frames = 0;
+		vm->released.count = vm->released.frames = 0; /* their entries lead mm_reclaim to them */
 	}
 	while (vm->cursor < VIEW_LIMIT) {
 		struct ept_run run;
@@ -339,12 +323,12 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 		if (done > MM_BATCH)
 			return 1;
 		if (state == HYPERPS_FRAME_SHARED)
-			leave_host_view(mm, run.frame, run.frames);
+			mm_hide(mm, run.frame, run.frames);
 		page_marks_move(mm->marks, run.frame, run.frames, state, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
 				vm->cursor >> PAGE_SHIFT);
 		vm->cursor += run.frames * PAGE_SIZE;
 	}
-	vm->state = VM_DEAD;
+	vm->state = HYPERPS_VM_DEAD;
 	vm->cursor = 0;
 	/*
 	 * Translations of the guest's as well as of the host's from before are gone when every CPU has flushed after
@@ -366,7 +350,7 @@ static void drop_tables(struct vm *vm, u64 from, u64 to)
 static void give_back(struct mm *mm, struct vm *vm, u64 gpa, const struct ept_run *run)
 {
 	for (u64 i = 0; i < run->frames; i++)
-		mm->zero_frame(run->frame + i);
+		mm_zero_frame(run->frame + i);
 	page_marks_set(mm->marks, run->frame, run->frames, HYPERPS_FRAME_HOST);
 	enter_host_view(mm, run->frame, run->frames, EPT_RWX);
 	set_leaves(&vm->view, gpa, run->frames, run->level, 0);
@@ -396,13 +380,13 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_DEAD && !vm->released.count)
+	if (vm->state != HYPERPS_VM_DEAD && !vm->released.count)
 		return HYPERPS_ERROR_STATE;
 	if (mm->flushed <= vm->epoch)
 		return HYPERPS_ERROR_AGAIN;
 	if (!refresh_pool(mm, RECLAIM_RESERVE))
 		return HYPERPS_ERROR_MEMORY;
-	if (vm->state != VM_DEAD)
+	if (vm->state != HYPERPS_VM_DEAD)
 		return reclaim_released(mm, vm);
 	while (vm->cursor < VIEW_LIMIT) {
 		u64 from = vm->cursor, to;
@@ -430,7 +414,7 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 		drop_tables(vm, from, vm->cursor);
 	}
 	page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->view.root).value >> PAGE_SHIFT);
-	vm->state = VM_FREE;
+	vm->state = HYPERPS_VM_FREE;
 	vm->generation++;
 	return HYPERPS_OK;
 }
@@ -442,9 +426,9 @@ s64 mm_donate(struct mm *mm, u64 frame)
 	if (!page_marks_are(mm->marks, frame, FRAMES_2M, HYPERPS_FRAME_HOST))
 		return HYPERPS_ERROR_OWNER;
 	/* The pool may be below its reserve: that is what this call is for. */
-	if (!refresh_pool(mm, DONATE_RESERVE) || !mm->map_donated(frame))
+	if (!refresh_pool(mm, DONATE_RESERVE) || !mm_map_donated(frame))
 		return HYPERPS_ERROR_MEMORY;
-	leave_host_view(mm, frame, FRAMES_2M);
+	mm_hide(mm, frame, FRAMES_2M);
 	for (u64 i = 0; i < FRAMES_2M; i++)
 		page_pool_put(mm->pool, frame + i);
 	return (s64)FRAMES_2M;
@@ -455,7 +439,7 @@ static s64 check_guest_range(struct mm *mm, const struct vm *vm, u64 gpa, u64 co
 {
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	if (count > MM_BATCH || !is_in_view(gpa, count))
 		return HYPERPS_ERROR_INVALID;
@@ -467,8 +451,9 @@ static s64 check_guest_range(struct mm *mm, const struct vm *vm, u64 gpa, u64 co
 	return refresh_pool(mm, MM_POOL_RESERVE) ? HYPERPS_OK : HYPERPS_ERROR_MEMORY;
 }
 
-static s64 guest_request(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 from, u64 to)
+s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to)
 {
+	u64 from = to == HYPERPS_FRAME_TO_VM ? HYPERPS_FRAME_SHARED : HYPERPS_FRAME_PRIVATE;
 	struct vm *vm = find_vm(mm, handle);
 	s64 error = check_guest_range(mm, vm, gpa, count, from);
 
@@ -490,27 +475,12 @@ static s64 guest_request(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 from
 		else
 			set_leaves(&vm->view, gpa, run.frames, run.frames == FRAMES_2M ? run.level : 1, entry);
 		if (from == HYPERPS_FRAME_SHARED)
-			leave_host_view(mm, run.frame, run.frames);
+			mm_hide(mm, run.frame, run.frames);
 		page_marks_move(mm->marks, run.frame, run.frames, from, to, slot_of(mm, vm), gpa >> PAGE_SHIFT);
 	}
 	if (to != HYPERPS_FRAME_SHARED)
 		vm->epoch = mm->epoch;
 	return HYPERPS_OK;
-}
-
-s64 mm_guest_share(struct mm *mm, u64 handle, u64 gpa, u64 count)
-{
-	return guest_request(mm, handle, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_SHARED);
-}
-
-s64 mm_guest_unshare(struct mm *mm, u64 handle, u64 gpa, u64 count)
-{
-	return guest_request(mm, handle, gpa, count, HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM);
-}
-
-s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count)
-{
-	return guest_request(mm, handle, gpa, count, HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST);
 }
 
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
@@ -542,15 +512,10 @@ s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa)
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
-	if (vm->state != VM_SEALED)
+	if (vm->state != HYPERPS_VM_SEALED)
 		return HYPERPS_ERROR_STATE;
 	run = ept_run(&vm->view, GPA(gpa), 1);
 	return run.entry & EPT_READ ? (s64)run.frame : HYPERPS_ERROR_OWNER;
-}
-
-u64 mm_view_pointer(const struct mm *mm, u64 handle)
-{
-	return ept_pointer(&find_vm(mm, handle)->view);
 }
 
 const struct vm_range *mm_ranges(const struct mm *mm, u64 slot, u32 *count)
@@ -564,11 +529,11 @@ void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)
 	const struct vm *vm = &mm->vm[slot];
 
 	*out = (struct hyperps_vm){ .state = vm->state };
-	if (vm->state == VM_FREE)
+	if (vm->state == HYPERPS_VM_FREE)
 		return;
 	out->handle = (u64)vm->generation << 32 | slot;
 	out->frames = vm->frames;
-	out->pending = count_runs(&vm->pending);
+	out->pending = vm->pending.frames;
 	out->view_eptp = ept_pointer(&vm->view);
 	out->view_4k = vm->view.leaves[1];
 	out->view_2m = vm->view.leaves[2];

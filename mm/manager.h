@@ -8,9 +8,9 @@
  *
  *   HOST       -> TO_VM       mm_map: leaves the host view at once; its guest entry is made, but not present
  *   TO_VM      -> PRIVATE     mm_sync: every CPU has flushed since; guest entry present (zeroed first, if sealed)
- *   PRIVATE    -> SHARED      mm_guest_share: enters the host view, too, not executable; needs no flush
- *   SHARED     -> TO_VM       mm_guest_unshare: leaves both views at once
- *   PRIVATE    -> TO_HOST     mm_guest_release: leaves the guest view at once, but keeps its gpa
+ *   PRIVATE    -> SHARED      mm_guest_move: enters the host view, too, not executable; needs no flush
+ *   SHARED     -> TO_VM       mm_guest_move: leaves both views at once
+ *   PRIVATE    -> TO_HOST     mm_guest_move: leaves the guest view at once, but keeps its gpa
  *   PRIVATE    -> TO_HOST     mm_destroy: the whole view of the VM is out of use
  *   SHARED     -> TO_HOST     mm_destroy: leaves the host view at once
  *   TO_VM      -> TO_HOST     mm_destroy
@@ -25,9 +25,10 @@
  * Flushing. struct mm holds an epoch number. A translation that a request removes may live on in TLBs and
  * paging-structure caches until each CPU has flushed (INVEPT, all contexts). The caller counts flushes: mm->flushed is
  * the largest epoch such that every CPU has flushed after that epoch had begun. A frame removed in epoch e is safe when
- * mm->flushed > e; mm_new_epoch() begins one.
+ * mm->flushed > e. To begin an epoch is to increase mm->epoch; a caller that flushes every CPU afterwards may set
+ * mm->flushed to it.
  *
- * States of a VM (enum vm_state): OPEN, by mm_create; SEALING, by mm_seal, while its pages are measured; SEALED, when
+ * States of a VM (enum hyperps_vm_state): OPEN, by mm_create; SEALING, by mm_seal, while its pages are measured; SEALED, when
  * they all are: now vCPUs can run, and the guest can make requests. From each of them DYING, by mm_destroy, unless a
  * vCPU runs; DEAD, when all frames are TO_HOST; FREE, by mm_reclaim.
  *
@@ -42,13 +43,11 @@
 #include "memory_type.h"
 #include "page_mark.h"
 
-#define MM_VMS HYPERPS_VMS
 #define MM_BATCH 512 /* frames that are handled at once */
 #define MM_MAP_BATCHES 8 /* batches that one mm_map handles at most */
 #define MM_SEAL_PAGES 8 /* pages that one mm_seal measures at most */
 #define MM_PENDING 32 /* runs of frames on the way to a VM that are not yet synced; also: from it, not yet reclaimed */
-#define MM_RANGES HYPERPS_VM_RANGES
-#define MM_DIRECT_TABLES 4 /* pages of the pool that map_donated() takes at most */
+#define MM_DIRECT_TABLES 4 /* pages of the pool that mm_map_donated() takes at most */
 #define MM_VIEW_BITS 46 /* guest-physical address width of a VM */
 
 /*
@@ -60,18 +59,10 @@
  */
 #define MM_POOL_RESERVE 16
 
-enum vm_state {
-	VM_FREE = HYPERPS_VM_FREE,
-	VM_OPEN = HYPERPS_VM_OPEN,
-	VM_SEALED = HYPERPS_VM_SEALED,
-	VM_DYING = HYPERPS_VM_DYING,
-	VM_DEAD = HYPERPS_VM_DEAD,
-	VM_SEALING = HYPERPS_VM_SEALING,
-};
-
 /* Runs of frames by guest-physical address. */
 struct gpa_runs {
 	u32 count;
+	u64 frames; /* in all of them */
 	struct {
 		u64 gpa, frames;
 	} run[MM_PENDING];
@@ -83,7 +74,7 @@ struct vm_range {
 };
 
 struct vm {
-	enum vm_state state;
+	enum hyperps_vm_state state;
 	u32 generation; /* counts the VMs that had this slot; part of the handle */
 	struct ept view;
 	u64 frames; /* PRIVATE, SHARED, TO_VM and TO_HOST frames of this VM */
@@ -93,7 +84,7 @@ struct vm {
 	struct gpa_runs pending; /* TO_VM frames */
 	struct gpa_runs released; /* TO_HOST frames of a VM that lives: their entries are not present, but not 0 */
 	u32 range_count;
-	struct vm_range range[MM_RANGES]; /* as declared */
+	struct vm_range range[HYPERPS_VM_RANGES]; /* as declared */
 };
 
 struct mm {
@@ -104,17 +95,20 @@ struct mm {
 	unsigned physical_address_bits;
 	u64 epoch; /* current; starts at 1 */
 	u64 flushed; /* see above; starts at 0 */
-	struct vm vm[MM_VMS];
-	/* Overwrites a frame with zeros and writes it back from the caches. Given by the caller. */
-	void (*zero_frame)(u64 frame);
-	/* Adds a page to the measurement of the VM in a slot. Given by the caller. */
-	void (*measure_page)(u64 slot, u64 gpa, u64 frame);
-	/*
-	 * Maps the 512 frames from `frame` on, which the host donates, where page_pool.direct says. May take
-	 * MM_DIRECT_TABLES pages of the pool; false if there are fewer. Given by the caller.
-	 */
-	bool (*map_donated)(u64 frame);
+	struct vm vm[HYPERPS_VMS];
 };
+
+/*
+ * What mm/ can't do without the hardware, defined by whoever links it: core/memory.c, and each test for itself.
+ *
+ *   zero_frame    overwrites a frame with zeros and writes it back from the caches
+ *   measure_page  adds a page to the measurement of the VM in a slot
+ *   map_donated   maps the 512 frames from `frame` on, which the host donates, where page_pool.direct says. May take
+ *                 MM_DIRECT_TABLES pages of the pool; false if there are fewer
+ */
+void mm_zero_frame(u64 frame);
+void mm_measure_page(u64 slot, u64 gpa, u64 frame);
+bool mm_map_donated(u64 frame);
 
 /*
  * Every function returns 0 or more on success, else one of the HYPERPS_ERROR_* codes, and then has changed nothing
@@ -128,10 +122,8 @@ struct mm {
  *   _AGAIN     not every CPU has flushed, or too many runs are pending: sync first
  */
 
-void mm_init(struct mm *mm);
-
-/* Begins an epoch; returns its number. A caller that flushes every CPU afterwards may set mm->flushed to it. */
-u64 mm_new_epoch(struct mm *mm);
+/* Takes frames [frame, frame + count) out of the host view. */
+void mm_hide(struct mm *mm, u64 frame, u64 count);
 
 /* A new VM: its handle. */
 s64 mm_create(struct mm *mm);
@@ -139,7 +131,7 @@ s64 mm_create(struct mm *mm);
 /*
  * Declares [gpa, gpa + count pages) as RAM of an OPEN VM, with permissions (EPT_READ always, EPT_WRITE, EPT_EXECUTE),
  * or, permissions = HYPERPS_RANGE_MMIO, as addresses at which no frame ever is. Page-aligned, below 2^MM_VIEW_BITS,
- * apart from the ranges declared before (else _OWNER); at most MM_RANGES of them (else _INVALID). Returns how many
+ * apart from the ranges declared before (else _OWNER); at most HYPERPS_VM_RANGES of them (else _INVALID). Returns how many
  * there are now. What is declared stays until the VM's end, so that after mm_seal the layout is the one that was
  * sealed.
  */
@@ -189,16 +181,15 @@ s64 mm_donate(struct mm *mm, u64 frame);
 
 /*
  * Requests of the guest in a SEALED VM, for the `count` pages from gpa on, at most MM_BATCH: all of them or none. The
- * caller knows the handle, so that a guest can't name another VM. Each returns 0; _OWNER if a page is not in the state
- * named; _MEMORY, or _AGAIN if MM_PENDING runs wait already: the host must donate, sync or reclaim first.
+ * caller knows the handle, so that a guest can't name another VM. Returns 0; _OWNER if a page is not in the state that
+ * is needed; _MEMORY, or _AGAIN if MM_PENDING runs wait already: the host must donate, sync or reclaim first. By the
+ * state that the pages are to have:
  *
- *   share    PRIVATE to SHARED: the host sees the content, and can change it
- *   unshare  SHARED to TO_VM: until the next mm_sync, which zeroes the pages, the guest has none there
- *   release  PRIVATE to TO_HOST: until the next mm_reclaim, which zeroes the frames, no page can be given for gpa
+ *   SHARED   PRIVATE ones are shared: the host sees the content, and can change it
+ *   TO_VM    SHARED ones are unshared: until the next mm_sync, which zeroes the pages, the guest has none there
+ *   TO_HOST  PRIVATE ones are released: until the next mm_reclaim, which zeroes them, no page can be given for gpa
  */
-s64 mm_guest_share(struct mm *mm, u64 handle, u64 gpa, u64 count);
-s64 mm_guest_unshare(struct mm *mm, u64 handle, u64 gpa, u64 count);
-s64 mm_guest_release(struct mm *mm, u64 handle, u64 gpa, u64 count);
+s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to);
 
 /* State of a frame (HYPERPS_FRAME_*) if it is the host's own or the VM `handle` has it; else _OWNER. */
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame);
@@ -209,13 +200,10 @@ u64 mm_range(const struct mm *mm, u64 handle, u64 gpa);
 /* The frame of the page of a SEALED VM that holds gpa, any number; _OWNER if the guest can't reach one there. */
 s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa);
 
-/* Value for the VMCS field EPT pointer, of a VM that exists. */
-u64 mm_view_pointer(const struct mm *mm, u64 handle);
-
-/* The ranges declared by the VM in a slot, in the order in which they were; slot < MM_VMS. */
+/* The ranges declared by the VM in a slot, in the order in which they were; slot < HYPERPS_VMS. */
 const struct vm_range *mm_ranges(const struct mm *mm, u64 slot, u32 *count);
 
-/* What the host may know of the VM in a slot; slot < MM_VMS. */
+/* What the host may know of the VM in a slot; slot < HYPERPS_VMS. */
 void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out);
 
 /*

@@ -8,20 +8,17 @@
  */
 static u64 fixed_type(const struct mtrr_state *mtrr, u64 address, u64 *end)
 {
-	u64 size, index;
+	bool is_64k = address < 0x80000, is_16k = !is_64k && address < 0xc0000;
+	u64 size = is_64k ? 0x10000 : is_16k ? 0x4000 : 0x1000;
+	u64 index = (address - (is_64k ? 0 : is_16k ? 0x80000 : 0xc0000)) / size;
 
-	if (address < 0x80000) {
-		size = 0x10000;
-		index = address / size;
-	} else if (address < 0xc0000) {
-		size = 0x4000;
-		index = 8 + (address - 0x80000) / size;
-	} else {
-		size = 0x1000;
-		index = 24 + (address - 0xc0000) / size;
-	}
 	*end = ALIGN_DOWN(address, size) + size;
-	return mtrr->fixed[index / 8] >> (index % 8 * 8) & 0xff;
+	return mtrr->msr[(is_64k   ? MTRR_FIX64K
+			  : is_16k ? MTRR_FIX16K
+				   : MTRR_FIX4K) +
+			 index / 8] >>
+		       (index % 8 * 8) &
+	       0xff;
 }
 
 bool memory_type_is_defined(u64 type)
@@ -50,48 +47,42 @@ u64 memory_type_at(const struct mtrr_state *mtrr, unsigned bits, hpa_t hpa, u64 
 	bool found = false;
 
 	*end = top;
-	if (!(mtrr->default_type & MTRR_ENABLE))
+	if (!(mtrr->msr[MTRR_DEFAULT] & MTRR_ENABLE))
 		return MEMORY_TYPE_UC;
-	if ((mtrr->capability & MTRRCAP_FIXED) && (mtrr->default_type & MTRR_FIXED_ENABLE) && address < FIXED_END) {
+	if ((mtrr->capability & MTRRCAP_FIXED) && (mtrr->msr[MTRR_DEFAULT] & MTRR_FIXED_ENABLE) &&
+	    address < FIXED_END) {
 		type = fixed_type(mtrr, address, end);
 		return memory_type_is_defined(type) ? type : MEMORY_TYPE_UC;
 	}
 	for (u64 i = 0; i < count && i < MTRR_VARIABLE_MAX; i++) {
-		u64 mask = mtrr->variable[i].mask & (top - 1) & ~(PAGE_SIZE - 1);
-		u64 base, size, range_type = mtrr->variable[i].base & 0xff;
+		u64 mask = mtrr->msr[MTRR_MASK(i)] & (top - 1) & ~(PAGE_SIZE - 1);
+		u64 base, size, next, range_type = mtrr->msr[MTRR_BASE(i)] & 0xff;
 
-		if (!(mtrr->variable[i].mask & MTRR_MASK_VALID) || !mask)
+		if (!(mtrr->msr[MTRR_MASK(i)] & MTRR_MASK_VALID) || !mask)
 			continue;
 		/*
 		 * Firmware that counts fewer address bits than the CPU has (memory encryption takes some) means all the
 		 * upper ones.
 		 */
 		mask |= (top - 1) & -(1ULL << (63 - __builtin_clzll(mask)));
-		base = mtrr->variable[i].base & mask;
+		base = mtrr->msr[MTRR_BASE(i)] & mask;
 		/*
 		 * The type can change only at a multiple of the mask's lowest bit. In a mask without holes, which is
 		 * all that firmware uses, those are the range's two ends; with holes the ranges recur and each multiple
 		 * is looked at.
 		 */
 		size = mask & -mask;
+		next = ALIGN_DOWN(address, size) + size;
 		if ((address & mask) == base) {
-			u64 next = ALIGN_DOWN(address, size) + size;
-
 			type = found ? combine(type, range_type) : range_type;
 			found = true;
-			if (next < *end)
-				*end = next;
 		} else if (mask == top - size) {
-			if (base > address && base < *end)
-				*end = base;
-		} else {
-			u64 next = ALIGN_DOWN(address, size) + size;
-
-			if (next < *end)
-				*end = next;
+			next = base > address ? base : *end;
 		}
+		if (next < *end)
+			*end = next;
 	}
 	if (!found)
-		type = mtrr->default_type & MTRR_DEF_TYPE;
+		type = mtrr->msr[MTRR_DEFAULT] & MTRR_DEF_TYPE;
 	return memory_type_is_defined(type) ? type : MEMORY_TYPE_UC;
 }

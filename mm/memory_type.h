@@ -15,7 +15,15 @@
 #define MEMORY_TYPE_WB 6
 
 #define MTRR_VARIABLE_MAX 32
-#define MTRR_FIXED_REGISTERS 11
+#define MTRR_MSRS 256
+
+/* Indexes in mtrr_state.msr. */
+#define MTRR_BASE(n) (2 * (n)) /* IA32_MTRR_PHYSBASEn */
+#define MTRR_MASK(n) (2 * (n) + 1) /* IA32_MTRR_PHYSMASKn */
+#define MTRR_FIX64K 0x50
+#define MTRR_FIX16K 0x58
+#define MTRR_FIX4K 0x68
+#define MTRR_DEFAULT 0xff /* IA32_MTRR_DEF_TYPE */
 
 /* IA32_MTRRCAP */
 #define MTRRCAP_COUNT 0xffULL
@@ -29,11 +37,7 @@
 
 struct mtrr_state {
 	u64 capability; /* IA32_MTRRCAP */
-	u64 default_type; /* IA32_MTRR_DEF_TYPE */
-	u64 fixed[MTRR_FIXED_REGISTERS]; /* 64K_00000, 16K_80000, 16K_A0000, 4K_C0000 ... 4K_F8000 */
-	struct {
-		u64 base, mask; /* IA32_MTRR_PHYSBASEn, IA32_MTRR_PHYSMASKn */
-	} variable[MTRR_VARIABLE_MAX];
+	u64 msr[MTRR_MSRS]; /* the other registers, by their MSR numbers from IA32_MTRR_PHYSBASE0 on; what is none is 0 */
 };
 
 /* Whether an encoding is one of the five memory types, not a reserved one. */

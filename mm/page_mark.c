@@ -3,20 +3,13 @@
 
 /*
  * EFI_MEMORY_TYPE (UEFI specification, "Memory Type Usage after ExitBootServices()"): what an operating system may use
- * freely.
+ * freely. Code and data of the loader, code and data of boot services, conventional memory, ACPI reclaim memory.
  */
-#define EFI_LOADER_CODE 1
-#define EFI_LOADER_DATA 2
-#define EFI_BOOT_SERVICES_CODE 3
-#define EFI_BOOT_SERVICES_DATA 4
-#define EFI_CONVENTIONAL_MEMORY 7
-#define EFI_ACPI_RECLAIM_MEMORY 9
+#define USABLE_TYPES (BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(7) | BIT(9))
 
 static bool is_usable(const struct boot_memory_range *range)
 {
-	return range->type == EFI_LOADER_CODE || range->type == EFI_LOADER_DATA ||
-	       range->type == EFI_BOOT_SERVICES_CODE || range->type == EFI_BOOT_SERVICES_DATA ||
-	       range->type == EFI_CONVENTIONAL_MEMORY || range->type == EFI_ACPI_RECLAIM_MEMORY;
+	return range->type < 64 && (USABLE_TYPES & BIT(range->type));
 }
 
 /* End of a range, in bytes; a range that wraps ends at the top. */
@@ -65,11 +58,6 @@ u64 page_marks_same(const struct page_marks *marks, u64 frame, u64 count)
 	while (same < count && !((marks->mark[frame] ^ marks->mark[frame + same]) & MARK_STATE))
 		same++;
 	return same;
-}
-
-u64 page_mark_page(const struct page_marks *marks, u64 frame)
-{
-	return marks->mark[frame] >> MARK_PAGE_SHIFT & MARK_PAGE;
 }
 
 bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 state)

@@ -50,9 +50,6 @@ void page_marks_move(struct page_marks *marks, u64 frame, u64 count, u64 from, u
 /* How many of the frames from `frame` on, at most count, have the state of the first. All are in the table. */
 u64 page_marks_same(const struct page_marks *marks, u64 frame, u64 count);
 
-/* The page field of a frame in the table. */
-u64 page_mark_page(const struct page_marks *marks, u64 frame);
-
 /* Whether all of [frame, frame + count) are in the table and in that state. */
 bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 state);
 

@@ -12,7 +12,7 @@ static u64 pop(struct page_pool *pool, struct page_list *list)
 {
 	u64 frame = list->head;
 
-	list->head = page_mark_page(pool->marks, frame);
+	list->head = pool->marks->mark[frame] >> MARK_PAGE_SHIFT & MARK_PAGE;
 	list->count--;
 	return frame;
 }
@@ -32,11 +32,6 @@ void *page_pool_take(struct page_pool *pool)
 	for (unsigned i = 0; i < PAGE_SIZE / sizeof(u64); i++)
 		page[i] = 0;
 	return page;
-}
-
-void page_pool_untake(struct page_pool *pool, const void *page)
-{
-	push(pool, &pool->free, page_pool_hpa(pool, page).value >> PAGE_SHIFT, HYPERPS_FRAME_MONITOR);
 }
 
 void page_pool_put(struct page_pool *pool, u64 frame)

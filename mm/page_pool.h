@@ -11,7 +11,7 @@
 #include "page_mark.h"
 
 struct page_list {
-	u64 head; /* frame number; page_mark_page() of it is the next one */
+	u64 head; /* frame number; the page field of its mark is the next one */
 	u64 count;
 };
 
@@ -28,9 +28,6 @@ struct page_pool {
 
 /* A zeroed page from the pool: its linear address, or NULL if the pool is dry. */
 void *page_pool_take(struct page_pool *pool);
-
-/* Gives back what page_pool_take() gave, at start-up, when nobody else has ever seen the page. */
-void page_pool_untake(struct page_pool *pool, const void *page);
 
 /* Gives a page back: the frame's mark becomes TO_MONITOR. Also for a frame that the host donates. */
 void page_pool_put(struct page_pool *pool, u64 frame);

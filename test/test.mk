@@ -6,9 +6,9 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 # Each unit test and the sources that it tests.
 MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+mm/memory_type.c
 UNIT_TESTS := capabilities:vmx/capabilities.c manager_property:$(MM_SOURCES) manager:$(MM_SOURCES) \
-	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
+	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/pagetable.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
 	gate_page:vmx/gate_page.c gate_exit:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c \
-	image:host/image.c+host/measure.c+guest/sha256.c uart:host/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c paging:guest/paging.c \
+	image:host/image.c+host/measure.c+guest/sha256.c uart:host/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c+vmx/msr_policy.c paging:guest/paging.c \
 	hmac:test/guests/hmac.c+guest/sha256.c
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
@@ -23,16 +23,19 @@ $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t)))
 # It includes these, with a VMCS of its own.
 $(BUILD)/test/unit/gate_exit: core/cpu.c core/exit.c core/flush.c vmx/event.c vmx/gate.c vmx/instruction.c $(wildcard core/*.h)
 
-# The unit tests of mm/ once more, to measure what they cover. All of them link all of mm/: what none calls counts, too.
+# The unit tests of mm/ once more, to measure what they cover. What none calls counts, too: those of the manager link all of mm/.
 COVERAGE_NAMES := $(foreach t,$(UNIT_TESTS),$(if $(findstring mm/,$(t)),$(firstword $(subst :, ,$(t)))))
 COVERAGE_PROGRAMS := $(COVERAGE_NAMES:%=$(BUILD)/test/coverage/%)
-COVERAGE_CFLAGS := -std=gnu11 -g $(WARNINGS) -Wno-missing-prototypes -Iinclude -Imm
+COVERAGE_CFLAGS := -std=gnu11 -g $(WARNINGS) -Wno-missing-prototypes -Iinclude -Imm -Iboot
 
 $(BUILD)/test/coverage/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(COVERAGE_CFLAGS) -O0 --coverage -c -o $@ $<
 
-$(COVERAGE_PROGRAMS): $(BUILD)/test/coverage/%: test/unit/%_test.c $(patsubst mm/%.c,$(BUILD)/test/coverage/%.o,$(wildcard mm/*.c))
+$(BUILD)/test/coverage/mm.a: $(patsubst mm/%.c,$(BUILD)/test/coverage/%.o,$(wildcard mm/*.c))
+	$(AR) rcs $@ $^
+
+$(COVERAGE_PROGRAMS): $(BUILD)/test/coverage/%: test/unit/%_test.c boot/pagetable.c $(BUILD)/test/coverage/mm.a
 	$(CC) $(COVERAGE_CFLAGS) -O1 -o $@ $^ --coverage -fno-profile-arcs -fno-test-coverage -lcmocka
 
 coverage-programs: $(COVERAGE_PROGRAMS)
@@ -71,7 +74,7 @@ LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,va
 	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,kernel_log,private_page'
 TEST_JOBS ?= 2
 
-TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
+TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)
 test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines

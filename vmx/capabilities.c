@@ -3,72 +3,78 @@
 #include "vmx.h"
 #include "x86.h"
 
+#define USE_NEWER "Use a CPU of 2010 or later (Westmere or newer)"
+#define HOT_EXITS (PRIMARY_CR3_LOAD_EXITING | PRIMARY_CR3_STORE_EXITING | PRIMARY_INVLPG_EXITING)
+
 /*
- * One control word ("Reserved Bits, Capability Reporting", appendix "VMX Capability Reporting Facility"): bits 31:0 of
- * the capability MSR must be 1 in it, and bits that are 0 in 63:32 must be 0.
+ * The control words ("Reserved Bits, Capability Reporting", appendix "VMX Capability Reporting Facility"): bits 31:0 of
+ * the capability MSR must be 1 in one, and bits that are 0 in 63:32 must be 0.
  */
-struct control_word {
-	u32 true_msr; /* the MSR that lets default1 controls be 0 */
-	u64 required; /* refused without them */
-	u64 optional;
-	u64 must_be_off; /* exits on hot paths; the TRUE MSRs allow 0 on every CPU with EPT */
+static const struct control_word {
+	u32 msr; /* if there are two, the TRUE one, which lets default1 controls be 0 */
+	u32 offset; /* in struct vmx_capabilities */
+	u32 required, optional;
+	u32 must_be_off; /* exits on hot paths; the TRUE MSRs allow 0 on every CPU with EPT */
+	const char *missing; /* what the CPU is refused with if it lacks something required */
+} words[] = {
+	{ MSR_IA32_VMX_TRUE_PROCBASED_CTLS, offsetof(struct vmx_capabilities, primary),
+	  PRIMARY_USE_IO_BITMAPS | PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS, 0, HOT_EXITS,
+	  "this CPU's VT-x lacks secondary controls, or I/O or MSR bitmaps. Use a CPU with EPT" },
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, offsetof(struct vmx_capabilities, secondary), SECONDARY_EPT, 0, 0,
+	  "this CPU's VT-x lacks EPT (extended page tables). " USE_NEWER },
+	/* RDTSCP, INVPCID, XSAVES and the user wait instructions raise #UD in the host unless they are switched on here. */
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, offsetof(struct vmx_capabilities, secondary),
+	  SECONDARY_EPT | SECONDARY_UNRESTRICTED_GUEST,
+	  SECONDARY_VPID | SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_XSAVES | SECONDARY_USER_WAIT_PAUSE |
+		  SECONDARY_ENCLS_EXITING,
+	  0, "this CPU's VT-x lacks unrestricted guest. " USE_NEWER },
+	{ MSR_IA32_VMX_TRUE_PINBASED_CTLS, offsetof(struct vmx_capabilities, pin), PIN_NMI_EXITING | PIN_VIRTUAL_NMIS,
+	  0, 0, "this CPU's VT-x lacks virtual NMIs. " USE_NEWER },
+	{ MSR_IA32_VMX_TRUE_EXIT_CTLS, offsetof(struct vmx_capabilities, exit),
+	  EXIT_HOST_64 | EXIT_SAVE_DEBUG | EXIT_SAVE_PAT | EXIT_LOAD_PAT | EXIT_SAVE_EFER | EXIT_LOAD_EFER, 0, 0,
+	  "this CPU's VT-x can't save and load PAT, EFER and debug registers. " USE_NEWER },
+	{ MSR_IA32_VMX_TRUE_ENTRY_CTLS, offsetof(struct vmx_capabilities, entry),
+	  ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER | ENTRY_IA32E_GUEST, 0, 0,
+	  "this CPU's VT-x can't load PAT, EFER and debug registers. " USE_NEWER },
+	/* A guest's: I/O, HLT, MONITOR, MWAIT, RDPMC and CR8 exit, and whatever is the host's to handle. */
+	{ MSR_IA32_VMX_TRUE_PINBASED_CTLS, offsetof(struct vmx_capabilities, guest_pin),
+	  PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, PIN_PREEMPTION_TIMER, 0,
+	  "this CPU's VT-x lacks exits at interrupts. " USE_NEWER },
+	/* A CPU may have neither the exits of MONITOR and MWAIT nor the instructions. */
+	{ MSR_IA32_VMX_TRUE_PROCBASED_CTLS, offsetof(struct vmx_capabilities, guest_primary),
+	  PRIMARY_TSC_OFFSETTING | PRIMARY_HLT_EXITING | PRIMARY_RDPMC_EXITING | PRIMARY_CR8_LOAD_EXITING |
+		  PRIMARY_CR8_STORE_EXITING | PRIMARY_IO_EXITING | PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS,
+	  PRIMARY_MWAIT_EXITING | PRIMARY_MONITOR_EXITING, HOT_EXITS,
+	  "this CPU's VT-x lacks exits that guests need. " USE_NEWER },
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, offsetof(struct vmx_capabilities, guest_secondary),
+	  SECONDARY_EPT | SECONDARY_WBINVD_EXITING | SECONDARY_UNRESTRICTED_GUEST,
+	  SECONDARY_VPID | SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_ENCLS_EXITING, 0,
+	  "this CPU's VT-x lacks the exit at WBINVD. " USE_NEWER },
 };
 
-static const struct control_word pin_word = { MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, 0,
-					      0 };
-static const struct control_word primary_word = {
-	MSR_IA32_VMX_TRUE_PROCBASED_CTLS, PRIMARY_USE_IO_BITMAPS | PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS,
-	0, PRIMARY_CR3_LOAD_EXITING | PRIMARY_CR3_STORE_EXITING | PRIMARY_INVLPG_EXITING
-};
-/* RDTSCP, INVPCID, XSAVES and the user wait instructions raise #UD in the host unless they are switched on here. */
-static const struct control_word secondary_word = { MSR_IA32_VMX_PROCBASED_CTLS2,
-						    SECONDARY_EPT | SECONDARY_UNRESTRICTED_GUEST,
-						    SECONDARY_VPID | SECONDARY_RDTSCP | SECONDARY_INVPCID |
-							    SECONDARY_XSAVES | SECONDARY_USER_WAIT_PAUSE |
-							    SECONDARY_ENCLS_EXITING,
-						    0 };
-/* A guest's: I/O, HLT, MONITOR, MWAIT, RDPMC and CR8 exit, and whatever is the host's to handle. */
-static const struct control_word guest_pin_word = { MSR_IA32_VMX_TRUE_PINBASED_CTLS,
-						    PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS,
-						    PIN_PREEMPTION_TIMER, 0 };
-static const struct control_word guest_primary_word = {
-	MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
-	PRIMARY_TSC_OFFSETTING | PRIMARY_HLT_EXITING | PRIMARY_RDPMC_EXITING | PRIMARY_CR8_LOAD_EXITING |
-		PRIMARY_CR8_STORE_EXITING | PRIMARY_IO_EXITING | PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS,
-	PRIMARY_MWAIT_EXITING | PRIMARY_MONITOR_EXITING, /* a CPU may have neither these nor the instructions */
-	PRIMARY_CR3_LOAD_EXITING | PRIMARY_CR3_STORE_EXITING | PRIMARY_INVLPG_EXITING
-};
-static const struct control_word guest_secondary_word = {
-	MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EPT | SECONDARY_WBINVD_EXITING | SECONDARY_UNRESTRICTED_GUEST,
-	SECONDARY_VPID | SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_ENCLS_EXITING, 0
-};
-static const struct control_word exit_word = { MSR_IA32_VMX_TRUE_EXIT_CTLS,
-					       EXIT_HOST_64 | EXIT_SAVE_DEBUG | EXIT_SAVE_PAT | EXIT_LOAD_PAT |
-						       EXIT_SAVE_EFER | EXIT_LOAD_EFER,
-					       0, 0 };
-static const struct control_word entry_word = { MSR_IA32_VMX_TRUE_ENTRY_CTLS,
-						ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER | ENTRY_IA32E_GUEST,
-						0, 0 };
-
-static bool choose_controls(const struct control_word *word, u32 *out)
+static u32 *word_of(const struct vmx_capabilities *capabilities, const struct control_word *word)
 {
-	u64 capability = rdmsr(word->true_msr);
-	u32 must_be_one = (u32)capability, may_be_one = capability >> 32;
-	u32 value = must_be_one | (u32)word->required | ((u32)word->optional & may_be_one);
-
-	*out = value;
-	return (word->required & ~(u64)may_be_one) == 0 && (must_be_one & word->must_be_off) == 0;
+	return (u32 *)((u8 *)capabilities + word->offset);
 }
 
-static bool has_cpuid_leaf(u32 leaf)
+/* Returns NULL, or what is missing. */
+static const char *choose_controls(struct vmx_capabilities *out)
 {
-	return cpuid(leaf & 0x80000000, 0).eax >= leaf;
+	for (const struct control_word *word = words; word < words + ARRAY_SIZE(words); word++) {
+		u64 capability = rdmsr(word->msr);
+		u32 must_be_one = (u32)capability, may_be_one = capability >> 32;
+
+		*word_of(out, word) = must_be_one | word->required | (word->optional & may_be_one);
+		if ((word->required & ~may_be_one) || (must_be_one & word->must_be_off))
+			return word->missing;
+	}
+	return NULL;
 }
 
-static void fill_features(struct vmx_capabilities *out, u64 secondary_allowed)
+static void fill_features(struct vmx_capabilities *out)
 {
-	u32 leaf7_ebx = has_cpuid_leaf(7) ? cpuid(7, 0).ebx : 0;
-	u32 leaf7_edx = has_cpuid_leaf(7) ? cpuid(7, 0).edx : 0;
+	u64 secondary_allowed = rdmsr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32;
+	struct cpuid_result leaf7 = cpuid_or_zero(7);
 	u64 pin_allowed = rdmsr(MSR_IA32_VMX_TRUE_PINBASED_CTLS) >> 32;
 
 	out->feature[HYPERPS_FEATURE_EPT_1G] = out->ept_vpid & EPT_CAP_1G;
@@ -80,15 +86,15 @@ static void fill_features(struct vmx_capabilities *out, u64 secondary_allowed)
 		(secondary_allowed & SECONDARY_VM_FUNCTIONS) && (rdmsr(MSR_IA32_VMX_VMFUNC) & BIT(0));
 	out->feature[HYPERPS_FEATURE_MODE_BASED_EXECUTE] = secondary_allowed & SECONDARY_MODE_BASED_EXECUTE;
 	out->feature[HYPERPS_FEATURE_PREEMPTION_TIMER] = pin_allowed & PIN_PREEMPTION_TIMER;
-	out->feature[HYPERPS_FEATURE_SMEP] = leaf7_ebx & BIT(7);
-	out->feature[HYPERPS_FEATURE_SMAP] = leaf7_ebx & BIT(20);
-	out->feature[HYPERPS_FEATURE_RDCL_NO] = (leaf7_edx & BIT(29)) && (rdmsr(MSR_IA32_ARCH_CAPABILITIES) & BIT(0));
-	out->feature[HYPERPS_FEATURE_VTD] = false;
+	out->feature[HYPERPS_FEATURE_SMEP] = leaf7.ebx & BIT(7);
+	out->feature[HYPERPS_FEATURE_SMAP] = leaf7.ebx & BIT(20);
+	out->feature[HYPERPS_FEATURE_RDCL_NO] = (leaf7.edx & BIT(29)) && (rdmsr(MSR_IA32_ARCH_CAPABILITIES) & BIT(0));
 }
 
 const char *vmx_check_this_cpu(struct vmx_capabilities *out)
 {
-	u64 feature_control, secondary_allowed;
+	const char *missing;
+	u64 feature_control;
 
 	*out = (struct vmx_capabilities){ 0 };
 	if (!(cpuid(1, 0).ecx & BIT(5)))
@@ -100,24 +106,10 @@ const char *vmx_check_this_cpu(struct vmx_capabilities *out)
 		       "Switch on \"Intel Virtualization Technology\" (VMX) in the firmware setup, then power-cycle";
 	out->basic = rdmsr(MSR_IA32_VMX_BASIC);
 	if (!(out->basic & VMX_BASIC_TRUE_CONTROLS))
-		return "this CPU's VT-x lacks the TRUE control MSRs. Use a CPU of 2010 or later (Westmere or newer)";
-	if (!choose_controls(&primary_word, &out->primary))
-		return "this CPU's VT-x lacks secondary controls, or I/O or MSR bitmaps. Use a CPU with EPT";
-	secondary_allowed = rdmsr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32;
-	if (!(secondary_allowed & SECONDARY_EPT))
-		return "this CPU's VT-x lacks EPT (extended page tables). Use a CPU of 2010 or later (Westmere or "
-		       "newer)";
-	if (!(secondary_allowed & SECONDARY_UNRESTRICTED_GUEST))
-		return "this CPU's VT-x lacks unrestricted guest. Use a CPU of 2010 or later (Westmere or newer)";
-	choose_controls(&secondary_word, &out->secondary);
-	if (!choose_controls(&pin_word, &out->pin) || !choose_controls(&exit_word, &out->exit) ||
-	    !choose_controls(&entry_word, &out->entry))
-		return "this CPU's VT-x can't save and load PAT, EFER and debug registers, or lacks virtual NMIs. "
-		       "Use a CPU of 2010 or later (Westmere or newer)";
-	if (!choose_controls(&guest_pin_word, &out->guest_pin) ||
-	    !choose_controls(&guest_primary_word, &out->guest_primary) ||
-	    !choose_controls(&guest_secondary_word, &out->guest_secondary))
-		return "this CPU's VT-x lacks exits that guests need. Use a CPU of 2010 or later (Westmere or newer)";
+		return "this CPU's VT-x lacks the TRUE control MSRs. " USE_NEWER;
+	missing = choose_controls(out);
+	if (missing)
+		return missing;
 	out->timer_rate = rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_TIMER_RATE;
 	out->ept_vpid = rdmsr(MSR_IA32_VMX_EPT_VPID_CAP);
 	if (!(out->ept_vpid & EPT_CAP_WB) || !(out->ept_vpid & EPT_CAP_2M) || !(out->ept_vpid & EPT_CAP_WALK_4) ||
@@ -143,7 +135,7 @@ const char *vmx_check_this_cpu(struct vmx_capabilities *out)
 		else
 			out->physical_address_bits = 48;
 	}
-	fill_features(out, secondary_allowed);
+	fill_features(out);
 	return NULL;
 }
 
@@ -152,11 +144,11 @@ const char *vmx_compare_capabilities(const struct vmx_capabilities *first, const
 	/* Revision and memory type of VMCS regions; the rest of IA32_VMX_BASIC does not matter to us. */
 	if ((first->basic ^ other->basic) & 0x003cffff7fffffffULL)
 		return "its VMCS revision or format differs";
-	if (first->pin != other->pin || first->primary != other->primary || first->secondary != other->secondary ||
-	    first->exit != other->exit || first->entry != other->entry || first->guest_pin != other->guest_pin ||
-	    first->guest_primary != other->guest_primary || first->guest_secondary != other->guest_secondary ||
-	    first->timer_rate != other->timer_rate)
-		return "its VM-execution, exit or entry controls differ";
+	for (const struct control_word *word = words; word < words + ARRAY_SIZE(words); word++)
+		if (*word_of(first, word) != *word_of(other, word))
+			return "its VM-execution, exit or entry controls differ";
+	if (first->timer_rate != other->timer_rate)
+		return "its VMX preemption timer has another rate";
 	if (first->ept_levels != other->ept_levels || first->physical_address_bits != other->physical_address_bits)
 		return "its physical-address width differs";
 	if (first->ept_vpid & ~other->ept_vpid & (EPT_CAP_1G | EPT_CAP_INVVPID_ALL))

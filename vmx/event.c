@@ -9,12 +9,13 @@
 
 bool is_64bit(void)
 {
-	return (vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_ACCESS_RIGHTS) & ACCESS_RIGHTS_LONG);
+	return (vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA) &&
+	       (vmread(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS)) & ACCESS_RIGHTS_LONG);
 }
 
 unsigned privilege_level(void)
 {
-	return vmread(VMCS_GUEST_SS_ACCESS_RIGHTS) >> ACCESS_RIGHTS_DPL_SHIFT & 3;
+	return vmread(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_SS)) >> ACCESS_RIGHTS_DPL_SHIFT & 3;
 }
 
 bool is_64bit_ring0(void)
@@ -48,49 +49,16 @@ void inject(u64 information)
 	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, 0);
 }
 
-void inject_again(u64 information)
+void inject_exception(u32 vector)
 {
-	inject(information & (EVENT_TYPE | EVENT_VECTOR));
-}
+	u32 with_error_code = BIT(VECTOR_DF) | BIT(VECTOR_GP) | BIT(VECTOR_PF) | BIT(VECTOR_AC);
 
-/* SDM, "Instruction-Breakpoint Exception Condition": the flags that a fault saves have RF set. VM entry does not do that. */
-static void inject_fault(u64 information)
-{
+	/* SDM, "Instruction-Breakpoint Exception Condition": the flags that a fault saves have RF set; not by VM entry. */
 	vmwrite(VMCS_GUEST_RFLAGS, vmread(VMCS_GUEST_RFLAGS) | RFLAGS_RF);
-	inject(EVENT_TYPE_EXCEPTION | information);
-}
-
-void inject_ud(void)
-{
-	inject_fault(VECTOR_UD);
-}
-
-void inject_pf(u64 linear, u64 error_code)
-{
-	asm volatile("mov %0, %%cr2" ::"r"(linear));
-	inject_fault(EVENT_ERROR_CODE | VECTOR_PF);
-	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, error_code);
-}
-
-/* Real mode pushes no error code, and VM entry insists on the right choice ("VM-Entry Event Injection" checks). */
-static u64 error_code_if_protected(void)
-{
-	return vmread(VMCS_GUEST_CR0) & CR0_PE ? EVENT_ERROR_CODE : 0;
-}
-
-void inject_gp(void)
-{
-	inject_fault(error_code_if_protected() | VECTOR_GP);
-}
-
-void inject_ac(void)
-{
-	inject(EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_AC);
-}
-
-void inject_df(void)
-{
-	inject(EVENT_TYPE_EXCEPTION | error_code_if_protected() | VECTOR_DF);
+	/* Real mode pushes none, and VM entry insists on the right choice ("VM-Entry Event Injection" checks). */
+	if ((BIT(vector) & with_error_code) && (vmread(VMCS_GUEST_CR0) & CR0_PE))
+		vector |= EVENT_ERROR_CODE;
+	inject(EVENT_TYPE_EXCEPTION | vector);
 }
 
 /* SDM, "Interrupt 8 - Double Fault Exception": a #GP while one of these is delivered becomes a double fault. */
@@ -100,11 +68,11 @@ bool inject_gp_during(u64 vectoring)
 {
 	if (!(vectoring & EVENT_VALID) || (vectoring & EVENT_TYPE) != EVENT_TYPE_EXCEPTION ||
 	    !(CONTRIBUTORY_VECTORS & BIT(vectoring & 31)))
-		inject_gp();
+		inject_exception(VECTOR_GP);
 	else if ((vectoring & EVENT_VECTOR) == VECTOR_DF)
 		return false;
 	else
-		inject_df();
+		inject_exception(VECTOR_DF);
 	return true;
 }
 
@@ -142,18 +110,24 @@ void host_deliver_latched(struct cpu *cpu)
 		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary | PRIMARY_NMI_WINDOW_EXITING);
 }
 
-void exit_exception_or_nmi(struct cpu *cpu)
+void latch_exit(struct cpu *cpu)
 {
-	/* NMIs; and machine checks, which the exception bitmap has while the gate is on. */
-	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO);
 	bool is_machine_check = (vmread(VMCS_EXIT_INTERRUPTION_INFO) & EVENT_VECTOR) == VECTOR_MC;
 
-	if (!is_machine_check && flush_take_kick(cpu))
-		return;
-	__atomic_fetch_or(&cpu->latched, is_machine_check ? LATCHED_MACHINE_CHECK : LATCHED_NMI, __ATOMIC_SEQ_CST);
+	if (is_machine_check || !flush_take_kick(cpu))
+		__atomic_fetch_or(&cpu->latched, is_machine_check ? LATCHED_MACHINE_CHECK : LATCHED_NMI,
+				  __ATOMIC_SEQ_CST);
+}
+
+/* NMIs; and machine checks, which the exception bitmap has while the gate is on. */
+void exit_exception_or_nmi(struct cpu *cpu)
+{
+	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO);
+
+	latch_exit(cpu);
 	/* A machine check can break off the delivery of an interrupt or NMI, which counts as delivered. */
 	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL) {
-		inject_again(vectoring);
+		inject(vectoring & EVENT_VECTOR);
 	} else if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_NMI) {
 		__atomic_fetch_or(&cpu->latched, LATCHED_NMI, __ATOMIC_SEQ_CST);
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_NMI);
@@ -192,10 +166,7 @@ void exit_sipi(struct cpu *cpu, struct guest_registers *regs)
 	/* NMIs of the time before belong to nobody. */
 	__atomic_store_n(&cpu->latched, 0, __ATOMIC_SEQ_CST);
 	regs->value[REGISTER_RDX] = cpuid(1, 0).eax;
-	host_load_reset_state(cpu, vmread(VMCS_CR0_READ_SHADOW) & (CR0_CD | CR0_NW));
-	vmwrite(VMCS_GUEST_CS_SELECTOR, vector << 8);
-	vmwrite(VMCS_GUEST_BASE(SEGMENT_CS), vector << 12);
-	vmwrite(VMCS_GUEST_RIP, 0);
+	host_load_sipi_state(vector, vmread(VMCS_CR0_READ_SHADOW) & (CR0_CD | CR0_NW));
 	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
 }
 

@@ -4,6 +4,7 @@ bits 64
 default rel
 
 %include "asm_offsets.inc"
+%include "registers.inc"
 
 extern exit_dispatch, entry_failed
 
@@ -73,61 +74,20 @@ vmx_exit:
 .dispatch:
 	pop	r9
 	pop	r8
-	push	r15
-	push	r14
-	push	r13
-	push	r12
-	push	r11
-	push	r10
-	push	r9
-	push	r8
-	push	rdi
-	push	rsi
-	push	rbp
-	push	rsp			; place of RSP, which lies in the VMCS
-	push	rbx
-	push	rdx
-	push	rcx
-	push	rax
+	; struct guest_registers; RSP only has its place there: it lies in the VMCS.
+	PUSH_EACH	r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rsp, rbx, rdx, rcx, rax
 	mov	rdi, rsp
 	call	exit_dispatch		; (struct guest_registers *)
-	pop	rax
-	pop	rcx
-	pop	rdx
-	pop	rbx
+	POP_EACH	rax, rcx, rdx, rbx
 	add	rsp, 8
-	pop	rbp
-	pop	rsi
-	pop	rdi
-	pop	r8
-	pop	r9
-	pop	r10
-	pop	r11
-	pop	r12
-	pop	r13
-	pop	r14
-	pop	r15
+	POP_EACH	rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
 	vmresume
 	and	rsp, -16
 	call	entry_failed
 
 global host_launch
 host_launch:
-	xor	eax, eax
-	xor	ecx, ecx
-	xor	edx, edx
-	xor	ebx, ebx
-	xor	ebp, ebp
-	xor	esi, esi
-	xor	edi, edi
-	xor	r8d, r8d
-	xor	r9d, r9d
-	xor	r10d, r10d
-	xor	r11d, r11d
-	xor	r12d, r12d
-	xor	r13d, r13d
-	xor	r14d, r14d
-	xor	r15d, r15d
+	CLEAR_EACH	eax, ecx, edx, ebx, ebp, esi, edi, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
 	vmlaunch
 	and	rsp, -16
 	call	entry_failed

@@ -8,12 +8,9 @@
 #define CR3_LIMIT BIT(32)
 
 /* Entries of page tables and EPT. Nothing is global, large or a user's; accessed is set, dirty on the list only. */
-#define PTE_TABLE (BIT(0) | BIT(1) | BIT(5))
 #define PTE_CODE (BIT(0) | BIT(5))
-#define PTE_LIST (BIT(0) | BIT(1) | BIT(5) | BIT(6) | BIT(63))
 #define EPT_IGNORE_PAT BIT(6)
 #define EPT_LEAF ((u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT | EPT_IGNORE_PAT)
-#define TABLE_ADDRESS 0x000ffffffffff000ULL
 
 /* What must be set while VM functions are on; a write that clears one switches them off. */
 #define CR0_NEEDED (CR0_PE | CR0_PG | CR0_WP)
@@ -24,13 +21,13 @@
 
 extern const u8 gate_landing[], gate_landing_end[], gate_landing_frame[], gate_landing_serve[];
 
-static u32 state = HYPERPS_GATE_CONF;
+u32 gate_state = HYPERPS_GATE_CONF;
 /* What every monitor view maps besides the monitor's own region. Under mm_lock. */
 static struct ept donated;
 
 static struct gate_area *area_of(struct cpu *cpu)
 {
-	return &((struct cpu_area *)((u8 *)cpu - offsetof(struct cpu_area, cpu)))->gate;
+	return &cpu_area_of(cpu)->gate;
 }
 
 /* Of an object in the monitor's own memory. */
@@ -46,25 +43,17 @@ static bool has_features(const struct vmx_capabilities *capabilities)
 	       capabilities->feature[HYPERPS_FEATURE_SMAP];
 }
 
-/* A page of the pool whose address is safe as an immediate of the airlock's code, whatever CR3 will be. */
+/*
+ * A page of the pool whose address is safe as an immediate of the airlock's code, whatever CR3 will be. The others go
+ * back to the pool, by way of its quarantine.
+ */
 static u64 *take_root(u8 *scratch)
 {
-	u64 *rejected = NULL, *root = NULL, *page;
+	u64 *page;
 
-	while (!root && (page = page_pool_take(&monitor.pool))) {
-		if (gate_root_is_safe(address_of(page), scratch)) {
-			root = page;
-		} else {
-			page[0] = (u64)rejected;
-			rejected = page;
-		}
-	}
-	while (rejected) {
-		page = rejected;
-		rejected = (u64 *)page[0];
-		page_pool_untake(&monitor.pool, page);
-	}
-	return root;
+	while ((page = page_pool_take(&monitor.pool)) && !gate_root_is_safe(address_of(page), scratch))
+		page_pool_put(&monitor.pool, address_of(page) >> PAGE_SHIFT);
+	return page;
 }
 
 void gate_init(void)
@@ -74,26 +63,20 @@ void gate_init(void)
 	if (boot->gate == BOOT_GATE_VMCALL)
 		return;
 	if (!has_features(&monitor.capabilities)) {
-		state = HYPERPS_GATE_CPU;
+		gate_state = HYPERPS_GATE_CPU;
 	} else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] && boot->gate == BOOT_GATE_AUTO) {
-		state = HYPERPS_GATE_L1;
+		gate_state = HYPERPS_GATE_L1;
+	} else if (boot->region_base + boot->region_size > GATE_MEMORY_LIMIT) {
+		gate_state = HYPERPS_GATE_MEMORY;
 	} else {
 		CHECK(ept_init(&donated, &monitor.pool, 4, 2));
-		state = boot->region_base + boot->region_size > GATE_MEMORY_LIMIT ? HYPERPS_GATE_MEMORY
-										  : HYPERPS_GATE_OFFERED;
-		for (u32 slot = 0; slot < boot->cpu_slots && state == HYPERPS_GATE_OFFERED; slot++) {
-			struct cpu *cpu = cpu_of_slot(slot);
-
+		gate_state = HYPERPS_GATE_OFFERED;
+		FOR_EACH_CPU (cpu) {
 			cpu->gate.monitor_root = take_root(area_of(cpu)->airlock);
 			if (!cpu->gate.monitor_root)
-				state = HYPERPS_GATE_MEMORY;
+				gate_state = HYPERPS_GATE_MEMORY;
 		}
 	}
-}
-
-u32 gate_state(void)
-{
-	return state;
 }
 
 static u64 *next_table(struct cpu *cpu)
@@ -104,10 +87,7 @@ static u64 *next_table(struct cpu *cpu)
 
 static u64 *table_at(u64 entry)
 {
-	u64 offset = (entry & TABLE_ADDRESS) - monitor.boot->region_base;
-
-	return (u64 *)(offset < monitor.boot->region_size ? MONITOR_VA + offset
-							  : MONITOR_DIRECT_VA + (entry & TABLE_ADDRESS));
+	return page_pool_linear(&monitor.pool, HPA(entry & EPT_ADDRESS));
 }
 
 /* Maps 4 KiB, or 2 MiB (level 2), in page tables or EPT under root; makes the tables on the way. */
@@ -141,7 +121,7 @@ static void build_airlock(struct cpu *cpu, unsigned levels, u64 top)
 	u32 first = cpu->gate.tables_used, end;
 
 	map(cpu, tables, levels, cpu->gate.linear, 1, address_of(area->airlock) | PTE_CODE, PTE_TABLE);
-	map(cpu, tables, levels, gate_list_linear(cpu->gate.linear), 1, address_of(area->list) | PTE_LIST, PTE_TABLE);
+	map(cpu, tables, levels, gate_list_linear(cpu->gate.linear), 1, address_of(area->list) | PTE_RW, PTE_TABLE);
 	end = cpu->gate.tables_used;
 
 	map_ept(cpu, view, address_of(area->airlock), address_of(area->airlock), EPT_EXECUTE);
@@ -149,7 +129,7 @@ static void build_airlock(struct cpu *cpu, unsigned levels, u64 top)
 	map_ept(cpu, view, top, address_of(tables), EPT_READ);
 	for (u32 i = first; i < end; i++)
 		map_ept(cpu, view, address_of(area->table[i]), address_of(area->table[i]), EPT_READ);
-	cpu->gate.airlock_eptp = address_of(view) | EPTP_LEVELS(4) | EPTP_WB;
+	cpu->gate.airlock_eptp = address_of(view) | EPTP_FLAGS(4);
 }
 
 /* Lets the CPU's view share the tables of `donated`, from the highest level down to where it has none of its own. */
@@ -188,8 +168,8 @@ static void add_donated(struct cpu *cpu)
 
 bool gate_uses(hpa_t hpa)
 {
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++)
-		if (cpu_of_slot(slot)->gate.top - hpa.value < PAGE_SIZE_2M && cpu_of_slot(slot)->gate.top)
+	FOR_EACH_CPU (cpu)
+		if (cpu->gate.top - hpa.value < PAGE_SIZE_2M && cpu->gate.top)
 			return true;
 	return false;
 }
@@ -199,13 +179,11 @@ void gate_add_memory(hpa_t hpa)
 	const u64 *final = table_at(monitor.boot->final_cr3);
 	u64 index = ((MONITOR_DIRECT_VA + hpa.value) >> PML4_SHIFT) % 512;
 
-	if (state != HYPERPS_GATE_OFFERED)
+	if (gate_state != HYPERPS_GATE_OFFERED)
 		return;
 	CHECK(ept_map(&donated, GPA(hpa.value), hpa, PAGE_SIZE_2M, EPT_READ | EPT_WRITE, MEMORY_TYPE_WB));
 	*ept_entry(&donated, GPA(hpa.value), 2) |= EPT_IGNORE_PAT;
-	for (u32 slot = 0; slot < monitor.boot->cpu_slots; slot++) {
-		struct cpu *cpu = cpu_of_slot(slot);
-
+	FOR_EACH_CPU (cpu) {
 		if (!cpu->gate.top)
 			continue;
 		cpu->gate.monitor_top[index] = final[index];
@@ -252,7 +230,7 @@ static void build_monitor_view(struct cpu *cpu, unsigned levels, u64 top)
 				map_ept(cpu, view, hpa + page, hpa + page, permissions_of(cpu, linear + page));
 	}
 	add_donated(cpu);
-	cpu->gate.monitor_eptp = address_of(view) | EPTP_LEVELS(4) | EPTP_WB;
+	cpu->gate.monitor_eptp = address_of(view) | EPTP_FLAGS(4);
 }
 
 static void build_landing(struct cpu *cpu)
@@ -339,7 +317,7 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 	cpu->gate.top = 0;
 	if (!linear)
 		return HYPERPS_OK;
-	if (state != HYPERPS_GATE_OFFERED || !other_cpus_taken() || !has_features(&cpu->capabilities) ||
+	if (gate_state != HYPERPS_GATE_OFFERED || !other_cpus_taken || !has_features(&cpu->capabilities) ||
 	    !paging_is_fit())
 		return HYPERPS_ERROR_PERMISSION;
 	if (linear % PAGE_SIZE || !linear_is_free(linear, levels) ||
@@ -358,8 +336,8 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 	gate_page_fill(area->airlock, (u32)*cr3, (u32)cpu->gate.monitor_eptp);
 	/* The tables at these addresses may have been others before. */
 	flush_this_cpu(cpu);
-	if ((cpu->capabilities.secondary & SECONDARY_VPID) && invvpid_all() != VMX_OK)
-		panic("INVVPID failed");
+	if (cpu->capabilities.secondary & SECONDARY_VPID)
+		invvpid_all();
 	/* Last, on what is in memory now. */
 	if (!gate_page_is_safe(area->airlock, (u32)*cr3, (u32)cpu->gate.monitor_eptp))
 		return HYPERPS_ERROR_AGAIN;
@@ -379,17 +357,12 @@ void gate_wait_for_cr3(const struct cpu *cpu)
 
 static void latch_in_monitor_view(struct cpu *cpu, u32 reason)
 {
-	u32 event = 0;
-
 	if (reason == EXIT_INIT)
-		event = LATCHED_INIT;
-	else if (reason == EXIT_EXCEPTION_OR_NMI && (vmread(VMCS_EXIT_INTERRUPTION_INFO) & EVENT_VECTOR) == VECTOR_MC)
-		event = LATCHED_MACHINE_CHECK;
-	else if (reason == EXIT_EXCEPTION_OR_NMI && !flush_take_kick(cpu))
-		event = LATCHED_NMI;
-	else if (reason != EXIT_EXCEPTION_OR_NMI && reason != EXIT_NMI_WINDOW)
+		__atomic_fetch_or(&cpu->latched, LATCHED_INIT, __ATOMIC_SEQ_CST);
+	else if (reason == EXIT_EXCEPTION_OR_NMI)
+		latch_exit(cpu);
+	else if (reason != EXIT_NMI_WINDOW)
 		panic("VM exit %u in the monitor view", reason);
-	__atomic_fetch_or(&cpu->latched, event, __ATOMIC_SEQ_CST);
 	gate_wait_for_cr3(cpu);
 }
 
@@ -416,13 +389,13 @@ bool gate_exit(struct cpu *cpu, u32 reason)
 	log_refusal(REFUSED_GATE, "gate entered in a wrong way: exit reason %u at %016lx", reason, rip);
 	vectoring = vmread(VMCS_IDT_VECTORING_INFO);
 	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL) {
-		inject_again(vectoring);
+		inject(vectoring & EVENT_VECTOR);
 		return true;
 	}
 	/* At the VMFUNC, where it is known: elsewhere than on the gate page nothing was executed after it. */
 	if (!on_gate_page)
 		rip = is_64bit() ? rip - 3 : (u32)(rip - 3);
 	vmwrite(VMCS_GUEST_RIP, rip);
-	inject_ud();
+	inject_exception(VECTOR_UD);
 	return true;
 }

@@ -48,7 +48,7 @@ struct gate {
 void gate_init(void);
 
 /* enum hyperps_gate: whether the gate is offered on this machine, and if not, why. */
-u32 gate_state(void);
+extern u32 gate_state;
 
 /*
  * HYPERPS_CALL_GATE_SET on this CPU; see hyperps/abi.h. linear and top: bytes. Returns 0 with *cr3, or an error code;
@@ -57,7 +57,7 @@ u32 gate_state(void);
 s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3);
 
 /*
- * Adds 2 MiB from hpa on, which the host has donated to the pool and which map_direct() has mapped, to the monitor view
+ * Adds 2 MiB from hpa on, which the host has donated to the pool and which the caller has mapped, to the monitor view
  * of every CPU. Two pages of the pool at most. Under mm_lock, in VMX root.
  */
 void gate_add_memory(hpa_t hpa);

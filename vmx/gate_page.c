@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "gate_page.h"
 #include "hyperps/abi.h"
+#include "x86.h"
 
 #define INT3 0xcc
-#define LONGEST_INSTRUCTION 15
 #define SLOT_2 16 /* byte offset in the EPTP list */
 #define ROOT_FLAGS 0x1eu /* of an EPT pointer: write-back, four levels, no accessed and dirty flags */
 
@@ -65,98 +65,59 @@ void gate_page_fill(u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp)
 	put32(entry + LOAD_CR3_IMMEDIATE, cr3);
 }
 
-/* Intel SDM, appendix "Opcode Map": one-byte opcodes in 64-bit mode, by what a hostile caller could do with them. */
-enum kind {
-	REFUSED = 0,
-	HARMLESS, /* registers and loads only, a jump that stores nothing, or an exception, whatever follows */
-	NO_MEMORY, /* stores to its ModRM operand, so that must be a register */
-	PREFIX,
-};
-
-static enum kind kind_of(u8 opcode, u8 modrm)
-{
-	unsigned reg = modrm >> 3 & 7;
-
-	switch (opcode) {
-	case 0x26:
-	case 0x2e:
-	case 0x36:
-	case 0x3e:
-	case 0x40 ... 0x4f:
-	case 0x64 ... 0x67:
-	case 0xf2:
-	case 0xf3:
-		return PREFIX;
-	case 0x1e: /* #UD */
-	case 0xd4:
-	case 0x58 ... 0x5f: /* POP */
-	case 0x63: /* MOVSXD, IMUL */
-	case 0x69:
-	case 0x6b:
-	case 0x70 ... 0x7f: /* Jcc */
-	case 0x84: /* TEST */
-	case 0x85:
-	case 0x8a: /* loads */
-	case 0x8b:
-	case 0x90 ... 0x99: /* XCHG with RAX, CBW, CWD */
-	case 0x9e: /* SAHF, LAHF */
-	case 0x9f:
-	case 0xa8: /* TEST with an immediate */
-	case 0xa9:
-	case 0xb0 ... 0xbf: /* MOV of an immediate */
-	case INT3:
-	case 0xd8: /* x87 arithmetic on a memory operand or registers */
-	case 0xe0 ... 0xe3: /* LOOP, JRCXZ */
-	case 0xe9: /* JMP */
-	case 0xeb:
-	case 0xf5: /* flags */
-	case 0xf8 ... 0xfa:
-	case 0xfc:
-	case 0xfd:
-		return HARMLESS;
-	case 0x00 ... 0x05:
-	case 0x08 ... 0x0d:
-	case 0x10 ... 0x15:
-	case 0x18 ... 0x1d:
-	case 0x20 ... 0x25:
-	case 0x28 ... 0x2d:
-	case 0x30 ... 0x35:
-		return (opcode & 7) < 2 ? NO_MEMORY : HARMLESS;
-	case 0x38 ... 0x3d: /* CMP */
-		return HARMLESS;
-	case 0x80:
-	case 0x81:
-	case 0x83:
-	case 0x86 ... 0x89:
-	case 0xc0:
-	case 0xc1:
-	case 0xd0 ... 0xd3:
-	case 0xf6:
-	case 0xf7:
-		return NO_MEMORY;
-	case 0x8d: /* LEA; with a register it is undefined */
-		return modrm < 0xc0 ? HARMLESS : REFUSED;
-	case 0xc6: /* not XABORT, XBEGIN; not what is no INC or DEC */
-	case 0xc7:
-		return reg == 0 ? NO_MEMORY : REFUSED;
-	case 0xfe:
-	case 0xff:
-		return reg < 2 ? NO_MEMORY : REFUSED;
-	default:
-		return REFUSED;
-	}
-}
+/*
+ * Intel SDM, appendix "Opcode Map": one-byte opcodes in 64-bit mode, by what a hostile caller could do with them. A row
+ * for each upper half:
+ *
+ *   .  refused
+ *   h  harmless, whatever follows: registers and loads only, a jump that stores nothing, or an exception
+ *   p  prefix
+ *   r  stores to its ModRM operand, so that must be a register
+ *   m  likewise, and ModRM.reg must be 0: not XABORT, not XBEGIN
+ *   i  likewise, and ModRM.reg must be 0 or 1: INC and DEC
+ *   l  LEA; with a register it is undefined
+ */
+static const char kinds[] = "rrhhhh..rrhhhh.." /* ADD, OR */
+			    "rrhhhh..rrhhhhh." /* ADC, SBB; 1e: #UD */
+			    "rrhhhhp.rrhhhhp." /* AND, SUB */
+			    "rrhhhhp.hhhhhhp." /* XOR, CMP */
+			    "pppppppppppppppp" /* REX */
+			    "........hhhhhhhh" /* POP */
+			    "...hpppp.h.h...." /* MOVSXD, IMUL */
+			    "hhhhhhhhhhhhhhhh" /* Jcc */
+			    "rr.rhhrrrrhh.l.." /* arithmetic, TEST, XCHG, MOV, LEA */
+			    "hhhhhhhhhh....hh" /* XCHG with RAX, CBW, CWD, SAHF, LAHF */
+			    "........hh......" /* TEST */
+			    "hhhhhhhhhhhhhhhh" /* MOV of an immediate */
+			    "rr....mm....h..." /* shifts, MOV of an immediate, INT3 */
+			    "rrrrh...h......." /* shifts; d4: #UD; d8: x87 arithmetic with memory or registers */
+			    "hhhh.....h.h...." /* LOOP, JRCXZ, JMP */
+			    "..pp.hrrhhh.hhii" /* TEST and others, flags, INC, DEC */;
 
 /* One instruction at any offset. at has LONGEST_INSTRUCTION + 1 bytes. */
 static bool is_harmless(const u8 *at)
 {
-	for (unsigned i = 0; i < LONGEST_INSTRUCTION; i++) {
-		enum kind kind = kind_of(at[i], at[i + 1]);
+	unsigned i = 0, modrm, reg;
 
-		if (kind != PREFIX)
-			return kind == HARMLESS || (kind == NO_MEMORY && at[i + 1] >= 0xc0);
+	while (kinds[at[i]] == 'p')
+		if (++i == LONGEST_INSTRUCTION)
+			return true; /* too long: #GP */
+	modrm = at[i + 1];
+	reg = modrm >> 3 & 7;
+	switch (kinds[at[i]]) {
+	case 'h':
+		return true;
+	case 'l':
+		return modrm < 0xc0;
+	case 'r':
+		return modrm >= 0xc0;
+	case 'm':
+		return modrm >= 0xc0 && reg == 0;
+	case 'i':
+		return modrm >= 0xc0 && reg < 2;
+	default:
+		return false;
 	}
-	return true; /* too long: #GP */
 }
 
 bool gate_page_is_safe(const u8 page[PAGE_SIZE], u32 cr3, u32 monitor_eptp)

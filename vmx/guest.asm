@@ -4,10 +4,30 @@ bits 64
 default rel
 
 %include "asm_offsets.inc"
+%include "registers.inc"
 
 RETURN_STACK_ENTRIES equ 32
 
 extern guest_exit_dispatch
+
+; Registers from, or to, struct guest_registers at RDI, from an index on: RSP is not there, RDI comes last.
+%macro LOAD_EACH 2-*
+%assign index %1
+%rep %0 - 1
+%rotate 1
+	mov	%1, [rdi + 8 * index]
+%assign index index + 1
+%endrep
+%endmacro
+
+%macro STORE_EACH 2-*
+%assign index %1
+%rep %0 - 1
+%rotate 1
+	mov	[rdi + 8 * index], %1
+%assign index index + 1
+%endrep
+%endmacro
 
 section .text
 
@@ -15,35 +35,16 @@ section .text
 ; with the guest's registers. HOST_RSP is the stack of this call.
 global guest_run, guest_exit
 guest_run:
-	push	rbx
-	push	rbp
-	push	r12
-	push	r13
-	push	r14
-	push	r15
-	push	rdx
-	push	rsi
-	push	rdi
+	PUSH_EACH	rbx, rbp, r12, r13, r14, r15, rdx, rsi, rdi
 	mov	eax, FIELD_HOST_RSP
 	vmwrite	rax, rsp
 	jbe	guest_exit.failed
 	mov	sil, 1			; the first entry is a launch
 .enter:
 	test	sil, sil		; no load below changes the flags
-	mov	rax, [rdi]
-	mov	rcx, [rdi + 8]
-	mov	rdx, [rdi + 16]
-	mov	rbx, [rdi + 24]
-	mov	rbp, [rdi + 40]
-	mov	rsi, [rdi + 48]
-	mov	r8, [rdi + 64]
-	mov	r9, [rdi + 72]
-	mov	r10, [rdi + 80]
-	mov	r11, [rdi + 88]
-	mov	r12, [rdi + 96]
-	mov	r13, [rdi + 104]
-	mov	r14, [rdi + 112]
-	mov	r15, [rdi + 120]
+	LOAD_EACH	0, rax, rcx, rdx, rbx
+	LOAD_EACH	5, rbp, rsi
+	LOAD_EACH	8, r8, r9, r10, r11, r12, r13, r14, r15
 	mov	rdi, [rdi + 56]
 	jnz	.launch
 	vmresume
@@ -56,34 +57,12 @@ guest_run:
 guest_exit:
 	push	rdi
 	mov	rdi, [rsp + 8]
-	mov	[rdi], rax
-	mov	[rdi + 8], rcx
-	mov	[rdi + 16], rdx
-	mov	[rdi + 24], rbx
-	mov	[rdi + 40], rbp
-	mov	[rdi + 48], rsi
-	mov	[rdi + 64], r8
-	mov	[rdi + 72], r9
-	mov	[rdi + 80], r10
-	mov	[rdi + 88], r11
-	mov	[rdi + 96], r12
-	mov	[rdi + 104], r13
-	mov	[rdi + 112], r14
-	mov	[rdi + 120], r15
+	STORE_EACH	0, rax, rcx, rdx, rbx
+	STORE_EACH	5, rbp, rsi
+	STORE_EACH	8, r8, r9, r10, r11, r12, r13, r14, r15
 	pop	rax
 	mov	[rdi + 56], rax
-	xor	eax, eax
-	xor	ecx, ecx
-	xor	ebx, ebx
-	xor	ebp, ebp
-	xor	r8d, r8d
-	xor	r9d, r9d
-	xor	r10d, r10d
-	xor	r11d, r11d
-	xor	r12d, r12d
-	xor	r13d, r13d
-	xor	r14d, r14d
-	xor	r15d, r15d
+	CLEAR_EACH	eax, ecx, ebx, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
 	mov	rsi, [rsp + 8]
 	mov	rdx, [rsp + 16]
 	call	guest_exit_dispatch
@@ -101,12 +80,7 @@ guest_exit:
 	xor	eax, eax
 .return:
 	add	rsp, 24
-	pop	r15
-	pop	r14
-	pop	r13
-	pop	r12
-	pop	rbp
-	pop	rbx
+	POP_EACH	r15, r14, r13, r12, rbp, rbx
 	ret
 .failed:
 	mov	eax, 1

@@ -5,7 +5,6 @@
 
 #include "cpu.h"
 #include "boot_info.h"
-#include "event.h"
 #include "vmx.h"
 
 /* CR4 bits that the host may change as it likes; any other is refused with #GP. */
@@ -20,6 +19,42 @@
  */
 #define HOST_CR0_OWNED (CR0_NE | CR0_CD | CR0_NW)
 
+/* Of the virtual CPU whose VMCS is current, the host's or a guest's; event.c. */
+
+/* Moves past the instruction that exited, or past so many bytes, as the CPU would have. */
+void skip_instruction(void);
+void skip_bytes(u64 bytes);
+
+/* Queues an exception for the next VM entry. An error code is 0, unless the caller writes another one. */
+void inject_exception(u32 vector);
+
+/* Queues any event: EVENT_TYPE_* and a vector. */
+void inject(u64 information);
+
+/*
+ * Queues a #GP, or what it becomes if it came while the event with this IDT-vectoring information was being delivered
+ * (SDM, "Interrupt 8 - Double Fault Exception"). False if that is a triple fault; then nothing is queued.
+ */
+bool inject_gp_during(u64 vectoring);
+
+#define PENDING_DEBUG_BS BIT(14)
+#define DEBUGCTL_BTF BIT(1)
+
+/* Latches the NMI or machine check that has just made this CPU exit, unless it was an NMI for a flush. */
+void latch_exit(struct cpu *cpu);
+
+/* Queues an NMI. There is room for it: nothing else is queued, and nothing but STI blocks it. */
+void inject_nmi(void);
+
+/* Whether 64-bit code runs, at CPL 0: the only place from which the host may call the monitor. */
+bool is_64bit_ring0(void);
+
+/* Whether 64-bit code runs: its instruction pointer does not wrap at 4 GiB. */
+bool is_64bit(void);
+
+/* Current privilege level. */
+unsigned privilege_level(void);
+
 /* VMXON on this CPU. Locks IA32_FEATURE_CONTROL if the firmware left it open. A failure panics. */
 void vmx_switch_on(struct cpu *cpu);
 
@@ -30,17 +65,20 @@ void vmx_switch_on(struct cpu *cpu);
 void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state);
 
 /*
- * Loads the architectural state after INIT ("Processor State After INIT") into the current VMCS. cr0_kept: what the
- * host believes of CR0.CD and NW, which INIT keeps. Leaves the activity state alone.
+ * Loads the architectural state after INIT ("Processor State After INIT") and a SIPI with that vector into the current
+ * VMCS. cr0_kept: what the host believes of CR0.CD and NW, which INIT keeps. Leaves the activity state alone.
  */
-void host_load_reset_state(struct cpu *cpu, u64 cr0_kept);
+void host_load_sipi_state(u64 vector, u64 cr0_kept);
+
+/* The state after a reset; only CR0.ET is set, and CS is that of real mode at 0. */
+extern const struct boot_cpu_state reset_state;
 
 /*
- * Parts of any VMCS, the current one: what is the same for host and guests; a segment register; and root's own state on
- * this CPU with exits arriving at rip.
+ * Parts of any VMCS, the current one: what is the same for host and guests; their registers, with what VMX operation
+ * needs of CR0 and CR4; and root's own state on this CPU with exits arriving at rip.
  */
 void vmcs_write_defaults(u32 secondary);
-void vmcs_write_segment(enum vmcs_segment segment, const struct boot_segment *value);
+void vmcs_write_state(const struct boot_cpu_state *state);
 void vmcs_write_root_state(struct cpu *cpu, u64 rip);
 
 /*
@@ -62,6 +100,15 @@ void mtrr_read_all(struct mtrr_state *mtrr);
  * again.
  */
 void host_deliver_latched(struct cpu *cpu);
+
+/*
+ * XSETBV as the CPU would, with these bits of XCR0 supported, or a #GP for it. Returns whether it was done. The CPU
+ * itself judges which combinations of bits are valid.
+ */
+bool execute_xsetbv(const struct guest_registers *regs, u64 supported);
+
+/* Whether a basic exit reason is an instruction that raises #UD in hosts and guests, wherever it is executed. */
+bool is_undefined_instruction(u32 reason);
 
 /* Exit handlers by family. regs: the host's general registers but RSP. */
 void exit_cpuid(struct guest_registers *regs);

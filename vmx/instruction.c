@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* CPUID, control registers, XSETBV, and instructions that the host may not execute. */
 #include "core.h"
-#include "exception.h"
 #include "host.h"
 #include "x86.h"
 
@@ -73,12 +72,6 @@ void exit_cpuid(struct guest_registers *regs)
 	skip_instruction();
 }
 
-/* Exit qualification for control-register accesses. */
-#define CR_NUMBER(q) ((q)&0xf)
-#define CR_ACCESS_TYPE(q) ((q) >> 4 & 3)
-#define CR_REGISTER(q) ((q) >> 8 & 0xf)
-#define CR_ACCESS_MOV_TO 0
-
 void cr0_follow(u64 value)
 {
 	vmwrite(VMCS_CR0_READ_SHADOW, (vmread(VMCS_CR0_READ_SHADOW) & ~HOST_CR0_OWNED) | (value & HOST_CR0_OWNED));
@@ -105,7 +98,7 @@ void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs)
 	if (CR_NUMBER(qualification) == 4 || ((value & CR0_NW) && !(value & CR0_CD))) {
 		log_refusal(REFUSED_REGISTER, "write of %lx to CR%lu refused, at %016lx", value,
 			    CR_NUMBER(qualification), vmread(VMCS_GUEST_RIP));
-		inject_gp();
+		inject_exception(VECTOR_GP);
 		return;
 	}
 	/*
@@ -116,23 +109,37 @@ void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs)
 	cr0_follow(value);
 }
 
-/* The CPU checks the value again, but it is not handed what we know to be wrong. */
+bool execute_xsetbv(const struct guest_registers *regs, u64 supported)
+{
+	u64 value = edx_eax(regs);
+	bool done = !privilege_level() && !(u32)regs->value[REGISTER_RCX] && !(value & ~supported) &&
+		    xsetbv_checked(0, value);
+
+	if (done)
+		skip_instruction();
+	else
+		inject_exception(VECTOR_GP);
+	return done;
+}
+
 void exit_xsetbv(const struct guest_registers *regs)
 {
-	struct cpuid_result r = cpuid(0xd, 0);
-	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
+	if (!execute_xsetbv(regs, monitor.capabilities.xcr0))
+		log_refusal(REFUSED_REGISTER, "XSETBV of %lx refused", edx_eax(regs));
+}
 
-	if (!(vmread(VMCS_GUEST_CR4) & CR4_OSXSAVE)) {
-		inject_ud();
-		return;
-	}
-	if (privilege_level() != 0 || (u32)regs->value[REGISTER_RCX] != 0 ||
-	    !xcr0_is_valid(value, (u64)r.edx << 32 | r.eax) || !xsetbv_checked(value)) {
-		log_refusal(REFUSED_REGISTER, "XSETBV of %lx refused", value);
-		inject_gp();
-		return;
-	}
-	skip_instruction();
+bool is_undefined_instruction(u32 reason)
+{
+	static const u8 reasons[] = { EXIT_GETSEC,   EXIT_VMCLEAR, EXIT_VMLAUNCH,        EXIT_VMPTRLD,
+				      EXIT_VMPTRST,  EXIT_VMREAD,  EXIT_VMRESUME,        EXIT_VMWRITE,
+				      EXIT_VMXOFF,   EXIT_VMXON,   EXIT_MWAIT,           EXIT_MONITOR,
+				      EXIT_INVEPT,   EXIT_INVVPID, EXIT_VMFUNC,          EXIT_ENCLS,
+				      EXIT_SEAMCALL, EXIT_TDCALL,  EXIT_RDMSR_IMMEDIATE, EXIT_WRMSRNS_IMMEDIATE };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++)
+		if (reasons[i] == reason)
+			return true;
+	return false;
 }
 
 void exit_refused_instruction(u32 reason)
@@ -148,8 +155,5 @@ void exit_refused_instruction(u32 reason)
 	}
 	log_refusal(REFUSED_INSTRUCTION, "instruction refused: exit reason %u at %016lx", reason,
 		    vmread(VMCS_GUEST_RIP));
-	if (reason == EXIT_TASK_SWITCH)
-		inject_gp();
-	else
-		inject_ud();
+	inject_exception(reason == EXIT_TASK_SWITCH ? VECTOR_GP : VECTOR_UD);
 }

@@ -25,8 +25,10 @@ void exit_ept_violation(void)
 	 */
 	if (!(vectoring & EVENT_VALID) && (qualification & (DATA_ACCESS | EPT_VIOLATION_FETCH)) == DATA_ACCESS &&
 	    is_64bit_ring0() && (s64)vmread(VMCS_GUEST_LINEAR_ADDRESS) < 0) {
-		inject_pf(vmread(VMCS_GUEST_LINEAR_ADDRESS),
-			  PF_PRESENT | PF_RESERVED | (qualification & EPT_VIOLATION_WRITE ? PF_WRITE : 0));
+		WRITE_REGISTER(cr2, vmread(VMCS_GUEST_LINEAR_ADDRESS));
+		inject_exception(VECTOR_PF);
+		vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE,
+			PF_PRESENT | PF_RESERVED | (qualification & EPT_VIOLATION_WRITE ? PF_WRITE : 0));
 		return;
 	}
 	/*

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* RDMSR and WRMSR of the host that exit: validated here, and never executed with a value that was not looked at. */
 #include "core.h"
-#include "exception.h"
 #include "host.h"
 #include "msr_policy.h"
 #include "x86.h"
@@ -16,21 +15,14 @@
 /* Switch off mitigations (RNGDS, FB_CLEAR, GDS) that also keep the monitor's data from the host. */
 #define MCU_OPT_CTRL_DISABLE (BIT(0) | BIT(3) | BIT(4))
 
+/* NULL: the CPU has no such MTRR, or it is none. */
 static u64 *mtrr_register(struct mtrr_state *mtrr, u32 msr)
 {
-	u32 n = (msr - MSR_IA32_MTRR_PHYSBASE0) / 2;
+	u32 n = msr - MSR_IA32_MTRR_PHYSBASE0;
 
-	if (msr == MSR_IA32_MTRR_DEF_TYPE)
-		return &mtrr->default_type;
-	if (msr == MSR_IA32_MTRR_FIX64K_00000)
-		return &mtrr->fixed[0];
-	if (msr == MSR_IA32_MTRR_FIX16K_80000 || msr == MSR_IA32_MTRR_FIX16K_80000 + 1)
-		return &mtrr->fixed[1 + msr - MSR_IA32_MTRR_FIX16K_80000];
-	if (msr >= MSR_IA32_MTRR_FIX4K_C0000 && msr <= MSR_IA32_MTRR_FIX4K_C0000 + 7)
-		return &mtrr->fixed[3 + msr - MSR_IA32_MTRR_FIX4K_C0000];
-	if (msr < MSR_IA32_MTRR_PHYSBASE0 || n >= MTRR_VARIABLE_MAX || n >= (mtrr->capability & MTRRCAP_COUNT))
+	if (!msr_is_mtrr(msr) || (msr < MSR_IA32_MTRR_FIX64K_00000 && n / 2 >= (mtrr->capability & MTRRCAP_COUNT)))
 		return NULL;
-	return msr % 2 ? &mtrr->variable[n].mask : &mtrr->variable[n].base;
+	return &mtrr->msr[n];
 }
 
 void mtrr_read_all(struct mtrr_state *mtrr)
@@ -40,7 +32,7 @@ void mtrr_read_all(struct mtrr_state *mtrr)
 		return;
 	mtrr->capability = rdmsr(MSR_IA32_MTRRCAP);
 	for (u32 msr = MSR_IA32_MTRR_PHYSBASE0; msr <= MSR_IA32_MTRR_DEF_TYPE; msr++) {
-		u64 *entry = msr_is_mtrr(msr) ? mtrr_register(mtrr, msr) : NULL;
+		u64 *entry = mtrr_register(mtrr, msr);
 		bool is_fixed = msr >= MSR_IA32_MTRR_FIX64K_00000 && msr != MSR_IA32_MTRR_DEF_TYPE;
 
 		if (entry && (!is_fixed || (mtrr->capability & MTRRCAP_FIXED)))
@@ -163,7 +155,7 @@ static bool handle_write(struct cpu *cpu, u32 msr, u64 value)
 	case MSR_UNCORE_FIRST ... MSR_UNCORE_LAST:
 		return wrmsr_checked(msr, value);
 	default:
-		return msr_is_mtrr(msr) && write_mtrr(cpu, msr, value);
+		return write_mtrr(cpu, msr, value);
 	}
 }
 
@@ -181,7 +173,7 @@ static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
 	case MSR_UNCORE_FIRST ... MSR_UNCORE_LAST:
 		return rdmsr_checked(msr, value);
 	default:
-		entry = msr_is_mtrr(msr) ? mtrr_register(&cpu->mtrr, msr) : NULL;
+		entry = mtrr_register(&cpu->mtrr, msr);
 		if (!entry)
 			return false;
 		*value = *entry;
@@ -192,7 +184,7 @@ static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
 static void refuse(u32 msr, const char *what)
 {
 	log_refusal(REFUSED_MSR, "%s of MSR %x refused, at %016lx", what, msr, vmread(VMCS_GUEST_RIP));
-	inject_gp();
+	inject_exception(VECTOR_GP);
 }
 
 void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
@@ -200,7 +192,7 @@ void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
 	u32 msr = (u32)regs->value[REGISTER_RCX];
 	u64 value;
 
-	if (msr_read_access(msr) != MSR_HANDLE || !handle_read(cpu, msr, &value)) {
+	if (host_msr_access(msr, false) != MSR_HANDLE || !handle_read(cpu, msr, &value)) {
 		refuse(msr, "read");
 		return;
 	}
@@ -212,13 +204,13 @@ void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
 void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
 {
 	u32 msr = (u32)regs->value[REGISTER_RCX];
-	u64 value = regs->value[REGISTER_RDX] << 32 | (u32)regs->value[REGISTER_RAX];
+	u64 value = edx_eax(regs);
 
 	/* Until the firmware's boot services end, its drivers still set up the machine and are as trusted as before. */
-	if (!boot_services_ended() && msr_write_access(msr) == MSR_DENY && msr_read_access(msr) == MSR_PASS &&
+	if (!boot_services_ended && host_msr_access(msr, true) == MSR_DENY && host_msr_access(msr, false) == MSR_PASS &&
 	    wrmsr_checked(msr, value)) {
 		log_line(LOG_DEBUG, "the firmware wrote %lx to MSR %x", value, msr);
-	} else if (msr_write_access(msr) != MSR_HANDLE || !handle_write(cpu, msr, value)) {
+	} else if (host_msr_access(msr, true) != MSR_HANDLE || !handle_write(cpu, msr, value)) {
 		refuse(msr, "write");
 		return;
 	}

@@ -102,41 +102,25 @@ static const struct msr_range writes[] = {
 	{ 0xc0000100, 0xc0000103, MSR_PASS }, /* FS, GS, kernel GS base, TSC_AUX: root and gate rely on none */
 };
 
-static enum msr_access find(const struct msr_range *ranges, size_t count, u32 msr, enum msr_access otherwise)
+enum msr_access host_msr_access(u32 msr, bool write)
 {
+	const struct msr_range *ranges = write ? writes : reads;
+	size_t count = write ? ARRAY_SIZE(writes) : ARRAY_SIZE(reads);
+	/* The bitmap covers two ranges of 8192 MSRs; any other access exits, whatever it is. */
+	bool in_bitmap = (msr & ~0xc0001fffU) == 0 && (msr < 0x2000 || msr >= 0xc0000000);
+
 	for (size_t i = 0; i < count; i++)
 		if (msr >= ranges[i].first && msr <= ranges[i].last)
 			return ranges[i].access;
-	return otherwise;
+	return in_bitmap && !write ? MSR_PASS : MSR_DENY;
 }
 
-/* The bitmap covers two ranges of 8192 MSRs; any other access exits, whatever it is. */
-static bool in_bitmap(u32 msr)
+void msr_fill_bitmap(u8 bitmap[4096], enum msr_access (*access)(u32 msr, bool write))
 {
-	return (msr & ~0xc0001fffU) == 0 && (msr < 0x2000 || msr >= 0xc0000000);
-}
-
-enum msr_access msr_read_access(u32 msr)
-{
-	return find(reads, ARRAY_SIZE(reads), msr, in_bitmap(msr) ? MSR_PASS : MSR_DENY);
-}
-
-enum msr_access msr_write_access(u32 msr)
-{
-	return find(writes, ARRAY_SIZE(writes), msr, MSR_DENY);
-}
-
-void msr_policy_fill_bitmap(u8 *bitmap)
-{
-	for (u32 i = 0; i < 0x4000; i++) {
-		u32 msr = i < 0x2000 ? i : 0xc0000000 + (i - 0x2000);
-
-		/* Reads of the low, then of the high range; writes likewise, 2 KiB further on. */
-		if (msr_read_access(msr) != MSR_PASS)
+	/* Reads of the low range, then of the high one; writes likewise. */
+	for (u32 i = 0; i < 0x8000; i++)
+		if (access((i & 0x2000 ? 0xc0000000 : 0) + i % 0x2000, i >= 0x4000) != MSR_PASS)
 			bitmap[i / 8] |= 1 << i % 8;
-		if (msr_write_access(msr) != MSR_PASS)
-			bitmap[2048 + i / 8] |= 1 << i % 8;
-	}
 }
 
 bool msr_is_mtrr(u32 msr)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which MSRs the host may read and write. Pure: also built and tested on the build host. */
+/* Which MSRs the host may read and write; and MSR bitmaps, for guests as well. Pure: also built and tested on the build host. */
 #ifndef MSR_POLICY_H
 #define MSR_POLICY_H
 
@@ -11,12 +11,11 @@ enum msr_access {
 	MSR_DENY, /* exits; #GP */
 };
 
-/* What a read is, and what a write is. Reads pass unless listed; writes are denied unless listed. */
-enum msr_access msr_read_access(u32 msr);
-enum msr_access msr_write_access(u32 msr);
+/* What the host's access is. Reads pass unless listed; writes are denied unless listed. */
+enum msr_access host_msr_access(u32 msr, bool write);
 
-/* Fills a VMX MSR bitmap of 4096 bytes, which must be zero ("MSR-Bitmap Address": a set bit exits). */
-void msr_policy_fill_bitmap(u8 *bitmap);
+/* Fills a VMX MSR bitmap, which must be zero ("MSR-Bitmap Address": a set bit exits), for a policy like that one. */
+void msr_fill_bitmap(u8 bitmap[4096], enum msr_access (*access)(u32 msr, bool write));
 
 /* True if the index is an MTRR other than IA32_MTRRCAP. */
 bool msr_is_mtrr(u32 msr);

@@ -105,7 +105,7 @@ void exit_io(struct guest_registers *regs)
 	if (qualification & IO_STRING) {
 		log_refusal(REFUSED_INSTRUCTION, "string I/O at port %lx refused, at %016lx", IO_PORT(qualification),
 			    vmread(VMCS_GUEST_RIP));
-		inject_gp();
+		inject_exception(VECTOR_GP);
 		return;
 	}
 	if (qualification & IO_IN)

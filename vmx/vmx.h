@@ -16,14 +16,7 @@ typedef struct {
 
 /* 16-bit fields. */
 #define VMCS_VPID VMCS_FIELD(0x0000)
-#define VMCS_GUEST_ES_SELECTOR VMCS_FIELD(0x0800) /* then CS, SS, DS, FS, GS, LDTR, TR, 2 apart */
-#define VMCS_GUEST_CS_SELECTOR VMCS_FIELD(0x0802)
-#define VMCS_HOST_ES_SELECTOR VMCS_FIELD(0x0c00)
-#define VMCS_HOST_CS_SELECTOR VMCS_FIELD(0x0c02)
-#define VMCS_HOST_SS_SELECTOR VMCS_FIELD(0x0c04)
-#define VMCS_HOST_DS_SELECTOR VMCS_FIELD(0x0c06)
-#define VMCS_HOST_FS_SELECTOR VMCS_FIELD(0x0c08)
-#define VMCS_HOST_GS_SELECTOR VMCS_FIELD(0x0c0a)
+#define VMCS_HOST_SELECTOR(segment) VMCS_FIELD(0x0c00 + 2 * (segment)) /* ES to GS */
 #define VMCS_HOST_TR_SELECTOR VMCS_FIELD(0x0c0c)
 
 /* 64-bit fields. */
@@ -66,12 +59,8 @@ typedef struct {
 #define VMCS_IDT_VECTORING_INFO VMCS_FIELD(0x4408)
 #define VMCS_IDT_VECTORING_ERROR_CODE VMCS_FIELD(0x440a)
 #define VMCS_EXIT_INSTRUCTION_LENGTH VMCS_FIELD(0x440c)
-#define VMCS_GUEST_ES_LIMIT VMCS_FIELD(0x4800) /* then CS ... TR, 2 apart */
 #define VMCS_GUEST_GDTR_LIMIT VMCS_FIELD(0x4810)
 #define VMCS_GUEST_IDTR_LIMIT VMCS_FIELD(0x4812)
-#define VMCS_GUEST_ES_ACCESS_RIGHTS VMCS_FIELD(0x4814) /* then CS ... TR, 2 apart */
-#define VMCS_GUEST_CS_ACCESS_RIGHTS VMCS_FIELD(0x4816)
-#define VMCS_GUEST_SS_ACCESS_RIGHTS VMCS_FIELD(0x4818)
 #define VMCS_GUEST_INTERRUPTIBILITY VMCS_FIELD(0x4824)
 #define VMCS_GUEST_ACTIVITY_STATE VMCS_FIELD(0x4826)
 #define VMCS_GUEST_SYSENTER_CS VMCS_FIELD(0x482a)
@@ -88,7 +77,6 @@ typedef struct {
 #define VMCS_GUEST_CR0 VMCS_FIELD(0x6800)
 #define VMCS_GUEST_CR3 VMCS_FIELD(0x6802)
 #define VMCS_GUEST_CR4 VMCS_FIELD(0x6804)
-#define VMCS_GUEST_ES_BASE VMCS_FIELD(0x6806) /* then CS ... TR, 2 apart */
 #define VMCS_GUEST_GDTR_BASE VMCS_FIELD(0x6816)
 #define VMCS_GUEST_IDTR_BASE VMCS_FIELD(0x6818)
 #define VMCS_GUEST_DR7 VMCS_FIELD(0x681a)
@@ -110,8 +98,6 @@ typedef struct {
 #define VMCS_HOST_SYSENTER_EIP VMCS_FIELD(0x6c12)
 #define VMCS_HOST_RSP VMCS_FIELD(0x6c14)
 #define VMCS_HOST_RIP VMCS_FIELD(0x6c16)
-
-enum vmcs_segment { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS, SEGMENT_LDTR, SEGMENT_TR };
 
 /* Fields of segment SEGMENT_*: the encodings of one kind are two apart, in the enum's order. */
 #define VMCS_GUEST_SELECTOR(segment) VMCS_FIELD(0x0800 + 2 * (segment))
@@ -174,6 +160,7 @@ enum vmcs_segment { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, 
 #define ENTRY_LOAD_EFER BIT(15)
 
 /* IA32_VMX_BASIC, IA32_VMX_MISC, IA32_VMX_EPT_VPID_CAP. */
+#define VMX_BASIC_REVISION 0x7fffffffULL
 #define VMX_BASIC_TRUE_CONTROLS BIT(55)
 #define VMX_MISC_TIMER_RATE 0x1fULL
 #define VMX_MISC_WAIT_FOR_SIPI BIT(8)
@@ -197,7 +184,6 @@ enum vmcs_segment { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, 
 #define EVENT_TYPE_NMI (2ULL << 8)
 #define EVENT_TYPE_EXCEPTION (3ULL << 8)
 #define EVENT_TYPE_SOFTWARE (4ULL << 8) /* and 5, 6: INT n, INT1, INT3 and INTO */
-#define EVENT_NMI_UNBLOCKED BIT(12) /* of an exit: an IRET had ended the blocking of NMIs */
 
 #define INTERRUPTIBILITY_STI BIT(0)
 #define INTERRUPTIBILITY_MOV_SS BIT(1)
@@ -207,13 +193,8 @@ enum vmcs_segment { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, 
 #define ACTIVITY_ACTIVE 0
 #define ACTIVITY_WAIT_FOR_SIPI 3
 
-#define ACCESS_RIGHTS_UNUSABLE BIT(16)
 #define ACCESS_RIGHTS_LONG BIT(13)
 #define ACCESS_RIGHTS_DPL_SHIFT 5
-
-/* Bits of the EPT pointer and of EPT entries. */
-#define EPTP_WB 6ULL
-#define EPTP_LEVELS(levels) (((levels)-1ULL) << 3)
 
 /* Basic exit reasons. */
 enum exit_reason {
@@ -244,12 +225,10 @@ enum exit_reason {
 	EXIT_IO_INSTRUCTION = 30,
 	EXIT_RDMSR = 31,
 	EXIT_WRMSR = 32,
-	EXIT_ENTRY_FAILED_GUEST_STATE = 33,
 	EXIT_MWAIT = 36,
 	EXIT_MONITOR = 39,
 	EXIT_ENTRY_FAILED_MACHINE_CHECK = 41,
 	EXIT_EPT_VIOLATION = 48,
-	EXIT_EPT_MISCONFIGURATION = 49,
 	EXIT_INVEPT = 50,
 	EXIT_PREEMPTION_TIMER = 52,
 	EXIT_INVVPID = 53,
@@ -261,10 +240,15 @@ enum exit_reason {
 	EXIT_TDCALL = 77,
 	EXIT_RDMSR_IMMEDIATE = 84,
 	EXIT_WRMSRNS_IMMEDIATE = 85,
-	EXIT_REASONS = 80,
 };
 
 #define EXIT_REASON_ENTRY_FAILURE BIT(31)
+
+/* Exit qualification of EXIT_CR_ACCESS. */
+#define CR_NUMBER(q) ((q)&0xf)
+#define CR_ACCESS_TYPE(q) ((q) >> 4 & 3) /* 0: MOV to CR, 1: MOV from CR */
+#define CR_REGISTER(q) ((q) >> 8 & 0xf)
+#define CR_ACCESS_MOV_TO 0
 
 /* Exit qualification of EXIT_EPT_VIOLATION. */
 #define EPT_VIOLATION_READ BIT(0)
@@ -279,62 +263,49 @@ enum exit_reason {
 #define IO_STRING BIT(4)
 #define IO_PORT(q) ((q) >> 16 & 0xffff)
 
-enum vmx_result { VMX_OK = 0, VMX_FAIL_INVALID = 1, VMX_FAIL_VALID = 2 };
+void vmx_instruction_failed(const char *instruction) __attribute__((noreturn, cold));
 
-/* Both failure flags count ("Conventions" of the VMX instruction reference): CF is VMfailInvalid, ZF is VMfailValid. */
-#define VMX_INSTRUCTION(result, instruction, ...)                                                                      \
+/*
+ * Both failure flags count ("Conventions" of the VMX instruction reference): CF is VMfailInvalid, ZF is VMfailValid. A
+ * failure is the monitor's own bug, or the CPU's, and panics.
+ */
+#define VMX_INSTRUCTION(instruction, ...)                                                                              \
 	do {                                                                                                           \
-		bool invalid_, valid_;                                                                                 \
-		asm volatile(instruction : "=@ccc"(invalid_), "=@ccz"(valid_) : __VA_ARGS__ : "memory");               \
-		(result) = invalid_ ? VMX_FAIL_INVALID : valid_ ? VMX_FAIL_VALID : VMX_OK;                             \
+		bool failed_;                                                                                          \
+		asm volatile(instruction : "=@ccbe"(failed_) : __VA_ARGS__ : "memory");                                \
+		if (__builtin_expect(failed_, false))                                                                  \
+			vmx_instruction_failed(instruction);                                                           \
 	} while (0)
 
-static inline enum vmx_result vmxon(hpa_t region)
+static inline void vmxon(hpa_t region)
 {
-	enum vmx_result result;
-
-	VMX_INSTRUCTION(result, "vmxon %2", "m"(region.value));
-	return result;
+	VMX_INSTRUCTION("vmxon %1", "m"(region.value));
 }
 
-static inline enum vmx_result vmclear(hpa_t vmcs)
+static inline void vmclear(hpa_t vmcs)
 {
-	enum vmx_result result;
-
-	VMX_INSTRUCTION(result, "vmclear %2", "m"(vmcs.value));
-	return result;
+	VMX_INSTRUCTION("vmclear %1", "m"(vmcs.value));
 }
 
-static inline enum vmx_result vmptrld(hpa_t vmcs)
+static inline void vmptrld(hpa_t vmcs)
 {
-	enum vmx_result result;
-
-	VMX_INSTRUCTION(result, "vmptrld %2", "m"(vmcs.value));
-	return result;
+	VMX_INSTRUCTION("vmptrld %1", "m"(vmcs.value));
 }
-
-struct invalidation_descriptor {
-	u64 low, high;
-};
 
 #define INVALIDATE_ALL 2ULL
 
-static inline enum vmx_result invept_all(void)
+static inline void invept_all(void)
 {
-	struct invalidation_descriptor descriptor = { 0, 0 };
-	enum vmx_result result;
+	const u64 descriptor[2] = { 0, 0 };
 
-	VMX_INSTRUCTION(result, "invept %3, %2", "r"(INVALIDATE_ALL), "m"(descriptor));
-	return result;
+	VMX_INSTRUCTION("invept %2, %1", "r"(INVALIDATE_ALL), "m"(descriptor));
 }
 
-static inline enum vmx_result invvpid_all(void)
+static inline void invvpid_all(void)
 {
-	struct invalidation_descriptor descriptor = { 0, 0 };
-	enum vmx_result result;
+	const u64 descriptor[2] = { 0, 0 };
 
-	VMX_INSTRUCTION(result, "invvpid %3, %2", "r"(INVALIDATE_ALL), "m"(descriptor));
-	return result;
+	VMX_INSTRUCTION("invvpid %2, %1", "r"(INVALIDATE_ALL), "m"(descriptor));
 }
 
 void vmcs_field_failed(vmcs_field_t field) __attribute__((noreturn, cold));

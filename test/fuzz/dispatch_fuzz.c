@@ -62,7 +62,7 @@ static struct {
 	struct {
 		u64 page, pages, permissions;
 	} range[HYPERPS_VM_RANGES];
-} vms[MM_VMS]; /* by slot */
+} vms[HYPERPS_VMS]; /* by slot */
 static u64 rounds[ROUNDS];
 static u64 handles[HANDLES];
 static unsigned handle_count;
@@ -157,9 +157,9 @@ static u64 reach(const struct ept *view, u64 gpa)
 }
 
 /* Whether CPUs may still run the VM, or will be able to. */
-static bool is_in_use(enum vm_state state)
+static bool is_in_use(enum hyperps_vm_state state)
 {
-	return state == VM_OPEN || state == VM_SEALING || state == VM_SEALED;
+	return state == HYPERPS_VM_OPEN || state == HYPERPS_VM_SEALING || state == HYPERPS_VM_SEALED;
 }
 
 /* Marks, host view and guest view agree about one frame. */
@@ -170,9 +170,9 @@ static void check_frame(u64 frame)
 	if (in_host != (is_hosts(state) ? frame * PAGE_SIZE : ~0ULL))
 		finding("the host view is wrong about a frame: frame, mark", frame, mark);
 	if (of_a_vm(state)) {
-		const struct vm *vm = &machine.mm.vm[vm_of(mark) % MM_VMS];
+		const struct vm *vm = &machine.mm.vm[vm_of(mark) % HYPERPS_VMS];
 
-		if (vm_of(mark) >= MM_VMS || vm->state == VM_FREE)
+		if (vm_of(mark) >= HYPERPS_VMS || vm->state == HYPERPS_VM_FREE)
 			finding("a frame of a VM that does not exist: frame, mark", frame, mark);
 		if (!is_in_use(vm->state))
 			return;
@@ -193,13 +193,14 @@ static u64 declared(u64 slot, u64 gpa)
 /* What is in a leaf besides the address. */
 static void check_attributes(u64 slot, unsigned level, u64 gpa, u64 entry)
 {
-	u64 type = MEMORY_TYPE_WB, permissions = slot == MM_VMS ? EPT_RWX : declared(slot, gpa);
+	u64 type = MEMORY_TYPE_WB, permissions = slot == HYPERPS_VMS ? EPT_RWX : declared(slot, gpa);
 
 	/* What is shared with the host it can't execute. */
-	if (slot == MM_VMS && gpa < sizeof(memory) && state_of(machine.mark[gpa / PAGE_SIZE]) == HYPERPS_FRAME_SHARED)
+	if (slot == HYPERPS_VMS && gpa < sizeof(memory) &&
+	    state_of(machine.mark[gpa / PAGE_SIZE]) == HYPERPS_FRAME_SHARED)
 		permissions = EPT_READ | EPT_WRITE;
 
-	if (slot == MM_VMS && gpa < UNCACHED + UNCACHED_SIZE && gpa + span(level) > UNCACHED) {
+	if (slot == HYPERPS_VMS && gpa < UNCACHED + UNCACHED_SIZE && gpa + span(level) > UNCACHED) {
 		if (gpa < UNCACHED || gpa + span(level) > UNCACHED + UNCACHED_SIZE)
 			finding("one leaf for two memory types: address, entry", gpa, entry);
 		type = MEMORY_TYPE_UC;
@@ -214,7 +215,7 @@ static void check_attributes(u64 slot, unsigned level, u64 gpa, u64 entry)
 static void check_table(const struct ept *view, u64 slot, u64 hpa, unsigned level, u64 base, u64 *pages)
 {
 	const u64 *table = table_at(hpa);
-	bool in_use = slot == MM_VMS || is_in_use(machine.mm.vm[slot].state);
+	bool in_use = slot == HYPERPS_VMS || is_in_use(machine.mm.vm[slot].state);
 
 	if (state_of(machine.mark[hpa / PAGE_SIZE]) != HYPERPS_FRAME_MONITOR)
 		finding("a table that is not the monitor's: view, address", slot, hpa);
@@ -240,16 +241,16 @@ static void check_table(const struct ept *view, u64 slot, u64 hpa, unsigned leve
 			continue;
 		*pages += n;
 		check_attributes(slot, level, gpa, entry);
-		if (slot == MM_VMS && (entry & EPT_ADDRESS) != gpa)
+		if (slot == HYPERPS_VMS && (entry & EPT_ADDRESS) != gpa)
 			finding("the host view is no identity map: address, entry", gpa, entry);
-		if (slot < MM_VMS && first + n > FRAMES)
+		if (slot < HYPERPS_VMS && first + n > FRAMES)
 			finding("a guest view leaves memory: gpa, entry", gpa, entry);
 		for (u64 frame = first; frame < first + n && frame < FRAMES; frame++) {
 			u64 mark = machine.mark[frame];
 
-			if (slot == MM_VMS ? !is_hosts(state_of(mark))
-					   : !is_vms(state_of(mark)) || vm_of(mark) != slot ||
-						     gpa_of(mark) != gpa + (frame - first) * PAGE_SIZE)
+			if (slot == HYPERPS_VMS ? !is_hosts(state_of(mark))
+						: !is_vms(state_of(mark)) || vm_of(mark) != slot ||
+							  gpa_of(mark) != gpa + (frame - first) * PAGE_SIZE)
 				finding("a view has a frame that is not its: frame, mark", frame, mark);
 		}
 	}
@@ -274,7 +275,8 @@ static void check_pool(void)
 
 static void check_everything(void)
 {
-	u64 count[HYPERPS_FRAME_STATES] = { 0 }, of_vm[MM_VMS] = { 0 }, mapped_of_vm[MM_VMS] = { 0 }, pages = 0;
+	u64 count[HYPERPS_FRAME_STATES] = { 0 }, of_vm[HYPERPS_VMS] = { 0 }, mapped_of_vm[HYPERPS_VMS] = { 0 },
+	    pages = 0;
 
 	for (u64 frame = 0; frame < FRAMES; frame++) {
 		u64 mark = machine.mark[frame], state = state_of(mark);
@@ -283,19 +285,19 @@ static void check_everything(void)
 			finding("an unknown state: frame, mark", frame, mark);
 		count[state]++;
 		if (of_a_vm(state))
-			of_vm[vm_of(mark) % MM_VMS]++;
+			of_vm[vm_of(mark) % HYPERPS_VMS]++;
 		if (is_vms(state))
-			mapped_of_vm[vm_of(mark) % MM_VMS]++;
+			mapped_of_vm[vm_of(mark) % HYPERPS_VMS]++;
 	}
 	for (unsigned state = 0; state < HYPERPS_FRAME_STATES; state++)
 		if (count[state] != machine.marks.count[state])
 			finding("a counter by state is wrong: state, frames", state, count[state]);
 	table_pass++;
-	check_table(&machine.host_view, MM_VMS, root_of(&machine.host_view), machine.host_view.levels, 0, &pages);
+	check_table(&machine.host_view, HYPERPS_VMS, root_of(&machine.host_view), machine.host_view.levels, 0, &pages);
 	if (pages - BIT(ADDRESS_BITS - 12) + FRAMES !=
 	    count[HYPERPS_FRAME_HOST] + count[HYPERPS_FRAME_DEVICE] + count[HYPERPS_FRAME_SHARED])
 		finding("the host view has too few pages", pages, 0);
-	for (u64 slot = 0; slot < MM_VMS; slot++) {
+	for (u64 slot = 0; slot < HYPERPS_VMS; slot++) {
 		const struct vm *vm = &machine.mm.vm[slot];
 		struct hyperps_vm description;
 
@@ -304,9 +306,9 @@ static void check_everything(void)
 		    vm->running != vms[slot].running)
 			finding("a VM's description is wrong: slot, frames", slot, description.frames);
 		pages = 0;
-		if (vm->state != VM_FREE)
+		if (vm->state != HYPERPS_VM_FREE)
 			check_table(&vm->view, slot, root_of(&vm->view), vm->view.levels, 0, &pages);
-		if (of_vm[slot] != (vm->state == VM_FREE ? 0 : vm->frames))
+		if (of_vm[slot] != (vm->state == HYPERPS_VM_FREE ? 0 : vm->frames))
 			finding("a VM's number of frames is wrong: slot, frames", slot, of_vm[slot]);
 		if (is_in_use(vm->state) && pages != mapped_of_vm[slot])
 			finding("a guest view has too few pages: slot, pages", slot, pages);
@@ -368,7 +370,7 @@ static void check_transition(u64 frame, u64 was, u64 is)
 	    (gpa_of(is) < now->argument[1] || gpa_of(is) - now->argument[1] >= now->argument[2] * PAGE_SIZE))
 		finding("a guest's request changed another page: frame, mark", frame, is);
 	if (from == HYPERPS_FRAME_TO_VM && to == HYPERPS_FRAME_PRIVATE) {
-		if (machine.mm.vm[slot].state == VM_SEALED && has_content[frame])
+		if (machine.mm.vm[slot].state == HYPERPS_VM_SEALED && has_content[frame])
 			finding("a frame came into a sealed VM with content: frame, mark", frame, is);
 		has_content[frame] = true;
 	}
@@ -380,19 +382,19 @@ static void check_transition(u64 frame, u64 was, u64 is)
 	if (from == HYPERPS_FRAME_HOST && to == HYPERPS_FRAME_TO_VM)
 		if (gpa_of(is) != now->argument[1] + (frame - now->argument[2]) * PAGE_SIZE ||
 		    !(declared(slot, gpa_of(is)) & EPT_READ) ||
-		    (machine.mm.vm[slot].state != VM_OPEN && machine.mm.vm[slot].state != VM_SEALED))
+		    (machine.mm.vm[slot].state != HYPERPS_VM_OPEN && machine.mm.vm[slot].state != HYPERPS_VM_SEALED))
 			finding("VM_MAP gave a frame that it must not: frame, mark", frame, is);
 	taken += from == HYPERPS_FRAME_HOST;
 	left_at[frame] = machine.mm.epoch;
 }
 
-static void zero_frame(u64 frame)
+void mm_zero_frame(u64 frame)
 {
 	if (frame >= FRAMES)
-		finding("zero_frame past the end", frame, 0);
+		finding("mm_zero_frame past the end", frame, 0);
 	if (state_of(machine.mark[frame]) != HYPERPS_FRAME_TO_VM &&
 	    state_of(machine.mark[frame]) != HYPERPS_FRAME_TO_HOST)
-		finding("zero_frame: frame, mark", frame, machine.mark[frame]);
+		finding("mm_zero_frame: frame, mark", frame, machine.mark[frame]);
 	if (flushed <= left_at[frame])
 		finding("a frame is zeroed before the flush: frame, mark", frame, machine.mark[frame]);
 	if (reach(&machine.host_view, frame * PAGE_SIZE) != ~0ULL)
@@ -403,10 +405,10 @@ static void zero_frame(u64 frame)
 }
 
 /* In ascending order; the end of sealing looks whether none was left out. */
-static void measure_page(u64 slot, u64 gpa, u64 frame)
+void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
 	if (now->number != HYPERPS_CALL_VM_SEAL || slot != (now->argument[0] & 0xffffffff) || frame >= FRAMES)
-		finding("measure_page: slot, frame", slot, frame);
+		finding("mm_measure_page: slot, frame", slot, frame);
 	if (machine.mark[frame] !=
 	    (HYPERPS_FRAME_PRIVATE | slot << MARK_VM_SHIFT | gpa >> PAGE_SHIFT << MARK_PAGE_SHIFT))
 		finding("a VM is measured with a frame that is not its, or not there: gpa, mark", gpa,
@@ -419,20 +421,20 @@ static void measure_page(u64 slot, u64 gpa, u64 frame)
 }
 
 /* The monitor's own tables for what is donated take pages of the pool: at most 2. */
-static bool map_donated(u64 frame)
+bool mm_map_donated(u64 frame)
 {
 	if (state_of(machine.mark[frame]) != HYPERPS_FRAME_HOST || now->number != HYPERPS_CALL_POOL_DONATE)
-		finding("map_donated: frame, mark", frame, machine.mark[frame]);
+		finding("mm_map_donated: frame, mark", frame, machine.mark[frame]);
 	for (u64 i = frame / CHUNK % 3; i; i--)
 		if (own_tables++, !page_pool_take(&machine.pool))
-			finding("map_donated: no page", frame, 0);
+			finding("mm_map_donated: no page", frame, 0);
 	mapped_by_monitor = frame;
 	return true;
 }
 
 static bool is_live(u64 handle)
 {
-	return (handle & 0xffffffff) < MM_VMS && vms[handle & 0xffffffff].live &&
+	return (handle & 0xffffffff) < HYPERPS_VMS && vms[handle & 0xffffffff].live &&
 	       vms[handle & 0xffffffff].handle == handle;
 }
 
@@ -443,7 +445,7 @@ static void note_new_vm(u64 handle)
 	for (unsigned i = 0; i < handle_count; i++)
 		if (handles[i] == handle)
 			finding("a handle is used again", handle, 0);
-	if (slot >= MM_VMS || vms[slot].live)
+	if (slot >= HYPERPS_VMS || vms[slot].live)
 		finding("a new VM has the slot of another", handle, 0);
 	memset(&vms[slot], 0, sizeof(vms[slot]));
 	vms[slot].live = true;
@@ -483,7 +485,7 @@ static void look_up(u64 handle, u64 gpa)
 {
 	u64 slot = handle & 0xffffffff;
 	s64 frame = mm_guest_frame(&machine.mm, handle, gpa);
-	bool live = is_live(handle), is_sealed = live && machine.mm.vm[slot].state == VM_SEALED;
+	bool live = is_live(handle), is_sealed = live && machine.mm.vm[slot].state == HYPERPS_VM_SEALED;
 	u64 hpa = is_sealed && gpa < BIT(MM_VIEW_BITS) ? reach(&machine.mm.vm[slot].view, gpa) : ~0ULL;
 
 	if (frame != (!live          ? HYPERPS_ERROR_NO_VM
@@ -495,15 +497,15 @@ static void look_up(u64 handle, u64 gpa)
 		finding("mm_guest_frame gives a frame that is not the VM's: gpa, frame", gpa, (u64)frame);
 	if (mm_range(&machine.mm, handle, gpa) != (live ? declared(slot, gpa) : 0))
 		finding("mm_range: gpa, permissions", gpa, mm_range(&machine.mm, handle, gpa));
-	if (live && (mm_view_pointer(&machine.mm, handle) & ~(PAGE_SIZE - 1)) != root_of(&machine.mm.vm[slot].view))
-		finding("mm_view_pointer: handle", handle, mm_view_pointer(&machine.mm, handle));
+	if (live && (ept_pointer(&machine.mm.vm[slot].view) & ~(PAGE_SIZE - 1)) != root_of(&machine.mm.vm[slot].view))
+		finding("pointer to the view: handle", handle, ept_pointer(&machine.mm.vm[slot].view));
 }
 
 static void check_seal(u64 slot)
 {
 	u64 pages = 0;
 
-	if (vms[slot].dead || machine.mm.vm[slot].state != (now->result ? VM_SEALING : VM_SEALED))
+	if (vms[slot].dead || machine.mm.vm[slot].state != (now->result ? HYPERPS_VM_SEALING : HYPERPS_VM_SEALED))
 		finding("VM_SEAL: result, state", (u64)now->result, machine.mm.vm[slot].state);
 	if (now->result > 1 || measured > MM_SEAL_PAGES)
 		finding("VM_SEAL measured too much: pages", measured, 0);
@@ -534,7 +536,7 @@ static void check_result(void)
 		note_new_vm((u64)now->result);
 	else if (now->number == HYPERPS_CALL_FRAME_QUERY)
 		check_query(now->argument[0], now->argument[1]);
-	else if (now->number != HYPERPS_CALL_POOL_DONATE && (slot >= MM_VMS || !is_live(now->argument[0])))
+	else if (now->number != HYPERPS_CALL_POOL_DONATE && (slot >= HYPERPS_VMS || !is_live(now->argument[0])))
 		finding("a call for a VM that is not there was done", now->argument[0], 0);
 	switch (now->number) {
 	case HYPERPS_CALL_VM_DECLARE:
@@ -552,7 +554,7 @@ static void check_result(void)
 		check_seal(slot);
 		break;
 	case VCPU_ENTER:
-		if (machine.mm.vm[slot].state != VM_SEALED || now->result)
+		if (machine.mm.vm[slot].state != HYPERPS_VM_SEALED || now->result)
 			finding("a vCPU runs in a VM that is not sealed: slot, result", slot, (u64)now->result);
 		vms[slot].running++;
 		break;
@@ -582,9 +584,9 @@ static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 	*now = (struct call){ number, { a, b, c, d }, 0 };
 	taken = measured = 0;
 	mapped_by_monitor = ~0ULL;
-	now->result = number == GUEST_SHARE     ? mm_guest_share(&machine.mm, a, b, c)
-		      : number == GUEST_UNSHARE ? mm_guest_unshare(&machine.mm, a, b, c)
-		      : number == GUEST_RELEASE ? mm_guest_release(&machine.mm, a, b, c)
+	now->result = number == GUEST_SHARE     ? mm_guest_move(&machine.mm, a, b, c, HYPERPS_FRAME_SHARED)
+		      : number == GUEST_UNSHARE ? mm_guest_move(&machine.mm, a, b, c, HYPERPS_FRAME_TO_VM)
+		      : number == GUEST_RELEASE ? mm_guest_move(&machine.mm, a, b, c, HYPERPS_FRAME_TO_HOST)
 		      : number == VCPU_ENTER    ? mm_enter(&machine.mm, a)
 		      : number == VCPU_LEAVE    ? leave(a)
 						: mm_dispatch(&machine.mm, number, now->argument);
@@ -613,7 +615,7 @@ static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 
 static void begin_flush(unsigned round)
 {
-	rounds[round] = mm_new_epoch(&machine.mm);
+	rounds[round] = ++machine.mm.epoch;
 	if (lie_flush)
 		machine.mm.flushed = rounds[round];
 }
@@ -912,9 +914,9 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 	lie_flush = lie && !strcmp(lie, "flush");
 	lie_zero = lie && !strcmp(lie, "zero");
 	trace = getenv("HYPERPS_FUZZ_TRACE") != NULL;
-	mtrr = (struct mtrr_state){ .capability = 1, .default_type = MTRR_ENABLE | MEMORY_TYPE_WB };
-	mtrr.variable[0].base = UNCACHED | MEMORY_TYPE_UC;
-	mtrr.variable[0].mask = (BIT(ADDRESS_BITS) - UNCACHED_SIZE) | MTRR_MASK_VALID;
+	mtrr = (struct mtrr_state){ .capability = 1, .msr[MTRR_DEFAULT] = MTRR_ENABLE | MEMORY_TYPE_WB };
+	mtrr.msr[MTRR_BASE(0)] = UNCACHED | MEMORY_TYPE_UC;
+	mtrr.msr[MTRR_MASK(0)] = (BIT(ADDRESS_BITS) - UNCACHED_SIZE) | MTRR_MASK_VALID;
 	page_marks_init(&machine.marks, machine.mark, map, ARRAY_SIZE(map));
 	page_marks_set(&machine.marks, monitor / PAGE_SIZE, CHUNK, HYPERPS_FRAME_MONITOR);
 	machine.pool = (struct page_pool){ .linear = memory + POOL_FRAME * PAGE_SIZE,
@@ -940,11 +942,8 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 				  .pool = &machine.pool,
 				  .host_view = &machine.host_view,
 				  .mtrr = &mtrr,
-				  .physical_address_bits = ADDRESS_BITS,
-				  .zero_frame = zero_frame,
-				  .measure_page = measure_page,
-				  .map_donated = map_donated };
-	mm_init(&machine.mm);
+				  .physical_address_bits = ADDRESS_BITS };
+	machine.mm.epoch = 1;
 	if (machine.pool.used > sizeof(fresh_tables))
 		abort();
 	memcpy(fresh_tables, machine.pool.linear, machine.pool.used);

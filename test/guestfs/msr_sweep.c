@@ -62,11 +62,11 @@ static void try_unlisted(uint32_t msr, bool is_readable, uint64_t value)
 
 static void try_msr(uint32_t msr)
 {
-	enum msr_access write = msr_write_access(msr);
+	enum msr_access write = host_msr_access(msr, true);
 	uint64_t value = 0;
 	bool is_readable = read_msr(msr, &value);
 
-	if (msr_read_access(msr) == MSR_DENY) {
+	if (host_msr_access(msr, false) == MSR_DENY) {
 		unreadable++;
 		readable += is_readable;
 	}

@@ -147,7 +147,7 @@ static void try_hypercalls(u64 rounds)
 	u64 random = 1, lengths[] = { 0, 41, 1ULL << 32, ~0ULL }, a[6] = { 0 };
 
 	rounds = rounds > 1 ? rounds : 5000;
-	check(call(HYPERPS_GUEST_RANDOM + 0x1000, NULL, 0) == -ENOSYS, "a call that does not exist gives ENOSYS");
+	check(call(HYPERPS_GUEST_SHUTDOWN + 0x1000, NULL, 0) == -ENOSYS, "a call that does not exist gives ENOSYS");
 	for (u64 i = 0; i < ARRAY_SIZE(lengths); i++) {
 		a[0] = lengths[i];
 		check(call6(HYPERPS_GUEST_CONSOLE, a) < 0, "console output of %lu bytes works", lengths[i]);

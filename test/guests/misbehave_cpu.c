@@ -85,15 +85,15 @@ void try_msrs(u64 rounds)
 static void try_cr0(void)
 {
 	const u64 known = CR0_MP | BIT(2) | BIT(3) | CR0_NE | CR0_WP | CR0_AM | CR0_CD;
-	u64 cr0 = read_cr0();
+	u64 cr0 = READ_REGISTER(cr0);
 
 	for (u64 i = 0; i < 64; i++) {
 		u64 value = cr0 ^ BIT(i), now;
 		bool wrong = i >= 32 || i == 0 || i == 31 || (BIT(i) == CR0_NW && !(cr0 & CR0_CD));
 		int vector = fault_of("mov %0, %%cr0", , "r"(value));
 
-		now = read_cr0();
-		write_cr0(cr0);
+		now = READ_REGISTER(cr0);
+		WRITE_REGISTER(cr0, cr0);
 		check(vector == (wrong ? VECTOR_GP : VECTOR_NONE), "CR0 %lx, bit %lu, raises %d", value, i, vector);
 		check(now == (BIT(i) & known ? value : cr0), "CR0 is %lx after a write of %lx", now, value);
 	}
@@ -120,7 +120,7 @@ static bool has_feature(u64 i)
 
 static void try_cr4(void)
 {
-	u64 cr4 = read_cr4();
+	u64 cr4 = READ_REGISTER(cr4);
 
 	for (u64 i = 0; i < 64; i++) {
 		/*
@@ -136,8 +136,8 @@ static void try_cr4(void)
 		if (unknown)
 			continue;
 		vector = fault_of("mov %0, %%cr4", , "r"(value));
-		now = read_cr4();
-		write_cr4(cr4);
+		now = READ_REGISTER(cr4);
+		WRITE_REGISTER(cr4, cr4);
 		check(vector == (may ? VECTOR_NONE : VECTOR_GP), "CR4 %lx, bit %lu, raises %d", value, i, vector);
 		check(now == (may ? value : cr4), "CR4 is %lx after a write of %lx", now, value);
 	}
@@ -162,7 +162,7 @@ static void try_xcr0(void)
 
 	if (!(cpuid(1, 0).ecx & BIT(26)))
 		return;
-	write_cr4(read_cr4() | CR4_OSXSAVE);
+	WRITE_REGISTER(cr4, READ_REGISTER(cr4) | CR4_OSXSAVE);
 	for (u64 i = 0; i < 130; i++) {
 		u64 base = i & 1 ? supported : XCR0_X87, value = i < 128 ? base ^ BIT(i / 2) : i == 128 ? 0 : supported;
 		bool valid = cpu_takes_xcr0(value, supported);
@@ -197,11 +197,11 @@ static void try_efer(void)
 
 void try_control_registers(u64 unused)
 {
-	u64 cr3 = read_cr3(), cr8;
+	u64 cr3 = READ_REGISTER(cr3), cr8;
 	unsigned bits = physical_address_bits();
 
 	(void)unused;
-	write_cr0(read_cr0() | CR0_WP);
+	WRITE_REGISTER(cr0, READ_REGISTER(cr0) | CR0_WP);
 	try_cr0();
 	try_cr4();
 	try_xcr0();
@@ -222,8 +222,8 @@ void try_control_registers(u64 unused)
 	check(fault_of(".byte 0x0f, 0x22, 0xf0", , ) == VECTOR_UD, "CR6 exists");
 	check(fault_of(".byte 0x0f, 0x22, 0xf8", , ) == VECTOR_UD, "CR7 exists");
 	check(fault_of("lmsw %w0", , "r"(0x1f)) == VECTOR_NONE, "LMSW fails");
-	check(fault_of("clts", , ) == VECTOR_NONE && !(read_cr0() & BIT(3)), "CLTS fails");
-	write_cr0((read_cr0() & ~6ULL) | CR0_MP);
+	check(fault_of("clts", , ) == VECTOR_NONE && !(READ_REGISTER(cr0) & BIT(3)), "CLTS fails");
+	WRITE_REGISTER(cr0, (READ_REGISTER(cr0) & ~6ULL) | CR0_MP);
 }
 
 #define EXPECT_UD(name, code)                                                                                          \
@@ -280,8 +280,8 @@ void try_vmx(u64 unused)
 		/* Once more after an attempt to switch them on. */
 		if (!has_hypercalls())
 			break;
-		check(fault_of("mov %0, %%cr4", , "r"(read_cr4() | CR4_VMXE)) == VECTOR_GP, "CR4 takes VMXE");
-		check(fault_of("mov %0, %%cr4", , "r"(read_cr4() | CR4_SMXE)) == VECTOR_GP, "CR4 takes SMXE");
+		check(fault_of("mov %0, %%cr4", , "r"(READ_REGISTER(cr4) | CR4_VMXE)) == VECTOR_GP, "CR4 takes VMXE");
+		check(fault_of("mov %0, %%cr4", , "r"(READ_REGISTER(cr4) | CR4_SMXE)) == VECTOR_GP, "CR4 takes SMXE");
 		write_msr(MSR_IA32_FEATURE_CONTROL, 7);
 	}
 	for (u64 leaf = 0; leaf < 66; leaf++)
@@ -399,7 +399,7 @@ static void expect_debug(const char *what, u64 rip, u64 dr6_bits)
 			     "popfq\n\t" code "\n"                                                                     \
 			     "1: nop"                                                                                  \
 			     : "=&r"(rip), "+a"(rax), "+c"(rcx), "+d"(rdx)                                             \
-			     : "S"(scratch[0]), [ss] "r"((u64)DATA), [cr0] "r"(read_cr0())                             \
+			     : "S"(scratch[0]), [ss] "r"((u64)DATA), [cr0] "r"(READ_REGISTER(cr0))                     \
 			     : "rbx", "memory", "cc");                                                                 \
 		expect_debug("step over " name, rip, BIT(14));                                                         \
 	})
@@ -485,13 +485,13 @@ void try_debug(u64 unused)
 	expect_debug("INT1", rip, 0);
 
 	/* DR4 and DR5 are DR6 and DR7 unless CR4.DE is set. */
-	write_cr4(read_cr4() & ~CR4_DE);
+	WRITE_REGISTER(cr4, READ_REGISTER(cr4) & ~CR4_DE);
 	check(fault_of(".byte 0x0f, 0x21, 0xe8", "=a"(alias), ) == VECTOR_NONE && alias == DR7_RESET, "DR5 is %lx",
 	      alias);
 	if (cpuid(1, 0).edx & BIT(2)) {
-		write_cr4(read_cr4() | CR4_DE);
+		WRITE_REGISTER(cr4, READ_REGISTER(cr4) | CR4_DE);
 		check(fault_of(".byte 0x0f, 0x21, 0xe8", "=a"(alias), ) == VECTOR_UD, "DR5 exists with CR4.DE");
-		write_cr4(read_cr4() & ~CR4_DE);
+		WRITE_REGISTER(cr4, READ_REGISTER(cr4) & ~CR4_DE);
 	}
 	check(fault_of("mov %0, %%dr7", , "r"(BIT(32))) == VECTOR_GP, "DR7 takes bit 32");
 	check(fault_of("mov %0, %%dr6", , "r"(BIT(63))) == VECTOR_GP, "DR6 takes bit 63");
@@ -562,18 +562,18 @@ void try_exceptions(u64 unused)
 	      "a refused RDMSR saves flags %lx", cpu->rflags);
 	check(fault_of("vmxoff", , ) == VECTOR_UD && (cpu->rflags & RFLAGS_RF), "VMXOFF saves flags %lx", cpu->rflags);
 	check(fault_of("int $0x20", , ) == VECTOR_NONE && cpu->interrupts[0x20] == 1, "INT 20h does not arrive");
-	write_cr0(read_cr0() | BIT(3));
+	WRITE_REGISTER(cr0, READ_REGISTER(cr0) | BIT(3));
 	check(fault_of("fninit", , ) == 7, "x87 with CR0.TS raises no #NM");
-	write_cr0(read_cr0() & ~BIT(3));
+	WRITE_REGISTER(cr0, READ_REGISTER(cr0) & ~BIT(3));
 
 	check(caught_in_user(leave, 0, 0) == VECTOR_USER_RETURN, "positive control: ring 3");
 	check(caught_in_user(privileged, 0, 0) == VECTOR_GP, "HLT in ring 3 raises no #GP");
 	check(caught_in_user(read_at, (u64)scratch, 0) == VECTOR_PF && cpu->error_code == 5, "ring 3 reads all memory");
 	check(caught_in_user(ring3_syscall, 0, 0) == VECTOR_UD, "SYSCALL without EFER.SCE raises no #UD");
-	write_cr0(read_cr0() | CR0_AM);
+	WRITE_REGISTER(cr0, READ_REGISTER(cr0) | CR0_AM);
 	check(caught_in_user(misaligned, 0, BIT(18)) == 17, "a misaligned access in ring 3 raises no #AC");
 	check(caught_in_user(misaligned, 0, 0) == VECTOR_USER_RETURN, "a misaligned access raises an exception");
-	write_cr0(read_cr0() & ~CR0_AM);
+	WRITE_REGISTER(cr0, READ_REGISTER(cr0) & ~CR0_AM);
 }
 
 static volatile struct {

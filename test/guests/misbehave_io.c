@@ -182,7 +182,7 @@ void try_mmio_unknown(u64 value)
 		asm volatile("rep movsb" : : "D"(scratch[0]), "S"(gpa), "c"(16) : "memory");
 		break;
 	case 2:
-		write_cr4(read_cr4() | CR4_OSFXSR);
+		WRITE_REGISTER(cr4, READ_REGISTER(cr4) | CR4_OSFXSR);
 		asm volatile("movups (%0), %%xmm0" : : "r"(gpa));
 		break;
 	case 3:

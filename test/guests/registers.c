@@ -73,18 +73,18 @@ static u64 msr_count(void)
 static u64 enable_vector_state(void)
 {
 	struct cpuid_result one = cpuid(1, 0);
-	u64 state = 0, cr4 = read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT;
+	u64 state = 0, cr4 = READ_REGISTER(cr4) | CR4_OSFXSR | CR4_OSXMMEXCPT;
 
-	write_cr0((read_cr0() | CR0_MP | CR0_NE) & ~0xcULL); /* neither EM nor TS */
+	WRITE_REGISTER(cr0, (READ_REGISTER(cr0) | CR0_MP | CR0_NE) & ~0xcULL); /* neither EM nor TS */
 	if (one.ecx & CPUID_XSAVE) {
 		struct cpuid_result thirteen = cpuid(13, 0);
 
 		cr4 |= CR4_OSXSAVE | (cpuid(7, 0).ecx & CPUID_PKU ? CR4_PKE : 0);
-		write_cr4(cr4);
+		WRITE_REGISTER(cr4, cr4);
 		state = ((u64)thirteen.edx << 32 | thirteen.eax) & STATES;
 		asm volatile("xsetbv" : : "c"(0), "a"((u32)state), "d"((u32)(state >> 32)));
 	} else {
-		write_cr4(cr4);
+		WRITE_REGISTER(cr4, cr4);
 	}
 	return state;
 }

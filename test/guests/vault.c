@@ -20,18 +20,6 @@ static union {
 
 static u8 message[VAULT_MESSAGE_BYTES];
 
-/* By RDRAND where the monitor has none to give. */
-static bool random_word(u64 *value)
-{
-	bool done = false;
-
-	if (has_hypercalls() && !hyperps_guest_random(value))
-		return true;
-	for (int i = 0; i < 100 && !done && (cpuid(1, 0).ecx & BIT(30)); i++)
-		asm volatile("rdrand %0" : "=r"(*value), "=@ccc"(done));
-	return done;
-}
-
 static void print_bytes(const char *what, const u8 *bytes, u64 count)
 {
 	char text[65];

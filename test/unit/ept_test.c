@@ -6,6 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "ept.h"
+#include "pagetable.h"
 
 #define POOL_PAGES 512
 #define POOL_BASE 0x7f0000ULL
@@ -35,6 +36,15 @@ static int teardown(void **state)
 	(void)state;
 	free(pool.linear);
 	return 0;
+}
+
+/* The leaf entry that maps gpa, with its level in *level (0: none; the value is then 0). */
+static u64 ept_lookup(const struct ept *ept, gpa_t gpa, unsigned *level)
+{
+	struct ept_run run = ept_run(ept, gpa, 1);
+
+	*level = run.level;
+	return run.entry;
 }
 
 static void assert_maps(const struct ept *ept, u64 gpa, u64 hpa, u64 permissions, u64 type, unsigned expected_level)
@@ -301,14 +311,14 @@ static void runs(void **state)
 	assert_int_equal(ept_run(&ept, GPA(PAGE_SIZE_1G), 100).frames, 100);
 }
 
-/* The loader reserves what ept_tables_needed() says: an identity map, cut up as badly as allowed for, must fit. */
+/* The loader reserves what pagetable_ept_pages() says: an identity map, cut up as badly as allowed for, must fit. */
 static void estimate_holds(void **state)
 {
 	(void)state;
 	for (unsigned bits = 36; bits <= 39; bits++) {
 		for (unsigned leaf = 2; leaf <= 3; leaf++) {
 			struct ept ept;
-			u64 top = BIT(bits), cut = 0, pages = ept_tables_needed(bits, leaf == 3);
+			u64 top = BIT(bits), cut = 0, pages = pagetable_ept_pages(bits, leaf == 3);
 
 			pool.used = 0;
 			assert_true(pages <= POOL_PAGES || leaf == 2);
@@ -322,8 +332,8 @@ static void estimate_holds(void **state)
 			assert_true(ept_map(&ept, GPA(cut), HPA(cut), top - cut, EPT_RWX, 6));
 		}
 	}
-	assert_true(ept_tables_needed(52, true) >= 8192 + 16 + 1);
-	assert_true(ept_tables_needed(46, true) < 256);
+	assert_true(pagetable_ept_pages(52, true) >= 8192 + 16 + 1);
+	assert_true(pagetable_ept_pages(46, true) < 256);
 }
 
 int main(void)

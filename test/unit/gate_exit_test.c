@@ -18,8 +18,6 @@
 #define this_cpu real_this_cpu
 #define xsetbv_checked real_xsetbv_checked
 #include "core.h"
-#include "apic.h"
-#include "exception.h"
 #include "gate_page.h"
 #include "host.h"
 #include "x86.h"
@@ -32,10 +30,10 @@
 
 static u64 vmread(vmcs_field_t field);
 static void vmwrite(vmcs_field_t field, u64 value);
-static enum vmx_result invept_all(void);
-static enum vmx_result invvpid_all(void);
+static void invept_all(void);
+static void invvpid_all(void);
 static struct cpu *this_cpu(void);
-static bool xsetbv_checked(u64 value);
+static bool xsetbv_checked(u32 number, u64 value);
 
 #include "../../core/cpu.c"
 #include "../../core/exit.c"
@@ -46,8 +44,9 @@ static bool xsetbv_checked(u64 value);
 
 /* Never used here. */
 asm(".weak apic_send_to_others, clear_memory, delay_us, ept_entry, ept_init, ept_map, ept_next, exit_ept_violation\n"
-    ".weak exit_io, exit_rdmsr, exit_wrmsr, gate_serve, hpa_of, load_descriptor_tables, other_cpus_taken\n"
-    ".weak page_marks_are, page_pool_take, page_pool_untake, reset_machine, serve_call, spin_lock, spin_unlock");
+    ".weak exit_io, exit_rdmsr, exit_wrmsr, gate_serve, hpa_of, load_descriptor_tables\n"
+    ".weak page_marks_are, page_pool_hpa, page_pool_linear, page_pool_put, page_pool_take, reset_machine, serve_call, "
+    "spin_lock, spin_unlock");
 const struct exception_fixup exception_fixups[1], exception_fixups_end[1];
 const u64 exception_entries[32];
 const u8 gate_landing[1], gate_landing_end[1], gate_landing_frame[1], gate_landing_serve[1];
@@ -89,6 +88,7 @@ enum step {
 #define MOST_STEPS 400
 
 struct monitor monitor;
+bool other_cpus_taken;
 static struct cpu_area area;
 static u64 vmcs[0x7000];
 static const struct event *events;
@@ -141,24 +141,22 @@ void panic_stop(void)
 	abort();
 }
 
-static enum vmx_result invept_all(void)
+static void invept_all(void)
 {
-	return VMX_OK;
 }
 
-static enum vmx_result invvpid_all(void)
+static void invvpid_all(void)
 {
-	return VMX_OK;
 }
 
-static bool xsetbv_checked(u64 value)
+static bool xsetbv_checked(u32 number, u64 value)
 {
-	return value;
+	return !number && value;
 }
 
-void host_load_reset_state(struct cpu *cpu, u64 cr0_kept)
+void host_load_sipi_state(u64 vector, u64 cr0_kept)
 {
-	(void)cpu;
+	(void)vector;
 	(void)cr0_kept;
 	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, 0);
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, 0);
@@ -482,7 +480,7 @@ static const char *run(const struct event *with, unsigned number)
 	*field(VMCS_EXCEPTION_BITMAP) = BIT(VECTOR_MC);
 	*field(VMCS_EPTP) = HOST_EPTP;
 	*field(VMCS_GUEST_IA32_EFER) = EFER_LMA;
-	*field(VMCS_GUEST_CS_ACCESS_RIGHTS) = ACCESS_RIGHTS_LONG;
+	*field(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS)) = ACCESS_RIGHTS_LONG;
 	set_step(BEFORE);
 	in_root = nmi_blocked_in_root = nmi_pending = init_pending = check_pending = entry_check = interrupt_pending =
 		false;

@@ -5,7 +5,7 @@
  *
  * The CPUs of the model cache translations and, separately, paging-structure entries (pointers to tables). A later
  * access may use either, so that a frame or a table page that changes its owner too early is caught, whatever the
- * manager believes. They also access memory from within zero_frame(), that is, in the middle of a request.
+ * manager believes. They also access memory from within mm_zero_frame(), that is, in the middle of a request.
  *
  * HYPERPS_MANAGER_SEEDS=n runs n sequences instead of the default, HYPERPS_MANAGER_FIRST=n starts with seed n.
  */
@@ -25,7 +25,7 @@
 #define CACHE 48 /* entries of a CPU */
 #define ROUNDS 3 /* flushes of all CPUs that may overlap */
 #define HISTORY 1024 /* handles that a sequence has seen */
-#define HOST_VIEW MM_VMS /* as a number of a view; the others are VM slots */
+#define HOST_VIEW HYPERPS_VMS /* as a number of a view; the others are VM slots */
 #define ENTRIES 512
 #define TABLE_LEVELS 5
 
@@ -38,7 +38,7 @@ enum mutation {
 	CLAIM_FLUSH, /* mm->flushed moves, no CPU has flushed */
 	CLAIM_LAST_CPU, /* ... the last CPU has not flushed */
 	CLAIM_LATER_EPOCH, /* ... to the epoch at the flush's end instead of the one at its beginning */
-	KEEP_CONTENT, /* zero_frame() does nothing */
+	KEEP_CONTENT, /* mm_zero_frame() does nothing */
 };
 
 enum kind {
@@ -91,7 +91,7 @@ static struct frame {
 } frames[FRAMES];
 
 static struct spec_vm {
-	enum vm_state state;
+	enum hyperps_vm_state state;
 	bool reclaiming; /* mm_reclaim has begun: the view may be half taken down */
 	u64 handle, root, epoch, base; /* base: gpa of frame 0 in the mappings that may become large */
 	u64 count[HYPERPS_FRAME_STATES];
@@ -104,7 +104,7 @@ static struct spec_vm {
 		u64 first, last, permissions; /* first and last page */
 	} ranges[8];
 	unsigned range_count;
-} vms[MM_VMS];
+} vms[HYPERPS_VMS];
 
 static u64 count[HYPERPS_FRAME_STATES];
 static u64 forbidden[CHUNKS]; /* frames that no host access may reach: PRIVATE, MONITOR */
@@ -124,7 +124,7 @@ static struct table_use {
 	u16 view;
 	u8 level;
 } tables[FRAMES];
-static u64 pass[MM_VMS + 1]; /* by view: number of the last look at it */
+static u64 pass[HYPERPS_VMS + 1]; /* by view: number of the last look at it */
 static bool quiet; /* the last request was refused and no mark changed */
 
 /* CPUs. */
@@ -495,7 +495,7 @@ static void touch_guest(unsigned c, unsigned slot, u64 gpa)
 	}
 	if (f->vm == slot && f->gpa == gpa && f->state == HYPERPS_FRAME_TO_VM && now.busy && now.kind == SYNC &&
 	    now.vm == (int)slot) {
-		if (vms[slot].state == VM_SEALED && !is_zero(frame))
+		if (vms[slot].state == HYPERPS_VM_SEALED && !is_zero(frame))
 			violation("I5: VM %u, sealed, sees frame %#llx before it is zero", slot, ll(frame));
 		return;
 	}
@@ -583,10 +583,10 @@ static void begin_round(void)
 	for (unsigned r = 0; r < ROUNDS; r++) {
 		if (rounds[r].open)
 			continue;
-		rounds[r] = (struct round){ .open = true, .epoch = mm_new_epoch(&mm) };
+		rounds[r] = (struct round){ .open = true, .epoch = ++mm.epoch };
 		record("    epoch %llu begins", ll(rounds[r].epoch));
 		if (rounds[r].epoch != ++spec_epoch || mm.epoch != spec_epoch)
-			violation("mm_new_epoch: %llu, not %llu", ll(rounds[r].epoch), ll(spec_epoch));
+			violation("epoch: %llu, not %llu", ll(rounds[r].epoch), ll(spec_epoch));
 		return;
 	}
 }
@@ -598,16 +598,16 @@ static void flush_all(void)
 		flush(c);
 }
 
-/* ---- zero_frame(): it is called in the middle of a request, and other CPUs go on meanwhile ---- */
+/* ---- mm_zero_frame(): it is called in the middle of a request, and other CPUs go on meanwhile ---- */
 
-static void zero_frame(u64 frame)
+void mm_zero_frame(u64 frame)
 {
 	u64 address = frame * PAGE_SIZE, host_root = root_of(&host_view);
 	const struct frame *f = &frames[frame];
 	struct cached leaf;
 
 	if (frame >= FRAMES || !now.busy) {
-		violation("zero_frame(%#llx)", ll(frame));
+		violation("mm_zero_frame(%#llx)", ll(frame));
 		return;
 	}
 	for (unsigned c = 0; c < CPUS; c++) {
@@ -635,7 +635,7 @@ static void zero_frame(u64 frame)
 			violation("%s zeroes frame %#llx (TO_HOST)", kind_name[now.kind], ll(frame));
 		break;
 	case HYPERPS_FRAME_TO_VM:
-		if (now.kind != SYNC || now.vm != f->vm || vms[f->vm].state != VM_SEALED)
+		if (now.kind != SYNC || now.vm != f->vm || vms[f->vm].state != HYPERPS_VM_SEALED)
 			violation("%s zeroes frame %#llx (TO_VM)", kind_name[now.kind], ll(frame));
 		else if (walk(vms[f->vm].root, mm.vm[f->vm].view.levels, 0, f->gpa, NULL, &leaf))
 			violation("I4: frame %#llx is in the guest's view before it is zeroed", ll(frame));
@@ -660,13 +660,13 @@ static void zero_frame(u64 frame)
 }
 
 /* The VM must begin with all of its pages, each once, as nobody else can change them any more. */
-static void measure_page(u64 slot, u64 gpa, u64 frame)
+void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
 	u64 host_root = root_of(&host_view);
 	struct cached leaf;
 
 	if (!now.busy || now.kind != SEAL || now.vm < 0 || slot != (u64)now.vm || frame >= FRAMES) {
-		violation("measure_page(%llu, %#llx, %#llx)", ll(slot), ll(gpa), ll(frame));
+		violation("mm_measure_page(%llu, %#llx, %#llx)", ll(slot), ll(gpa), ll(frame));
 		return;
 	}
 	if (frames[frame].state != HYPERPS_FRAME_PRIVATE || frames[frame].vm != slot || frames[frame].gpa != gpa)
@@ -742,7 +742,7 @@ static bool take_over(u64 frame, u8 state, s64 result)
 		if (f->epoch >= spec_flushed)
 			violation("I3: frame %#llx became PRIVATE; it left the host in epoch %llu, flushed is %llu",
 				  ll(frame), ll(f->epoch), ll(spec_flushed));
-		if (vms[f->vm].state == VM_SEALED && !is_zero(frame))
+		if (vms[f->vm].state == HYPERPS_VM_SEALED && !is_zero(frame))
 			violation("I4: frame %#llx came into sealed VM %u with content", ll(frame), f->vm);
 	} else if (f->state == HYPERPS_FRAME_PRIVATE && state == HYPERPS_FRAME_SHARED) {
 		if (!done || now.kind != SHARE || !by_guest)
@@ -947,11 +947,11 @@ static void check_views(void)
 		if (leaves[level] != host_view.leaves[level])
 			violation("host view counts %llu leaves of level %u, has %llu", ll(host_view.leaves[level]),
 				  level, ll(leaves[level]));
-	for (unsigned slot = 0; slot < MM_VMS && !*verdict; slot++) {
-		bool dead = vms[slot].state == VM_DYING || vms[slot].state == VM_DEAD;
+	for (unsigned slot = 0; slot < HYPERPS_VMS && !*verdict; slot++) {
+		bool dead = vms[slot].state == HYPERPS_VM_DYING || vms[slot].state == HYPERPS_VM_DEAD;
 
 		reclaiming += vms[slot].reclaiming;
-		if (vms[slot].state == VM_FREE || vms[slot].reclaiming) {
+		if (vms[slot].state == HYPERPS_VM_FREE || vms[slot].reclaiming) {
 			pass[slot]++;
 			continue;
 		}
@@ -986,21 +986,21 @@ static void check_counters(void)
 		if (marks.count[state] != count[state])
 			violation("marks count %llu frames %s, there are %llu", ll(marks.count[state]),
 				  state_name[state], ll(count[state]));
-	for (unsigned slot = 0; slot < MM_VMS; slot++) {
+	for (unsigned slot = 0; slot < HYPERPS_VMS; slot++) {
 		const struct vm *vm = &mm.vm[slot];
 		const u64 *n = vms[slot].count;
 		u64 pending = 0, released = 0;
 
 		if (vm->state != vms[slot].state)
 			violation("VM %u is in state %d, not %d", slot, vm->state, vms[slot].state);
-		if (vms[slot].state == VM_FREE)
+		if (vms[slot].state == HYPERPS_VM_FREE)
 			continue;
 		if (vm->frames != n[HYPERPS_FRAME_PRIVATE] + n[HYPERPS_FRAME_SHARED] + n[HYPERPS_FRAME_TO_VM] +
 					  n[HYPERPS_FRAME_TO_HOST])
 			violation("VM %u counts %llu frames", slot, ll(vm->frames));
 		if (vm->running != vms[slot].running)
 			violation("VM %u: %u vCPUs run, not %u", slot, vm->running, vms[slot].running);
-		if (vms[slot].state == VM_DYING || vms[slot].state == VM_DEAD)
+		if (vms[slot].state == HYPERPS_VM_DYING || vms[slot].state == HYPERPS_VM_DEAD)
 			continue;
 		if (vm->pending.count > MM_PENDING || vm->released.count > MM_PENDING)
 			violation("VM %u has %u and %u runs", slot, vm->pending.count, vm->released.count);
@@ -1038,8 +1038,8 @@ static void judge(s64 result, u64 must, u64 may)
 
 static int slot_of(u64 handle)
 {
-	for (int slot = 0; slot < MM_VMS; slot++)
-		if (vms[slot].state != VM_FREE && vms[slot].handle == handle)
+	for (int slot = 0; slot < HYPERPS_VMS; slot++)
+		if (vms[slot].state != HYPERPS_VM_FREE && vms[slot].handle == handle)
 			return slot;
 	return -1;
 }
@@ -1097,16 +1097,16 @@ static void do_create(void)
 	s64 result;
 
 	begin(CREATE, 0);
-	for (unsigned i = 0; i < MM_VMS; i++)
-		live += vms[i].state != VM_FREE;
+	for (unsigned i = 0; i < HYPERPS_VMS; i++)
+		live += vms[i].state != HYPERPS_VM_FREE;
 	now.vm = -1;
 	result = mm_create(&mm);
 	end(result);
-	for (int i = 0; i < MM_VMS && result >= 0; i++) {
-		if (vms[i].state != VM_FREE || mm.vm[i].state == VM_FREE)
+	for (int i = 0; i < HYPERPS_VMS && result >= 0; i++) {
+		if (vms[i].state != HYPERPS_VM_FREE || mm.vm[i].state == HYPERPS_VM_FREE)
 			continue;
 		now.vm = slot = i;
-		vms[i] = (struct spec_vm){ .state = VM_OPEN,
+		vms[i] = (struct spec_vm){ .state = HYPERPS_VM_OPEN,
 					   .handle = (u64)result,
 					   .root = root_of(&mm.vm[i].view),
 					   .base = below(64) * PAGE_SIZE_1G + below(64) * PAGE_SIZE_2M };
@@ -1124,7 +1124,7 @@ static void do_create(void)
 	if (!*verdict)
 		check_all();
 	/* The header does not say with which error a 65th VM is refused. */
-	judge(result, live == MM_VMS ? ANY_ERROR : 0, memory_error());
+	judge(result, live == HYPERPS_VMS ? ANY_ERROR : 0, memory_error());
 }
 
 static u64 handle_errors(bool state_fits)
@@ -1163,7 +1163,7 @@ static void do_declare(u64 handle, u64 gpa, u64 n, u64 permissions)
 	now.gpa = gpa;
 	now.count = n;
 	now.permissions = permissions;
-	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_OPEN);
+	must = handle_errors(now.vm >= 0 && vms[now.vm].state == HYPERPS_VM_OPEN);
 	if (gpa % PAGE_SIZE || !n || n > pages || first >= pages || first + n > pages)
 		must |= ERROR(INVALID);
 	if (permissions != 1 && permissions != 3 && permissions != 5 && permissions != 7 && permissions != 8)
@@ -1225,7 +1225,8 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 	now.gpa = gpa;
 	now.frame = frame;
 	now.count = n;
-	must = handle_errors(now.vm >= 0 && (vms[now.vm].state == VM_OPEN || vms[now.vm].state == VM_SEALED));
+	must = handle_errors(now.vm >= 0 &&
+			     (vms[now.vm].state == HYPERPS_VM_OPEN || vms[now.vm].state == HYPERPS_VM_SEALED));
 	/* Of more than 512 only what lies in the first 2 MiB of gpa must be right for a success. */
 	if (n > MM_BATCH)
 		first = CHUNK - gpa / PAGE_SIZE % CHUNK;
@@ -1274,7 +1275,8 @@ static void do_sync(u64 handle)
 	s64 result;
 
 	begin(SYNC, handle);
-	must = handle_errors(now.vm >= 0 && (vms[now.vm].state == VM_OPEN || vms[now.vm].state == VM_SEALED));
+	must = handle_errors(now.vm >= 0 &&
+			     (vms[now.vm].state == HYPERPS_VM_OPEN || vms[now.vm].state == HYPERPS_VM_SEALED));
 	if (now.vm >= 0 && !must) {
 		pending = vms[now.vm].count[HYPERPS_FRAME_TO_VM];
 		if (pending && vms[now.vm].epoch >= spec_flushed)
@@ -1310,7 +1312,8 @@ static void do_seal(u64 handle)
 	u64 must;
 
 	begin(SEAL, handle);
-	must = handle_errors(now.vm >= 0 && (vms[now.vm].state == VM_OPEN || vms[now.vm].state == VM_SEALING));
+	must = handle_errors(now.vm >= 0 &&
+			     (vms[now.vm].state == HYPERPS_VM_OPEN || vms[now.vm].state == HYPERPS_VM_SEALING));
 	/* "Needs nothing pending": by which error it says so is open. */
 	if (now.vm >= 0 && vms[now.vm].count[HYPERPS_FRAME_TO_VM])
 		must |= ERROR(AGAIN) | ERROR(STATE);
@@ -1319,7 +1322,7 @@ static void do_seal(u64 handle)
 	if (result >= 0 && !must) {
 		struct spec_vm *vm = &vms[now.vm];
 
-		vm->state = result ? VM_SEALING : VM_SEALED;
+		vm->state = result ? HYPERPS_VM_SEALING : HYPERPS_VM_SEALED;
 		half_sealed += result == 1;
 		if (now.measured > MM_SEAL_PAGES)
 			violation("seal: measures %llu pages", ll(now.measured));
@@ -1338,7 +1341,7 @@ static void do_enter(unsigned c, u64 handle)
 	u64 must;
 
 	begin(ENTER, handle);
-	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_SEALED);
+	must = handle_errors(now.vm >= 0 && vms[now.vm].state == HYPERPS_VM_SEALED);
 	result = mm_enter(&mm, handle);
 	end(result);
 	if (result >= 0 && !must) {
@@ -1375,7 +1378,7 @@ static void do_destroy(u64 handle)
 
 	begin(DESTROY, handle);
 	must = handle_errors(now.vm >= 0);
-	if (now.vm >= 0 && vms[now.vm].state == VM_DEAD)
+	if (now.vm >= 0 && vms[now.vm].state == HYPERPS_VM_DEAD)
 		may |= ERROR(STATE);
 	if (now.vm >= 0 && vms[now.vm].running) {
 		must |= ERROR(STATE);
@@ -1388,9 +1391,9 @@ static void do_destroy(u64 handle)
 		bool left = vm->count[HYPERPS_FRAME_PRIVATE] || vm->count[HYPERPS_FRAME_SHARED] ||
 			    vm->count[HYPERPS_FRAME_TO_VM];
 
-		if (vm->state != VM_DEAD)
+		if (vm->state != HYPERPS_VM_DEAD)
 			vm->epoch = spec_epoch;
-		vm->state = result ? VM_DYING : VM_DEAD;
+		vm->state = result ? HYPERPS_VM_DYING : HYPERPS_VM_DEAD;
 		if (!result && left)
 			violation("destroy: ended, but not all frames are TO_HOST");
 		check_progress(changed, result);
@@ -1406,9 +1409,9 @@ static void do_reclaim(u64 handle)
 	s64 result;
 
 	begin(RECLAIM, handle);
-	lives = now.vm >= 0 && vms[now.vm].state != VM_DEAD;
-	must = handle_errors(now.vm >= 0 &&
-			     (!lives || (vms[now.vm].state == VM_SEALED && vms[now.vm].count[HYPERPS_FRAME_TO_HOST])));
+	lives = now.vm >= 0 && vms[now.vm].state != HYPERPS_VM_DEAD;
+	must = handle_errors(now.vm >= 0 && (!lives || (vms[now.vm].state == HYPERPS_VM_SEALED &&
+							vms[now.vm].count[HYPERPS_FRAME_TO_HOST])));
 	if (now.vm >= 0 && !must && vms[now.vm].epoch >= spec_flushed)
 		must |= ERROR(AGAIN);
 	result = mm_reclaim(&mm, handle);
@@ -1423,7 +1426,7 @@ static void do_reclaim(u64 handle)
 			if (vm->count[HYPERPS_FRAME_TO_HOST])
 				violation("reclaim: ended, but frames are left");
 			if (!lives)
-				*vm = (struct spec_vm){ .state = VM_FREE };
+				*vm = (struct spec_vm){ .state = HYPERPS_VM_FREE };
 			returned += lives;
 		}
 	}
@@ -1433,11 +1436,10 @@ static void do_reclaim(u64 handle)
 
 /* The guest's requests: kind, from which state, to which. */
 static const struct guest_request {
-	s64 (*request)(struct mm *mm, u64 handle, u64 gpa, u64 count);
-	u8 from;
-} guest_requests[KINDS] = { [SHARE] = { mm_guest_share, HYPERPS_FRAME_PRIVATE },
-			    [UNSHARE] = { mm_guest_unshare, HYPERPS_FRAME_SHARED },
-			    [RELEASE] = { mm_guest_release, HYPERPS_FRAME_PRIVATE } };
+	u8 from, to;
+} guest_requests[KINDS] = { [SHARE] = { HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_SHARED },
+			    [UNSHARE] = { HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM },
+			    [RELEASE] = { HYPERPS_FRAME_PRIVATE, HYPERPS_FRAME_TO_HOST } };
 
 static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
 {
@@ -1450,7 +1452,7 @@ static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
 	now.gpa = gpa;
 	now.count = n;
 	vm = now.vm >= 0 ? &vms[now.vm] : NULL;
-	must = handle_errors(vm && vm->state == VM_SEALED);
+	must = handle_errors(vm && vm->state == HYPERPS_VM_SEALED);
 	if (gpa % PAGE_SIZE || !n || n > MM_BATCH || gpa / PAGE_SIZE >= pages || gpa / PAGE_SIZE + n > pages)
 		must |= ERROR(INVALID);
 	for (u64 i = 0; vm && i < FRAMES; i++)
@@ -1460,7 +1462,7 @@ static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
 		must |= ERROR(OWNER);
 	if (vm && ((kind == UNSHARE && vm->maps >= MM_PENDING) || (kind == RELEASE && vm->releases >= MM_PENDING)))
 		may |= ERROR(AGAIN);
-	result = guest_requests[kind].request(&mm, handle, gpa, n);
+	result = mm_guest_move(&mm, handle, gpa, n, guest_requests[kind].to);
 	changed = end(result);
 	if (result >= 0 && !must) {
 		if (result || changed != n)
@@ -1476,16 +1478,16 @@ static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
 }
 
 /* The monitor's own tables take up to two pages, in the middle of the request. */
-static bool map_donated(u64 frame)
+bool mm_map_donated(u64 frame)
 {
 	if (!now.busy || now.kind != DONATE || frame != now.frame || now.tables)
-		violation("map_donated(%#llx)", ll(frame));
+		violation("mm_map_donated(%#llx)", ll(frame));
 	now.tables = 1;
 	for (u64 i = chance(50) ? below(MM_DIRECT_TABLES + 1) : 0; i; i--) {
 		u8 *page = page_pool_take(&pool);
 
 		if (!page) {
-			violation("map_donated: no page left");
+			violation("mm_map_donated: no page left");
 			return false;
 		}
 		frames[(u64)(page - memory) / PAGE_SIZE].own_table = true;
@@ -1545,7 +1547,7 @@ static void do_look_up(u64 handle, u64 gpa)
 
 	begin(LOOK_UP, handle);
 	now.gpa = gpa;
-	must = handle_errors(now.vm >= 0 && vms[now.vm].state == VM_SEALED);
+	must = handle_errors(now.vm >= 0 && vms[now.vm].state == HYPERPS_VM_SEALED);
 	for (s64 i = 0; now.vm >= 0 && i < (s64)FRAMES; i++)
 		if ((frames[i].state == HYPERPS_FRAME_PRIVATE || frames[i].state == HYPERPS_FRAME_SHARED) &&
 		    frames[i].vm == (u16)now.vm && frames[i].gpa == ALIGN_DOWN(gpa, PAGE_SIZE))
@@ -1574,8 +1576,8 @@ static void do_look_up(u64 handle, u64 gpa)
 			    ranges[i].frames != vm->ranges[i].last - vm->ranges[i].first + 1 ||
 			    ranges[i].permissions != vm->ranges[i].permissions)
 				violation("VM %d: range %u is another", now.vm, i);
-		if (!vm->reclaiming && mm_view_pointer(&mm, handle) != (vm->root | 3 << 3 | 6))
-			violation("VM %d: pointer to its view %#llx", now.vm, ll(mm_view_pointer(&mm, handle)));
+		if (!vm->reclaiming && ept_pointer(&mm.vm[now.vm].view) != (vm->root | 3 << 3 | 6))
+			violation("VM %d: pointer to its view %#llx", now.vm, ll(ept_pointer(&mm.vm[now.vm].view)));
 	}
 }
 
@@ -1599,10 +1601,10 @@ static void set_up(unsigned profile)
 		pages = MM_POOL_RESERVE + 4 + below(10);
 	mm = (struct mm){ .physical_address_bits = large ? 36 : 32 };
 	top = 1ULL << mm.physical_address_bits;
-	mtrr = (struct mtrr_state){ .capability = 1, .default_type = MTRR_ENABLE | MEMORY_TYPE_WB };
+	mtrr = (struct mtrr_state){ .capability = 1, .msr[MTRR_DEFAULT] = MTRR_ENABLE | MEMORY_TYPE_WB };
 	if (mixed_types) {
-		mtrr.variable[0].base = 0x1900000 | MEMORY_TYPE_UC; /* 1 MiB in chunk 12 */
-		mtrr.variable[0].mask = (top - 0x100000) | MTRR_MASK_VALID;
+		mtrr.msr[MTRR_BASE(0)] = 0x1900000 | MEMORY_TYPE_UC; /* 1 MiB in chunk 12 */
+		mtrr.msr[MTRR_MASK(0)] = (top - 0x100000) | MTRR_MASK_VALID;
 	}
 	assert_true(page_marks_bytes(map, ARRAY_SIZE(map)) <= sizeof(mark_table));
 	page_marks_init(&marks, mark_table, map, ARRAY_SIZE(map));
@@ -1631,10 +1633,7 @@ static void set_up(unsigned profile)
 	mm.pool = &pool;
 	mm.host_view = &host_view;
 	mm.mtrr = &mtrr;
-	mm.zero_frame = zero_frame;
-	mm.measure_page = measure_page;
-	mm.map_donated = map_donated;
-	mm_init(&mm);
+	mm.epoch = 1;
 
 	memset(frames, 0, sizeof(frames));
 	for (u64 frame = 0; frame < FRAMES; frame++) {
@@ -1730,14 +1729,14 @@ static u64 hostile(void)
 /* A live VM, preferably in a state; -1 if there is none. Often one that has frames, if there is one. */
 static int pick_vm(unsigned wanted_states)
 {
-	unsigned start = (unsigned)below(MM_VMS);
+	unsigned start = (unsigned)below(HYPERPS_VMS);
 	bool filled = chance(50);
 	int any = -1;
 
-	for (unsigned i = 0; i < MM_VMS; i++) {
-		int slot = (int)((start + i) % MM_VMS);
+	for (unsigned i = 0; i < HYPERPS_VMS; i++) {
+		int slot = (int)((start + i) % HYPERPS_VMS);
 
-		if (vms[slot].state == VM_FREE)
+		if (vms[slot].state == HYPERPS_VM_FREE)
 			continue;
 		if (wanted_states >> vms[slot].state & 1) {
 			if (!filled || vms[slot].count[HYPERPS_FRAME_PRIVATE])
@@ -1778,7 +1777,7 @@ static void pick_run(u64 n, u64 *frame, u64 *length)
 
 static void random_map(unsigned profile)
 {
-	u64 handle = pick_handle(1 << VM_OPEN | 1 << VM_SEALED), frame, n, gpa;
+	u64 handle = pick_handle(1 << HYPERPS_VM_OPEN | 1 << HYPERPS_VM_SEALED), frame, n, gpa;
 	int slot = slot_of(handle);
 	u64 style = below(16);
 
@@ -1878,7 +1877,7 @@ static void scatter(int slot)
 
 static void random_declare(void)
 {
-	u64 handle = pick_handle(1 << VM_OPEN), gpa = below(FRAMES) * PAGE_SIZE, n = 1 + below(FRAMES / 4);
+	u64 handle = pick_handle(1 << HYPERPS_VM_OPEN), gpa = below(FRAMES) * PAGE_SIZE, n = 1 + below(FRAMES / 4);
 	u64 permissions = random_permissions();
 	int slot = slot_of(handle);
 
@@ -1917,13 +1916,13 @@ static u64 pick_chunk(void)
 
 static void random_guest(enum kind kind)
 {
-	u64 handle = pick_handle(1 << VM_SEALED), n = chance(60) ? 1 + below(8) : 1 + below(MM_BATCH + 4),
+	u64 handle = pick_handle(1 << HYPERPS_VM_SEALED), n = chance(60) ? 1 + below(8) : 1 + below(MM_BATCH + 4),
 	    start = below(FRAMES);
 	u64 gpa = below(FRAMES) * PAGE_SIZE, length = 0;
 	int slot = slot_of(handle);
 
 	for (unsigned i = 0; i < 8 && slot >= 0 && !vms[slot].count[guest_requests[kind].from]; i++) {
-		handle = pick_handle(1 << VM_SEALED);
+		handle = pick_handle(1 << HYPERPS_VM_SEALED);
 		slot = slot_of(handle);
 	}
 	/* A run of frames that fits, in the order of frames. */
@@ -1948,7 +1947,7 @@ static void random_guest(enum kind kind)
 		gpa = hostile();
 	if (chance(4))
 		n = hostile();
-	if (slot >= 0 && vms[slot].state == VM_SEALED)
+	if (slot >= 0 && vms[slot].state == HYPERPS_VM_SEALED)
 		for (u64 i = below(4); i; i--)
 			touch_guest((unsigned)below(CPUS), (unsigned)slot,
 				    (ALIGN_DOWN(gpa, PAGE_SIZE) + below(n ? n : 1) * PAGE_SIZE) % BIT(MM_VIEW_BITS));
@@ -2006,7 +2005,7 @@ static void random_seal(u64 handle)
 		if (!*verdict && now.vm >= 0 && chance(15))
 			do_declare(handle, vms[now.vm].base + below(2 * FRAMES) * PAGE_SIZE, 1 + below(4),
 				   random_permissions());
-	} while (!*verdict && now.vm >= 0 && vms[now.vm].state == VM_SEALING && chance(99));
+	} while (!*verdict && now.vm >= 0 && vms[now.vm].state == HYPERPS_VM_SEALING && chance(99));
 }
 
 static void random_run(void)
@@ -2015,15 +2014,15 @@ static void random_run(void)
 
 	leave(c);
 	if (chance(80))
-		do_enter(c, pick_handle(1 << VM_SEALED));
+		do_enter(c, pick_handle(1 << HYPERPS_VM_SEALED));
 	for (u64 i = below(4); i && cpus[c].runs >= 0; i--)
 		random_look_up(vms[cpus[c].runs].handle);
 }
 
 static void random_destroy(void)
 {
-	const unsigned alive = 1 << VM_OPEN | 1 << VM_SEALING | 1 << VM_SEALED;
-	u64 handle = pick_handle(chance(50) ? 1 << VM_DYING : alive);
+	const unsigned alive = 1 << HYPERPS_VM_OPEN | 1 << HYPERPS_VM_SEALING | 1 << HYPERPS_VM_SEALED;
+	u64 handle = pick_handle(chance(50) ? 1 << HYPERPS_VM_DYING : alive);
 	int slot = slot_of(handle);
 
 	if (slot >= 0 && chance(70))
@@ -2075,18 +2074,18 @@ static void step(unsigned profile)
 		random_map(profile);
 		break;
 	case SYNC:
-		do_sync(pick_handle(1 << VM_OPEN | 1 << VM_SEALED));
+		do_sync(pick_handle(1 << HYPERPS_VM_OPEN | 1 << HYPERPS_VM_SEALED));
 		if (profile == 7 && now.vm >= 0 && vms[now.vm].count[HYPERPS_FRAME_PRIVATE] && chance(30))
 			random_seal(now.handle);
 		break;
 	case SEAL:
-		random_seal(pick_handle(1 << VM_OPEN | 1 << VM_SEALING));
+		random_seal(pick_handle(1 << HYPERPS_VM_OPEN | 1 << HYPERPS_VM_SEALING));
 		break;
 	case DESTROY:
 		random_destroy();
 		break;
 	case RECLAIM:
-		do_reclaim(pick_handle(chance(70) ? 1 << VM_DEAD : 1 << VM_SEALED));
+		do_reclaim(pick_handle(chance(70) ? 1 << HYPERPS_VM_DEAD : 1 << HYPERPS_VM_SEALED));
 		break;
 	case DONATE:
 		random_donate(profile);
@@ -2112,7 +2111,7 @@ static void step(unsigned profile)
 		random_run();
 		break;
 	case LOOK_UP:
-		random_look_up(pick_handle(1 << VM_SEALED));
+		random_look_up(pick_handle(1 << HYPERPS_VM_SEALED));
 		break;
 	default:
 		begin_round();
@@ -2125,12 +2124,13 @@ static void wind_down(void)
 	u64 monitors = 0, hosts = 0, frame;
 
 	for (unsigned try = 0; try < 1000 && !*verdict; try++) {
-		int slot = pick_vm(1 << VM_OPEN | 1 << VM_SEALING | 1 << VM_SEALED | 1 << VM_DYING);
+		int slot = pick_vm(1 << HYPERPS_VM_OPEN | 1 << HYPERPS_VM_SEALING | 1 << HYPERPS_VM_SEALED |
+				   1 << HYPERPS_VM_DYING);
 
 		if (slot < 0)
 			break;
 		leave_all(slot);
-		if (vms[slot].state != VM_DEAD) {
+		if (vms[slot].state != HYPERPS_VM_DEAD) {
 			do_destroy(vms[slot].handle);
 		} else {
 			flush_all();
@@ -2148,8 +2148,8 @@ static void wind_down(void)
 		flush_all();
 		do_create();
 		do_sync(~0ULL);
-		for (int slot = 0; slot < MM_VMS; slot++)
-			if (vms[slot].state == VM_OPEN && try < 4)
+		for (int slot = 0; slot < HYPERPS_VMS; slot++)
+			if (vms[slot].state == HYPERPS_VM_OPEN && try < 4)
 				do_destroy(vms[slot].handle);
 	}
 	if (!*verdict && count[HYPERPS_FRAME_TO_MONITOR])

@@ -34,6 +34,15 @@ static u64 zeroed, zeroed_last, donated_last;
 static u64 measured, measured_last; /* pages, and the gpa of the last one */
 static bool direct_map_fails;
 
+/* The leaf entry that maps gpa, with its level in *level (0: none; the value is then 0). */
+static u64 ept_lookup(const struct ept *ept, gpa_t gpa, unsigned *level)
+{
+	struct ept_run run = ept_run(ept, gpa, 1);
+
+	*level = run.level;
+	return run.entry;
+}
+
 static bool host_has(u64 frame)
 {
 	unsigned level;
@@ -50,7 +59,7 @@ static unsigned host_level(u64 frame)
 	return level;
 }
 
-static void zero_frame(u64 frame)
+void mm_zero_frame(u64 frame)
 {
 	u64 state = page_mark_state(&marks, frame);
 
@@ -65,7 +74,7 @@ static void assert_state(u64 frame, u64 count, u64 state)
 	assert_true(page_marks_are(&marks, frame, count, state));
 }
 
-static void measure_page(u64 slot, u64 gpa, u64 frame)
+void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
 	assert_false(host_has(frame));
 	assert_int_equal(mark[frame],
@@ -75,7 +84,7 @@ static void measure_page(u64 slot, u64 gpa, u64 frame)
 	measured_last = gpa;
 }
 
-static bool map_donated(u64 frame)
+bool mm_map_donated(u64 frame)
 {
 	assert_state(frame, FRAMES_2M, HYPERPS_FRAME_HOST);
 	donated_last = frame;
@@ -94,9 +103,9 @@ static int setup(void **state)
 	mark_before = calloc(FRAMES, sizeof(*mark));
 	memset(memory, 0x5a, BACKED);
 	zeroed = measured = 0;
-	mtrr = (struct mtrr_state){ .capability = 1, .default_type = MTRR_ENABLE | MEMORY_TYPE_WB };
-	mtrr.variable[0].base = UNCACHED | MEMORY_TYPE_UC;
-	mtrr.variable[0].mask = (BIT(ADDRESS_BITS) - 0x100000) | MTRR_MASK_VALID;
+	mtrr = (struct mtrr_state){ .capability = 1, .msr[MTRR_DEFAULT] = MTRR_ENABLE | MEMORY_TYPE_WB };
+	mtrr.msr[MTRR_BASE(0)] = UNCACHED | MEMORY_TYPE_UC;
+	mtrr.msr[MTRR_MASK(0)] = (BIT(ADDRESS_BITS) - 0x100000) | MTRR_MASK_VALID;
 	page_marks_init(&marks, mark, map, ARRAY_SIZE(map));
 	page_marks_set(&marks, MONITOR_FRAME, POOL_PAGES, HYPERPS_FRAME_MONITOR);
 	pool = (struct page_pool){ .linear = memory + POOL,
@@ -120,11 +129,8 @@ static int setup(void **state)
 			  .pool = &pool,
 			  .host_view = &host_view,
 			  .mtrr = &mtrr,
-			  .physical_address_bits = ADDRESS_BITS,
-			  .zero_frame = zero_frame,
-			  .measure_page = measure_page,
-			  .map_donated = map_donated };
-	mm_init(&mm);
+			  .physical_address_bits = ADDRESS_BITS };
+	mm.epoch = 1;
 	assert_int_equal(host_level(FRAME), 3);
 	return 0;
 }
@@ -189,7 +195,7 @@ static u64 guest_entry(u64 handle, u64 gpa)
 
 static void flush(void)
 {
-	mm.flushed = mm_new_epoch(&mm);
+	mm.flushed = ++mm.epoch;
 }
 
 /* A VM all of whose addresses are RAM. */
@@ -252,16 +258,16 @@ static void shrink_pool(u64 pages)
 
 static void create(void **state)
 {
-	u64 handle[MM_VMS];
+	u64 handle[HYPERPS_VMS];
 	struct hyperps_vm description;
 
 	(void)state;
 	mm.vm[1].generation = 0x7fffffff; /* a slot that is used up: its handles would repeat */
-	for (unsigned i = 0; i < MM_VMS - 1; i++) {
+	for (unsigned i = 0; i < HYPERPS_VMS - 1; i++) {
 		handle[i] = (u64)mm_create(&mm);
 		for (unsigned j = 0; j < i; j++)
 			assert_true(handle[i] != handle[j]);
-		assert_int_equal(vm_of(handle[i])->state, VM_OPEN);
+		assert_int_equal(vm_of(handle[i])->state, HYPERPS_VM_OPEN);
 	}
 	assert_refused(mm_create(&mm), HYPERPS_ERROR_MEMORY);
 	mm_describe(&mm, handle[5] & 0xffffffff, &description);
@@ -290,7 +296,7 @@ static void handles(void **state)
 	(void)state;
 	assert_refused(mm_sync(&mm, ~0ULL), HYPERPS_ERROR_NO_VM);
 	assert_refused(mm_sync(&mm, first + 1), HYPERPS_ERROR_NO_VM);
-	assert_refused(mm_sync(&mm, first + MM_VMS), HYPERPS_ERROR_NO_VM);
+	assert_refused(mm_sync(&mm, first + HYPERPS_VMS), HYPERPS_ERROR_NO_VM);
 	assert_refused(mm_sync(&mm, first + BIT(32)), HYPERPS_ERROR_NO_VM);
 	destroy(first);
 	reclaim(first);
@@ -329,7 +335,7 @@ static void declare(void **state)
 	assert_refused(mm_declare(&mm, handle, 0, 5, EPT_READ), HYPERPS_ERROR_OWNER);
 	assert_refused(mm_declare(&mm, handle, 7 * PAGE_SIZE, 1, EPT_READ), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_declare(&mm, handle, 0, 4, EPT_RWX), 2);
-	for (u64 n = 2; n < MM_RANGES; n++)
+	for (u64 n = 2; n < HYPERPS_VM_RANGES; n++)
 		assert_int_equal(mm_declare(&mm, handle, n * PAGE_SIZE_1G, 1, EPT_READ), n + 1);
 	assert_refused(mm_declare(&mm, handle, end - PAGE_SIZE, 1, EPT_READ), HYPERPS_ERROR_INVALID);
 	assert_int_equal(mm_seal(&mm, handle), 0);
@@ -359,7 +365,7 @@ static void declare_mmio(void **state)
 	assert_int_equal(mm_sync(&mm, handle), 0);
 	finish_seal(handle);
 	assert_refused(mm_map(&mm, handle, 4 * PAGE_SIZE, FRAME + 1, 1), HYPERPS_ERROR_PERMISSION);
-	for (u64 n = 2; n < MM_RANGES; n++)
+	for (u64 n = 2; n < HYPERPS_VM_RANGES; n++)
 		assert_refused(mm_declare(&mm, handle, n * PAGE_SIZE_1G, 1, HYPERPS_RANGE_MMIO), HYPERPS_ERROR_STATE);
 }
 
@@ -493,7 +499,7 @@ static void map_refuses_states(void **state)
 	for (u64 i = 0; i < 2; i++)
 		map_and_sync(many, i * PAGE_SIZE_1G, FRAME + i * FRAMES_2M, FRAMES_2M);
 	assert_int_equal(mm_destroy(&mm, many), 1);
-	assert_int_equal(vm_of(many)->state, VM_DYING);
+	assert_int_equal(vm_of(many)->state, HYPERPS_VM_DYING);
 	assert_refused(mm_map(&mm, many, 0, FRAME - 1, 1), HYPERPS_ERROR_STATE);
 	assert_refused(mm_sync(&mm, many), HYPERPS_ERROR_STATE);
 	assert_refused(mm_seal(&mm, many), HYPERPS_ERROR_STATE);
@@ -537,7 +543,7 @@ static void sync(void **state)
 	/* A flush that began before the frames left is not enough. */
 	mm.flushed = mm.epoch;
 	assert_refused(mm_sync(&mm, handle), HYPERPS_ERROR_AGAIN);
-	mm_new_epoch(&mm);
+	++mm.epoch;
 	assert_refused(mm_sync(&mm, handle), HYPERPS_ERROR_AGAIN);
 	mm.flushed = mm.epoch;
 	assert_int_equal(mm_sync(&mm, handle), 0);
@@ -586,7 +592,7 @@ static void seal(void **state)
 	flush();
 	assert_int_equal(mm_sync(&mm, handle), 0);
 	assert_int_equal(mm_seal(&mm, handle), 0);
-	assert_int_equal(vm_of(handle)->state, VM_SEALED);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_SEALED);
 	assert_refused(mm_seal(&mm, handle), HYPERPS_ERROR_STATE);
 	assert_int_equal(zeroed, 0);
 	/* From now on nothing that the host wrote comes in; and not before the flush, after which nobody else can write. */
@@ -614,7 +620,7 @@ static void seal_in_steps(void **state)
 		before = measured;
 		result = mm_seal(&mm, handle);
 		assert_true(measured - before <= MM_SEAL_PAGES);
-		assert_int_equal(vm_of(handle)->state, result ? VM_SEALING : VM_SEALED);
+		assert_int_equal(vm_of(handle)->state, result ? HYPERPS_VM_SEALING : HYPERPS_VM_SEALED);
 		if (calls++)
 			continue;
 		assert_int_equal(measured, MM_SEAL_PAGES);
@@ -625,9 +631,9 @@ static void seal_in_steps(void **state)
 		assert_refused(mm_sync(&mm, handle), HYPERPS_ERROR_STATE);
 		assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
 		assert_refused(mm_enter(&mm, handle), HYPERPS_ERROR_STATE);
-		assert_refused(mm_guest_share(&mm, handle, PAGE_SIZE_2M, 1), HYPERPS_ERROR_STATE);
-		assert_refused(mm_guest_unshare(&mm, handle, PAGE_SIZE_2M, 1), HYPERPS_ERROR_STATE);
-		assert_refused(mm_guest_release(&mm, handle, PAGE_SIZE_2M, 1), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 1, HYPERPS_FRAME_SHARED), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 1, HYPERPS_FRAME_TO_VM), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 1, HYPERPS_FRAME_TO_HOST), HYPERPS_ERROR_STATE);
 		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M), HYPERPS_ERROR_STATE);
 	} while (result == 1);
 	assert_int_equal(result, 0);
@@ -688,7 +694,7 @@ static void destroy_and_reclaim(void **state)
 	assert_int_equal(mm_map(&mm, handle, PAGE_SIZE, FRAME + 1, 1), 1);
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
 	assert_int_equal(mm_destroy(&mm, handle), 0);
-	assert_int_equal(vm_of(handle)->state, VM_DEAD);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_DEAD);
 	assert_int_equal(vm_of(handle)->pending.count, 0);
 	assert_state(FRAME, 2, HYPERPS_FRAME_TO_HOST);
 	assert_false(host_has(FRAME) || host_has(FRAME + 1));
@@ -697,7 +703,7 @@ static void destroy_and_reclaim(void **state)
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_AGAIN);
 	mm.flushed = mm.epoch; /* of a flush that began before */
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_AGAIN);
-	mm_new_epoch(&mm);
+	++mm.epoch;
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_AGAIN);
 	mm.flushed = mm.epoch;
 	shrink_pool(3);
@@ -709,7 +715,7 @@ static void destroy_and_reclaim(void **state)
 	assert_mark(FRAME + 1, HYPERPS_FRAME_HOST, 0, 0);
 	assert_int_equal(host_level(FRAME), 3); /* the large page of before */
 	assert_state(root, 1, HYPERPS_FRAME_TO_MONITOR);
-	assert_int_equal(vm_of(handle)->state, VM_FREE);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_FREE);
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_NO_VM);
 }
 
@@ -865,7 +871,7 @@ static void share_and_unshare(void **state)
 	u64 handle = sealed_vm(0, FRAME, FRAMES_2M), entry = guest_entry(handle, 3 * PAGE_SIZE);
 
 	(void)state;
-	assert_int_equal(mm_guest_share(&mm, handle, 3 * PAGE_SIZE, 2), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 3 * PAGE_SIZE, 2, HYPERPS_FRAME_SHARED), 0);
 	for (u64 i = 3; i < 5; i++) {
 		assert_mark(FRAME + i, HYPERPS_FRAME_SHARED, handle, i * PAGE_SIZE);
 		assert_int_equal(host_entry(FRAME + i) & EPT_RWX, EPT_READ | EPT_WRITE);
@@ -875,12 +881,12 @@ static void share_and_unshare(void **state)
 	assert_int_equal(mm_query(&mm, handle, FRAME + 3), HYPERPS_FRAME_SHARED);
 	/* It stays the VM's: nobody else gets it. */
 	assert_refused(mm_map(&mm, handle, PAGE_SIZE_1G, FRAME + 3, 1), HYPERPS_ERROR_OWNER);
-	assert_refused(mm_guest_share(&mm, handle, 4 * PAGE_SIZE, 2), HYPERPS_ERROR_OWNER);
-	assert_refused(mm_guest_release(&mm, handle, 3 * PAGE_SIZE, 1), HYPERPS_ERROR_OWNER);
-	assert_refused(mm_guest_unshare(&mm, handle, 4 * PAGE_SIZE, 2), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_move(&mm, handle, 4 * PAGE_SIZE, 2, HYPERPS_FRAME_SHARED), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_move(&mm, handle, 3 * PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_move(&mm, handle, 4 * PAGE_SIZE, 2, HYPERPS_FRAME_TO_VM), HYPERPS_ERROR_OWNER);
 
 	flush(); /* one that comes too early */
-	assert_int_equal(mm_guest_unshare(&mm, handle, 3 * PAGE_SIZE, 2), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 3 * PAGE_SIZE, 2, HYPERPS_FRAME_TO_VM), 0);
 	for (u64 i = 3; i < 5; i++) {
 		assert_mark(FRAME + i, HYPERPS_FRAME_TO_VM, handle, i * PAGE_SIZE);
 		assert_false(host_has(FRAME + i));
@@ -902,13 +908,13 @@ static void release(void **state)
 	(void)state;
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
 	flush();
-	assert_int_equal(mm_guest_release(&mm, handle, 2 * PAGE_SIZE, 2), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 2 * PAGE_SIZE, 2, HYPERPS_FRAME_TO_HOST), 0);
 	assert_mark(FRAME + 1, HYPERPS_FRAME_TO_HOST, handle, 2 * PAGE_SIZE);
 	assert_mark(FRAME + 2, HYPERPS_FRAME_TO_HOST, handle, 3 * PAGE_SIZE);
 	assert_int_equal(guest_entry(handle, 2 * PAGE_SIZE) | guest_entry(handle, 3 * PAGE_SIZE), 0);
 	assert_true(guest_entry(handle, PAGE_SIZE) && guest_entry(handle, 4 * PAGE_SIZE));
 	assert_false(host_has(FRAME + 1) || host_has(FRAME + 2));
-	assert_refused(mm_guest_release(&mm, handle, 2 * PAGE_SIZE, 1), HYPERPS_ERROR_OWNER);
+	assert_refused(mm_guest_move(&mm, handle, 2 * PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), HYPERPS_ERROR_OWNER);
 	/* Nothing else may come there before the old translations are gone. */
 	assert_refused(mm_map(&mm, handle, 2 * PAGE_SIZE, FRAME - 1, 1), HYPERPS_ERROR_OWNER);
 	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_AGAIN);
@@ -918,7 +924,7 @@ static void release(void **state)
 	assert_mark(FRAME + 1, HYPERPS_FRAME_HOST, 0, 0);
 	assert_true(host_has(FRAME + 1) && host_has(FRAME + 2));
 	/* The VM goes on, and can get a page there again, which is zeroed first. */
-	assert_int_equal(vm_of(handle)->state, VM_SEALED);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_SEALED);
 	map_and_sync(handle, 2 * PAGE_SIZE, FRAME - 1, 1);
 	assert_int_equal(zeroed, 3);
 }
@@ -930,8 +936,9 @@ static void release_in_batches(void **state)
 	(void)state;
 	map_and_sync(handle, PAGE_SIZE_2M, FRAME + FRAMES_2M + 1, 300);
 	zeroed = 0;
-	assert_int_equal(mm_guest_release(&mm, handle, 0, FRAMES_2M), 0); /* a large page as a whole */
-	assert_int_equal(mm_guest_release(&mm, handle, PAGE_SIZE_2M, 300), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 0, FRAMES_2M, HYPERPS_FRAME_TO_HOST),
+			 0); /* a large page as a whole */
+	assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 300, HYPERPS_FRAME_TO_HOST), 0);
 	flush();
 	for (s64 result = 1; result; left -= zeroed, zeroed = 0) {
 		result = mm_reclaim(&mm, handle);
@@ -944,38 +951,42 @@ static void release_in_batches(void **state)
 
 static void guest_errors(void **state)
 {
-	s64 (*const request[])(struct mm *, u64, u64, u64) = { mm_guest_share, mm_guest_unshare, mm_guest_release };
+	static const u64 to[] = { HYPERPS_FRAME_SHARED, HYPERPS_FRAME_TO_VM, HYPERPS_FRAME_TO_HOST };
 	u64 open = new_vm(), handle = sealed_vm(0, FRAME, 2 * MM_PENDING + 4);
 
 	(void)state;
 	map_and_sync(open, 0, FRAME - 1, 1);
-	assert_int_equal(mm_guest_share(&mm, handle, 0, 1), 0);
-	for (unsigned i = 0; i < ARRAY_SIZE(request); i++) {
-		assert_refused(request[i](&mm, handle + BIT(32), 0, 1), HYPERPS_ERROR_NO_VM);
-		assert_refused(request[i](&mm, open, 0, 1), HYPERPS_ERROR_STATE);
-		assert_refused(request[i](&mm, handle, 1, 1), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, 0, 0), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, 0, MM_BATCH + 1), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, 0, ~0ULL), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, BIT(MM_VIEW_BITS), 1), HYPERPS_ERROR_INVALID);
-		assert_refused(request[i](&mm, handle, BIT(MM_VIEW_BITS) - PAGE_SIZE, 1), HYPERPS_ERROR_OWNER);
-		assert_refused(request[i](&mm, handle, 0, 2), HYPERPS_ERROR_OWNER); /* one is shared, one is not */
+	assert_int_equal(mm_guest_move(&mm, handle, 0, 1, HYPERPS_FRAME_SHARED), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(to); i++) {
+		assert_refused(mm_guest_move(&mm, handle + BIT(32), 0, 1, to[i]), HYPERPS_ERROR_NO_VM);
+		assert_refused(mm_guest_move(&mm, open, 0, 1, to[i]), HYPERPS_ERROR_STATE);
+		assert_refused(mm_guest_move(&mm, handle, 1, 1, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, 0, 0, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, 0, MM_BATCH + 1, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, 0, ~0ULL, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, BIT(MM_VIEW_BITS), 1, to[i]), HYPERPS_ERROR_INVALID);
+		assert_refused(mm_guest_move(&mm, handle, BIT(MM_VIEW_BITS) - PAGE_SIZE, 1, to[i]),
+			       HYPERPS_ERROR_OWNER);
+		assert_refused(mm_guest_move(&mm, handle, 0, 2, to[i]),
+			       HYPERPS_ERROR_OWNER); /* one is shared, one is not */
 	}
 	shrink_pool(MM_POOL_RESERVE - 1);
-	assert_refused(mm_guest_share(&mm, handle, PAGE_SIZE, 1), HYPERPS_ERROR_MEMORY);
-	assert_refused(mm_guest_unshare(&mm, handle, 0, 1), HYPERPS_ERROR_MEMORY);
-	assert_refused(mm_guest_release(&mm, handle, PAGE_SIZE, 1), HYPERPS_ERROR_MEMORY);
+	assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE, 1, HYPERPS_FRAME_SHARED), HYPERPS_ERROR_MEMORY);
+	assert_refused(mm_guest_move(&mm, handle, 0, 1, HYPERPS_FRAME_TO_VM), HYPERPS_ERROR_MEMORY);
+	assert_refused(mm_guest_move(&mm, handle, PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), HYPERPS_ERROR_MEMORY);
 	pool.size = POOL_PAGES * PAGE_SIZE;
 	/* As many runs as fit, of one sort and of the other. */
-	assert_int_equal(mm_guest_share(&mm, handle, PAGE_SIZE, 2 * MM_PENDING), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE, 2 * MM_PENDING, HYPERPS_FRAME_SHARED), 0);
 	for (u64 i = 0; i < MM_PENDING; i++)
-		assert_int_equal(mm_guest_unshare(&mm, handle, 2 * i * PAGE_SIZE, 1), 0);
-	assert_refused(mm_guest_unshare(&mm, handle, 2 * MM_PENDING * PAGE_SIZE, 1), HYPERPS_ERROR_AGAIN);
+		assert_int_equal(mm_guest_move(&mm, handle, 2 * i * PAGE_SIZE, 1, HYPERPS_FRAME_TO_VM), 0);
+	assert_refused(mm_guest_move(&mm, handle, 2 * MM_PENDING * PAGE_SIZE, 1, HYPERPS_FRAME_TO_VM),
+		       HYPERPS_ERROR_AGAIN);
 	flush();
 	assert_int_equal(mm_sync(&mm, handle), 0);
 	for (u64 i = 0; i < MM_PENDING; i++)
-		assert_int_equal(mm_guest_release(&mm, handle, 2 * i * PAGE_SIZE, 1), 0);
-	assert_refused(mm_guest_release(&mm, handle, (2 * MM_PENDING + 2) * PAGE_SIZE, 1), HYPERPS_ERROR_AGAIN);
+		assert_int_equal(mm_guest_move(&mm, handle, 2 * i * PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), 0);
+	assert_refused(mm_guest_move(&mm, handle, (2 * MM_PENDING + 2) * PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST),
+		       HYPERPS_ERROR_AGAIN);
 }
 
 /* A VM with pages in every state is ended: all of them are the host's again, zeroed. */
@@ -984,9 +995,9 @@ static void destroy_with_shared(void **state)
 	u64 handle = sealed_vm(0, FRAME, FRAMES_2M);
 
 	(void)state;
-	assert_int_equal(mm_guest_share(&mm, handle, 8 * PAGE_SIZE, 8), 0);
-	assert_int_equal(mm_guest_unshare(&mm, handle, 12 * PAGE_SIZE, 2), 0);
-	assert_int_equal(mm_guest_release(&mm, handle, 0, 4), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 8 * PAGE_SIZE, 8, HYPERPS_FRAME_SHARED), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 12 * PAGE_SIZE, 2, HYPERPS_FRAME_TO_VM), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, 0, 4, HYPERPS_FRAME_TO_HOST), 0);
 	assert_true(host_has(FRAME + 8));
 	destroy(handle);
 	assert_false(host_has(FRAME + 8));
@@ -1015,7 +1026,7 @@ static void enter_and_leave(void **state)
 	destroy(other);
 	assert_refused(mm_enter(&mm, other), HYPERPS_ERROR_STATE);
 	map_and_sync(handle, PAGE_SIZE, FRAME + 2, 1);
-	assert_int_equal(mm_guest_release(&mm, handle, PAGE_SIZE, 1), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE, 1, HYPERPS_FRAME_TO_HOST), 0);
 	reclaim(handle);
 	mm_leave(&mm, handle);
 	destroy(handle);
@@ -1036,22 +1047,20 @@ static void guest_frame(void **state)
 	map_and_sync(open, 0, FRAME - 1, 1);
 	assert_int_equal(mm_guest_frame(&mm, open, 0), HYPERPS_ERROR_STATE);
 	assert_int_equal(mm_guest_frame(&mm, open + BIT(32), 0), HYPERPS_ERROR_NO_VM);
-	assert_int_equal(mm_view_pointer(&mm, handle), ept_pointer(&vm_of(handle)->view));
-	assert_true(mm_view_pointer(&mm, open) != mm_view_pointer(&mm, handle));
 	for (u64 i = 0; i < 2; i++) {
 		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M), FRAME);
 		assert_int_equal(mm_guest_frame(&mm, handle, 2 * PAGE_SIZE_2M - 1), FRAME + FRAMES_2M - 1);
 		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M - 1), HYPERPS_ERROR_OWNER);
 		assert_int_equal(mm_guest_frame(&mm, handle, 2 * PAGE_SIZE_2M), HYPERPS_ERROR_OWNER);
-		assert_int_equal(mm_guest_share(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4), 0);
+		assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4, HYPERPS_FRAME_SHARED), 0);
 		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE + 7), FRAME + 3);
 		/* Now as small pages. */
-		assert_int_equal(mm_guest_unshare(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4), 0);
+		assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE, 4, HYPERPS_FRAME_TO_VM), 0);
 		assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M + 3 * PAGE_SIZE), HYPERPS_ERROR_OWNER);
 		flush();
 		assert_int_equal(mm_sync(&mm, handle), 0);
 	}
-	assert_int_equal(mm_guest_release(&mm, handle, PAGE_SIZE_2M, 1), 0);
+	assert_int_equal(mm_guest_move(&mm, handle, PAGE_SIZE_2M, 1, HYPERPS_FRAME_TO_HOST), 0);
 	assert_int_equal(mm_guest_frame(&mm, handle, PAGE_SIZE_2M), HYPERPS_ERROR_OWNER);
 	for (unsigned i = 0; i < ARRAY_SIZE(hostile); i++)
 		assert_int_equal(mm_guest_frame(&mm, handle, hostile[i]), HYPERPS_ERROR_OWNER);
@@ -1074,7 +1083,7 @@ static void query(void **state)
 	assert_int_equal(mm_query(&mm, handle + BIT(32), FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, ~0ULL, FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, gone, FRAME), HYPERPS_ERROR_OWNER);
-	assert_int_equal(mm_query(&mm, MM_VMS - 1, FRAME), HYPERPS_ERROR_OWNER);
+	assert_int_equal(mm_query(&mm, HYPERPS_VMS - 1, FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, handle, DEVICE_FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, handle, MONITOR_FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, handle, ~0ULL), HYPERPS_ERROR_OWNER);
@@ -1098,7 +1107,7 @@ static void dispatch(void **state)
 	assert_int_equal(guest_entry(handle, PAGE_SIZE) & EPT_RWX, 3);
 	assert_int_equal(mm_dispatch(&mm, HYPERPS_CALL_POOL_DONATE, (const u64[4]){ LOW_FRAME }), FRAMES_2M);
 	assert_int_equal(mm_dispatch(&mm, HYPERPS_CALL_VM_SEAL, (const u64[4]){ handle }), 0);
-	assert_int_equal(vm_of(handle)->state, VM_SEALED);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_SEALED);
 	for (u64 call = 0x48505300; call < 0x48505400; call++)
 		if (call < HYPERPS_CALL_VM_CREATE || call > HYPERPS_CALL_POOL_DONATE)
 			assert_refused(mm_dispatch(&mm, call, (const u64[4]){ handle }), HYPERPS_ERROR_NO_CALL);

@@ -11,13 +11,14 @@
 
 static struct mtrr_state enabled(u64 default_type, u64 count)
 {
-	return (struct mtrr_state){ .capability = MTRRCAP_FIXED | count, .default_type = MTRR_ENABLE | default_type };
+	return (struct mtrr_state){ .capability = MTRRCAP_FIXED | count,
+				    .msr[MTRR_DEFAULT] = MTRR_ENABLE | default_type };
 }
 
 static void set(struct mtrr_state *mtrr, unsigned n, u64 base, u64 size, u64 type)
 {
-	mtrr->variable[n].base = base | type;
-	mtrr->variable[n].mask = (TOP - size) | MTRR_MASK_VALID;
+	mtrr->msr[MTRR_BASE(n)] = base | type;
+	mtrr->msr[MTRR_MASK(n)] = (TOP - size) | MTRR_MASK_VALID;
 }
 
 static void assert_range(const struct mtrr_state *mtrr, u64 at, u64 type, u64 expected_end)
@@ -51,7 +52,7 @@ static void disabled_is_uncacheable(void **state)
 	struct mtrr_state mtrr = enabled(MEMORY_TYPE_WB, 0);
 
 	(void)state;
-	mtrr.default_type &= ~MTRR_ENABLE;
+	mtrr.msr[MTRR_DEFAULT] &= ~MTRR_ENABLE;
 	assert_range(&mtrr, 0x1234000, MEMORY_TYPE_UC, TOP);
 }
 
@@ -106,9 +107,9 @@ static void ignored_registers(void **state)
 	struct mtrr_state mtrr = enabled(MEMORY_TYPE_WB, 0xff);
 
 	(void)state;
-	mtrr.variable[0].mask = MTRR_MASK_VALID;
+	mtrr.msr[MTRR_MASK(0)] = MTRR_MASK_VALID;
 	set(&mtrr, 1, 0x40000000, 0x40000000, MEMORY_TYPE_WT);
-	mtrr.variable[1].mask &= ~MTRR_MASK_VALID;
+	mtrr.msr[MTRR_MASK(1)] &= ~MTRR_MASK_VALID;
 	assert_range(&mtrr, 0, MEMORY_TYPE_WB, TOP);
 	set(&mtrr, MTRR_VARIABLE_MAX - 1, 0x40000000, 0x40000000, MEMORY_TYPE_WT);
 	assert_range(&mtrr, 0x40000000, MEMORY_TYPE_WT, 0x80000000);
@@ -120,17 +121,17 @@ static void fixed_ranges(void **state)
 
 	(void)state;
 	set(&mtrr, 0, 0, 0x40000000, MEMORY_TYPE_WB);
-	mtrr.default_type |= MTRR_FIXED_ENABLE;
-	mtrr.fixed[0] = 0x0606060606060606;
-	mtrr.fixed[1] = 0x0606060606060600;
-	mtrr.fixed[10] = 0x0506060606060606;
+	mtrr.msr[MTRR_DEFAULT] |= MTRR_FIXED_ENABLE;
+	mtrr.msr[MTRR_FIX64K] = 0x0606060606060606;
+	mtrr.msr[MTRR_FIX16K] = 0x0606060606060600;
+	mtrr.msr[MTRR_FIX4K + 7] = 0x0506060606060606;
 	assert_range(&mtrr, 0x70000, MEMORY_TYPE_WB, 0x80000);
 	assert_range(&mtrr, 0x80000, MEMORY_TYPE_UC, 0x84000);
 	assert_range(&mtrr, 0x84000, MEMORY_TYPE_WB, 0x88000);
 	assert_range(&mtrr, 0xa0000, MEMORY_TYPE_UC, 0xa4000);
 	assert_range(&mtrr, 0xff000, MEMORY_TYPE_WP, 0x100000);
 	assert_range(&mtrr, 0x100000, MEMORY_TYPE_WB, 0x40000000);
-	mtrr.fixed[10] = 0x02ULL << 56; /* a reserved encoding */
+	mtrr.msr[MTRR_FIX4K + 7] = 0x02ULL << 56; /* a reserved encoding */
 	assert_range(&mtrr, 0xff000, MEMORY_TYPE_UC, 0x100000);
 	assert_consistent(&mtrr, TOP);
 }
@@ -144,8 +145,8 @@ static void mask_with_holes(void **state)
 	 * Every other 16 MiB of each 32 MiB below 64 MiB ... and again in each 64 MiB further up: bit 25 does not
 	 * count.
 	 */
-	mtrr.variable[0].base = 0x1000000 | MEMORY_TYPE_UC;
-	mtrr.variable[0].mask = ((TOP - 0x1000000) & ~BIT(25)) | MTRR_MASK_VALID;
+	mtrr.msr[MTRR_BASE(0)] = 0x1000000 | MEMORY_TYPE_UC;
+	mtrr.msr[MTRR_MASK(0)] = ((TOP - 0x1000000) & ~BIT(25)) | MTRR_MASK_VALID;
 	assert_range(&mtrr, 0x1000000, MEMORY_TYPE_UC, 0x2000000);
 	assert_range(&mtrr, 0x2000000, MEMORY_TYPE_WB, 0x3000000);
 	assert_range(&mtrr, 0x3000000, MEMORY_TYPE_UC, 0x4000000);
@@ -160,8 +161,8 @@ static void short_mask(void **state)
 	struct mtrr_state mtrr = enabled(MEMORY_TYPE_WB, 1);
 
 	(void)state;
-	mtrr.variable[0].base = 0x80000000 | MEMORY_TYPE_UC;
-	mtrr.variable[0].mask = (BIT(36) - 0x80000000) | MTRR_MASK_VALID;
+	mtrr.msr[MTRR_BASE(0)] = 0x80000000 | MEMORY_TYPE_UC;
+	mtrr.msr[MTRR_MASK(0)] = (BIT(36) - 0x80000000) | MTRR_MASK_VALID;
 	assert_range(&mtrr, 0, MEMORY_TYPE_WB, 0x80000000);
 	assert_range(&mtrr, 0x80000000, MEMORY_TYPE_UC, 0x100000000);
 	assert_range(&mtrr, 0x100000000, MEMORY_TYPE_WB, TOP);

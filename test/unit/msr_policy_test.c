@@ -17,14 +17,14 @@ static void bitmap_matches(void **state)
 	static u8 bitmap[4096];
 
 	(void)state;
-	msr_policy_fill_bitmap(bitmap);
+	msr_fill_bitmap(bitmap, host_msr_access);
 	for (u32 msr = 0; msr < 0x2000; msr++) {
 		u32 high = 0xc0000000 + msr;
 
-		assert_int_equal(bit(bitmap, msr), msr_read_access(msr) != MSR_PASS);
-		assert_int_equal(bit(bitmap + 1024, msr), msr_read_access(high) != MSR_PASS);
-		assert_int_equal(bit(bitmap + 2048, msr), msr_write_access(msr) != MSR_PASS);
-		assert_int_equal(bit(bitmap + 3072, msr), msr_write_access(high) != MSR_PASS);
+		assert_int_equal(bit(bitmap, msr), host_msr_access(msr, false) != MSR_PASS);
+		assert_int_equal(bit(bitmap + 1024, msr), host_msr_access(high, false) != MSR_PASS);
+		assert_int_equal(bit(bitmap + 2048, msr), host_msr_access(msr, true) != MSR_PASS);
+		assert_int_equal(bit(bitmap + 3072, msr), host_msr_access(high, true) != MSR_PASS);
 	}
 }
 
@@ -62,15 +62,15 @@ static void dangerous_writes_never_pass(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(dangerous); i++)
-		assert_int_not_equal(msr_write_access(dangerous[i]), MSR_PASS);
+		assert_int_not_equal(host_msr_access(dangerous[i], true), MSR_PASS);
 }
 
 static void vmx_msrs_are_absent(void **state)
 {
 	(void)state;
 	for (u32 msr = 0x480; msr <= 0x493; msr++) {
-		assert_int_equal(msr_read_access(msr), MSR_DENY);
-		assert_int_equal(msr_write_access(msr), MSR_DENY);
+		assert_int_equal(host_msr_access(msr, false), MSR_DENY);
+		assert_int_equal(host_msr_access(msr, true), MSR_DENY);
 	}
 }
 
@@ -82,29 +82,29 @@ static void hot_msrs_pass(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(hot); i++) {
-		assert_int_equal(msr_write_access(hot[i]), MSR_PASS);
-		assert_int_equal(msr_read_access(hot[i]), MSR_PASS);
+		assert_int_equal(host_msr_access(hot[i], true), MSR_PASS);
+		assert_int_equal(host_msr_access(hot[i], false), MSR_PASS);
 	}
 }
 
 static void unlisted_are_denied(void **state)
 {
 	(void)state;
-	assert_int_equal(msr_write_access(0), MSR_DENY);
-	assert_int_equal(msr_write_access(0x1bff), MSR_DENY);
-	assert_int_equal(msr_write_access(0xc0001fff), MSR_DENY);
-	assert_int_equal(msr_write_access(0x40000000), MSR_DENY);
-	assert_int_equal(msr_write_access(0x4b564d00), MSR_DENY);
-	assert_int_equal(msr_write_access(0xffffffff), MSR_DENY);
+	assert_int_equal(host_msr_access(0, true), MSR_DENY);
+	assert_int_equal(host_msr_access(0x1bff, true), MSR_DENY);
+	assert_int_equal(host_msr_access(0xc0001fff, true), MSR_DENY);
+	assert_int_equal(host_msr_access(0x40000000, true), MSR_DENY);
+	assert_int_equal(host_msr_access(0x4b564d00, true), MSR_DENY);
+	assert_int_equal(host_msr_access(0xffffffff, true), MSR_DENY);
 	/* Outside the bitmap every access exits: none of them may count as one that passes. */
 	for (u32 msr = MSR_UNCORE_FIRST; msr <= MSR_UNCORE_LAST; msr++) {
-		assert_int_equal(msr_read_access(msr), MSR_HANDLE);
-		assert_int_equal(msr_write_access(msr), MSR_HANDLE);
+		assert_int_equal(host_msr_access(msr, false), MSR_HANDLE);
+		assert_int_equal(host_msr_access(msr, true), MSR_HANDLE);
 	}
-	assert_int_equal(msr_read_access(0x4000), MSR_DENY);
-	assert_int_equal(msr_write_access(0x4000), MSR_DENY);
-	assert_int_equal(msr_read_access(0xbfffffff), MSR_DENY);
-	assert_int_equal(msr_read_access(0xc0002000), MSR_DENY);
+	assert_int_equal(host_msr_access(0x4000, false), MSR_DENY);
+	assert_int_equal(host_msr_access(0x4000, true), MSR_DENY);
+	assert_int_equal(host_msr_access(0xbfffffff, false), MSR_DENY);
+	assert_int_equal(host_msr_access(0xc0002000, false), MSR_DENY);
 	for (u32 msr = 0xc0000000; msr < 0xc0002000; msr++)
 		if (msr_is_mtrr(msr & 0xffff))
 			assert_false(msr_is_mtrr(msr));
@@ -118,8 +118,8 @@ static void mtrrs(void **state)
 	for (u32 msr = 0; msr < 0x2000; msr++) {
 		n += msr_is_mtrr(msr);
 		if (msr_is_mtrr(msr)) {
-			assert_int_equal(msr_write_access(msr), MSR_HANDLE);
-			assert_int_equal(msr_read_access(msr), MSR_HANDLE);
+			assert_int_equal(host_msr_access(msr, true), MSR_HANDLE);
+			assert_int_equal(host_msr_access(msr, false), MSR_HANDLE);
 		}
 	}
 	assert_int_equal(n, 64 + 11 + 1);

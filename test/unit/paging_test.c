@@ -15,14 +15,15 @@
 /* Where the fake memory lies: beyond 4 GiB, and where a 32-bit CR3 reaches it. */
 #define BASE 0xabc000000ULL
 #define LOW 0x12340000ULL
+#define HANDLE 0x123
 
 static u8 memory[16 * PAGE_SIZE];
 static u64 base;
 static unsigned reads, reads_allowed, entry_bytes;
 
-static bool read_memory(void *context, u64 gpa, void *out, unsigned bytes)
+bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
 {
-	assert_ptr_equal(context, memory);
+	assert_int_equal(handle, HANDLE);
 	assert_int_equal(bytes, entry_bytes);
 	assert_int_equal(gpa % bytes, 0);
 	if (reads++ >= reads_allowed || gpa < base || gpa > base + sizeof(memory) - bytes)
@@ -60,7 +61,7 @@ static u64 translate(const struct mode *m, u64 linear)
 	u64 gpa = NOWHERE;
 
 	reads = 0;
-	if (!guest_translate(linear, m->cr0, m->cr3, m->cr4, m->efer, read_memory, memory, &gpa))
+	if (!guest_translate(HANDLE, linear, m->cr0, m->cr3, m->cr4, m->efer, &gpa))
 		assert_true(gpa == NOWHERE);
 	else
 		assert_true(gpa != NOWHERE);

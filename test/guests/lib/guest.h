@@ -7,6 +7,15 @@
 #include "hyperps/guest.h"
 #include "x86.h"
 
+/* Bits that the monitor has no name for. */
+#define CR0_AM BIT(18)
+#define CR4_SMXE BIT(14)
+#define FEATURE_CONTROL_VMX_IN_SMX BIT(1)
+#define XCR0_BNDREGS BIT(3)
+#define XCR0_BNDCSR BIT(4)
+#define XCR0_TILECFG BIT(17)
+#define XCR0_TILEDATA BIT(18)
+
 #define VECTOR_NONE (-1)
 #define VECTOR_USER_RETURN 0x80
 #define USER_ALIAS (1ULL << 39) /* where ring 3 finds the memory that ring 0 has from 0 on */
@@ -105,6 +114,9 @@ void barrier(u64 count);
 u64 argument(const char *command_line, const char *word, u64 otherwise);
 /* The n-th number of the command line that is no word=..., else otherwise. */
 u64 number_argument(const char *command_line, u64 n, u64 otherwise);
+
+/* A random number, from the monitor, or by RDRAND where that has none; false if the CPU has none. */
+bool random_word(u64 *value);
 
 /* A pseudo-random sequence. */
 u64 next_random(u64 *state);

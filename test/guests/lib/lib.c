@@ -369,3 +369,12 @@ void start_c(const char *command_line, u64 index)
 	if (!index)
 		shut_down(code);
 }
+
+bool random_word(u64 *value)
+{
+	bool done = has_hypercalls() && !hyperps_guest_random(value);
+
+	for (int i = 0; i < 100 && !done && (cpuid(1, 0).ecx & BIT(30)); i++)
+		asm volatile("rdrand %0" : "=r"(*value), "=@ccc"(done));
+	return done;
+}
