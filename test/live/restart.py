@@ -22,8 +22,9 @@ RESTARTS = [
     ("system control port A", "/test/ports out b 0x92 0x01", [RESETS]),
     ("crash", "sysctl -w kernel.panic=1; echo c > /proc/sysrq-trigger", [RESETS]),
 ]
-# S3: here a reset that leaves the RAM as it is; but then this firmware does not find its way.
-SLEEP = "/test/ports out w 0x$(sed -n 's/ *\\([0-9a-f]*\\)-.*PM1a_CNT_BLK.*/\\1/p' /proc/ioports) 0x2400"
+# SLP_EN with a sleep type that means nothing to this chipset, so that it stays as it is. (S3 is a reset here, after which this
+# firmware does not find its way.)
+SLEEP = "/test/ports out w 0x$(sed -n 's/ *\\([0-9a-f]*\\)-.*PM1a_CNT_BLK.*/\\1/p' /proc/ioports) 0x3400"
 # What does not restart it, though it reaches the same ports, and is done as without the monitor.
 HARMLESS = [
     ("in b 0x64", r"0x[0-9a-f]{1,2}"), ("in b 0xcf9", r"0x[0-9a-f]{1,2}"), ("out l 0xcf8 0x80000600", ""), ("in l 0xcf8", "0x80000600"),
