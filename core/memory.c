@@ -9,6 +9,7 @@
 
 #define CACHE_LINE 64
 #define PTE_2M_SHIFT 21
+#define STACK_IN_USE 256 /* bytes below a frame that it, and what it calls, may use */
 
 static struct mm mm;
 /* mm_lock guards struct mm, the page marks, the pool and all EPTs. Above log_lock in the lock order. */
@@ -59,6 +60,14 @@ static bool is_own_memory(u64 frame)
 	return address - boot->region_base < boot->region_size || address - boot->low_base < boot->low_size;
 }
 
+/* All of a stack, or, of the one that this CPU runs on, what lies below the functions that run. */
+static __attribute__((noinline)) void clear_stack(u8 *stack, u64 size)
+{
+	u64 unused = (u64)__builtin_frame_address(0) - STACK_IN_USE - (u64)stack;
+
+	__builtin_memset(stack, 0, unused < size ? unused : size);
+}
+
 void memory_clear(void)
 {
 	u64 start = monitor.boot->free + ALIGN_UP(monitor.marks.frames * sizeof(u64), PAGE_SIZE);
@@ -70,16 +79,14 @@ void memory_clear(void)
 			__builtin_memset(set_window(frame, PTE_RW), 0, PAGE_SIZE);
 	}
 	set_window(0, 0);
-	/* Registers of guests are in the pool's pages and on the stacks; this CPU's exit came from the host, or panics. */
+	/* Registers of guests are in the pool's pages, and on the stacks what an NMI or an exit's handler saved of them. */
 	__builtin_memset(monitor.pool.linear + start, 0, monitor.pool.used - start);
 	FOR_EACH_CPU (cpu) {
 		struct cpu_area *area = cpu_area_of(cpu);
 
-		if (cpu == this_cpu())
-			continue;
-		__builtin_memset(area->stack, 0, sizeof(area->stack));
-		__builtin_memset(area->nmi_stack, 0, sizeof(area->nmi_stack));
-		__builtin_memset(area->double_fault_stack, 0, sizeof(area->double_fault_stack));
+		clear_stack(area->stack, sizeof(area->stack));
+		clear_stack(area->nmi_stack, sizeof(area->nmi_stack));
+		clear_stack(area->double_fault_stack, sizeof(area->double_fault_stack));
 	}
 	asm volatile("wbinvd" ::: "memory");
 }

@@ -212,7 +212,6 @@ static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 	s64 result = HYPERPS_OK, error;
 	u64 left = 0;
 
-	stop_if_asked();
 	/* What an earlier exit of this vCPU left to do, a piece of it. */
 	if (vcpu->must_sync) {
 		error = serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left);
@@ -222,6 +221,8 @@ static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 			return HYPERPS_OK;
 	}
 	vcpu->must_flush = vcpu->must_flush && !memory_flush();
+	/* After all that can take long: whoever stops this CPU without an NMI reckons with a slice at most. */
+	stop_if_asked();
 	enter_side(cpu, vcpu, &host);
 	if (!queue_event(argument[3])) {
 		result = HYPERPS_ERROR_AGAIN;

@@ -327,6 +327,7 @@ void hyperps_vm_end_all(void)
 {
 	struct hyperps_vm state;
 	int again = 0;
+	long error;
 	u64 slot;
 
 	WRITE_ONCE(are_ended, true);
@@ -337,7 +338,8 @@ void hyperps_vm_end_all(void)
 		while (state.state != HYPERPS_VM_DEAD && vm_finish(HYPERPS_CALL_VM_DESTROY, state.handle) == -EBUSY &&
 		       ++again < ENTERED_LIMIT)
 			usleep_range(1000, 2000);
-		if (vm_finish(HYPERPS_CALL_VM_RECLAIM, state.handle) != -ENOENT)
+		error = vm_finish(HYPERPS_CALL_VM_RECLAIM, state.handle);
+		if (error && error != -ENOENT)
 			pr_warn("a VM does not give its memory back: the next kernel can't use it\n");
 	}
 }

@@ -7,7 +7,7 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+mm/memory_type.c
 UNIT_TESTS := capabilities:vmx/capabilities.c manager_property:$(MM_SOURCES) manager:$(MM_SOURCES) \
 	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/pagetable.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
-	gate_page:vmx/gate_page.c gate_exit:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c \
+	gate_page:vmx/gate_page.c port: gate_exit:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c \
 	image:host/image.c+host/measure.c+guest/sha256.c uart:host/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c+vmx/msr_policy.c paging:guest/paging.c \
 	hmac:test/guests/hmac.c+guest/sha256.c
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
@@ -18,10 +18,11 @@ $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h inclu
 	@mkdir -p $$(@D)
 	$(CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c $(2) -lcmocka
 endef
-$(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(subst +, ,$(lastword $(subst :, ,$(t)))))))
+$(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(subst +, ,$(word 2,$(subst :, ,$(t)))))))
 
-# It includes these, with a VMCS of its own.
+# They include these, with a VMCS of its own.
 $(BUILD)/test/unit/gate_exit: core/cpu.c core/exit.c core/flush.c vmx/event.c vmx/gate.c vmx/instruction.c $(wildcard core/*.h)
+$(BUILD)/test/unit/port: vmx/port.c $(wildcard core/*.h)
 
 # The unit tests of mm/ once more, to measure what they cover. What none calls counts, too: those of the manager link all of mm/.
 COVERAGE_NAMES := $(foreach t,$(UNIT_TESTS),$(if $(findstring mm/,$(t)),$(firstword $(subst :, ,$(t)))))

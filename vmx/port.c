@@ -81,9 +81,13 @@ static void enable_sleep_in_other_block(const struct boot_end_port *this)
 static void host_writes(u16 port, u64 size, u32 value)
 {
 	const struct boot_end_port *end = find_end(port, size, value);
+	u64 command = PORT_KEYBOARD_COMMAND - (u64)port;
 
-	/* The keyboard controller's output port has the reset line, too. For the A20 line nobody needs it any more. */
-	if (port == PORT_KEYBOARD_COMMAND && (u8)value == KEYBOARD_WRITE_OUTPUT_PORT)
+	/*
+	 * The keyboard controller's output port has the reset line, too. For the A20 line nobody needs it any more. A word or
+	 * dword from below reaches the command's port as well.
+	 */
+	if (command < size && (u8)(value >> 8 * command) == KEYBOARD_WRITE_OUTPUT_PORT)
 		return;
 	if (end)
 		clear_memory("the host resets the machine, or has it sleep");

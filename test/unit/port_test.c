@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+/*
+ * vmx/port.c: what of the host's writes reaches the chipset, and what ends the machine's run, whatever port and width the
+ * write begins with. The instructions fault here; the signal handler notes what they would have written.
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+#include <cmocka.h>
+
+#define vmread real_vmread
+#define vmwrite real_vmwrite
+#define pause real_pause
+#include "core.h"
+#include "host.h"
+#include "x86.h"
+#undef vmread
+#undef vmwrite
+#undef pause
+
+static u64 qualification;
+
+static u64 vmread(vmcs_field_t field)
+{
+	(void)field;
+	return qualification;
+}
+
+static void vmwrite(vmcs_field_t field, u64 value)
+{
+	(void)field;
+	(void)value;
+}
+
+#include "../../vmx/port.c"
+
+#define PM1 0x604
+
+struct monitor monitor;
+static struct boot_info boot = { .end_port = { { 0xcf9, 4, 4, false },
+					       { 0x92, 1, 1, false },
+					       { 0x64, 0xf1, 0xf0, false },
+					       { PM1 + 1, 0x20, 0x20, true } } };
+static u8 ports[0x10000]; /* the last byte that was written to each */
+static unsigned writes, clears;
+static jmp_buf end;
+
+hpa_t hpa_of(const void *object)
+{
+	(void)object;
+	return HPA(0);
+}
+
+void *page_pool_take(struct page_pool *pool)
+{
+	(void)pool;
+	return NULL;
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	(void)level;
+	(void)format;
+}
+
+void log_refusal(enum refusal kind, const char *format, ...)
+{
+	(void)kind;
+	(void)format;
+}
+
+void stop_other_cpus(void)
+{
+}
+
+void panic_stop(void)
+{
+	abort();
+}
+
+void inject_exception(u32 vector)
+{
+	(void)vector;
+}
+
+void skip_instruction(void)
+{
+}
+
+void clear_memory(const char *why)
+{
+	(void)why;
+	/* Before anything has reached a port. */
+	assert_int_equal(writes, 0);
+	clears++;
+}
+
+void reset_machine(void)
+{
+	longjmp(end, 1);
+}
+
+void stop_this_cpu(void)
+{
+	longjmp(end, 1);
+}
+
+static void on_fault(int number, siginfo_t *information, void *context)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+	const u8 *code = (const u8 *)regs[REG_RIP];
+	bool word = code[0] == 0x66;
+	unsigned size = word ? 2 : code[0] & 1 ? 4 : 1;
+
+	(void)number;
+	(void)information;
+	switch (code[word]) {
+	case 0xee ... 0xef: /* OUT DX */
+		writes++;
+		for (unsigned i = 0; i < size; i++)
+			ports[(u16)(regs[REG_RDX] + i)] = (u8)(regs[REG_RAX] >> 8 * i);
+		break;
+	case 0xec ... 0xed: /* IN DX */
+		break;
+	default:
+		abort();
+	}
+	regs[REG_RIP] += 1 + word;
+}
+
+/* The host writes. Whether the memory was cleared. */
+static bool write_host(u16 port, unsigned size, u32 value)
+{
+	const struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	struct guest_registers regs = { { value } };
+
+	sigaction(SIGSEGV, &action, NULL); /* cmocka has its own for each test */
+	memset(ports, 0, sizeof(ports));
+	writes = clears = 0;
+	qualification = (u64)port << 16 | (size - 1);
+	if (!setjmp(end))
+		exit_io(&regs);
+	return clears;
+}
+
+/* Each access that has the byte at `target`, and ends there. */
+#define FOR_EACH_ACCESS(target, port, size)                                                                            \
+	for (unsigned size = 1; size <= 4; size *= 2)                                                                  \
+		for (u16 port = (target)-size + 1; port <= (target); port++)
+
+static void ends(void **state)
+{
+	(void)state;
+	FOR_EACH_ACCESS(0xcf9, port, size)
+	assert_int_equal(write_host(port, size, 0x06u << 8 * (0xcf9 - port)), port != 0xcf8 || size != 4);
+	FOR_EACH_ACCESS(0x92, port, size)
+	assert_true(write_host(port, size, 0x01u << 8 * (0x92 - port)));
+	FOR_EACH_ACCESS(0x64, port, size)
+	assert_true(write_host(port, size, 0xfeu << 8 * (0x64 - port)));
+	FOR_EACH_ACCESS(PM1 + 1, port, size)
+	assert_true(write_host(port, size, 0x34u << 8 * (PM1 + 1 - port)));
+}
+
+/* The keyboard controller's output port, with the reset line: the command to write it never gets there. */
+static void keyboard_output_port(void **state)
+{
+	(void)state;
+	FOR_EACH_ACCESS(0x64, port, size)
+	{
+		/* Control: another command does. */
+		assert_false(write_host(port, size, 0xd0u << 8 * (0x64 - port)));
+		assert_int_equal(ports[0x64], 0xd0);
+		assert_false(write_host(port, size, 0xd1u << 8 * (0x64 - port)));
+		assert_int_equal(ports[0x64], 0);
+	}
+	assert_false(write_host(0x60, 4, 0xd1d1d1d1));
+	assert_int_equal(ports[0x60], 0xd1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(ends), cmocka_unit_test(keyboard_output_port) };
+
+	monitor.boot = &boot;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
