@@ -86,7 +86,7 @@ static void add(struct boot_end_port **end, u64 port, u8 mask, u8 value, bool sl
 /* A register that is an I/O port: its number; 0 if there is none, or it is something else. */
 static u64 io_port(const struct acpi_address *address)
 {
-	return address->space == ACPI_SPACE_IO ? address->address : 0;
+	return address->space == ACPI_SPACE_IO && address->address < 0xffff ? address->address : 0;
 }
 
 bool acpi_end_ports(struct boot_end_port *end)
@@ -102,14 +102,18 @@ bool acpi_end_ports(struct boot_end_port *end)
 	if (!table)
 		return true;
 	CopyMem(&fadt, (void *)table, table->length < sizeof(fadt) ? table->length : sizeof(fadt));
-	pm1a = fadt.x_pm1a_control.address ? io_port(&fadt.x_pm1a_control) : fadt.pm1a_control;
-	pm1b = fadt.x_pm1b_control.address ? io_port(&fadt.x_pm1b_control) : fadt.pm1b_control;
-	add(&end, pm1a ? pm1a + 1 : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
-	add(&end, pm1b ? pm1b + 1 : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
+	/* A firmware that gives both addresses may mean either. */
+	add(&end, fadt.pm1a_control ? fadt.pm1a_control + 1ULL : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
+	add(&end, fadt.pm1b_control ? fadt.pm1b_control + 1ULL : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
+	pm1a = io_port(&fadt.x_pm1a_control);
+	pm1b = io_port(&fadt.x_pm1b_control);
+	add(&end, pm1a && pm1a != fadt.pm1a_control ? pm1a + 1 : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
+	add(&end, pm1b && pm1b != fadt.pm1b_control ? pm1b + 1 : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
 	if (fadt.flags & FADT_RESET_REGISTER)
 		add(&end, io_port(&fadt.reset), 0xff, fadt.reset_value, false);
 	if (fadt.flags & FADT_HARDWARE_REDUCED)
 		add(&end, io_port(&fadt.sleep_control), SLEEP_ENABLE, SLEEP_ENABLE, true);
 	return !((fadt.flags & FADT_RESET_REGISTER) && !io_port(&fadt.reset)) &&
-	       (pm1a || ((fadt.flags & FADT_HARDWARE_REDUCED) && io_port(&fadt.sleep_control)));
+	       (pm1a || (fadt.pm1a_control && fadt.pm1a_control < 0xffff) ||
+		((fadt.flags & FADT_HARDWARE_REDUCED) && io_port(&fadt.sleep_control)));
 }

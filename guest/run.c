@@ -197,8 +197,7 @@ static void run(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 {
 	u64 slice = monitor.boot->tsc_hz / SLICE_PER_SECOND;
 
-	if (monitor.capabilities.guest_pin & PIN_PREEMPTION_TIMER)
-		vmwrite(VMCS_PREEMPTION_TIMER, slice >> monitor.capabilities.timer_rate);
+	vmwrite(VMCS_PREEMPTION_TIMER, slice >> monitor.capabilities.timer_rate);
 	vcpu->slice_end = rdtsc() + slice;
 	/* An NMI after this look makes the guest exit as soon as it takes NMIs: latch_event(). */
 	if (!cpu->latched && guest_run(vcpu, cpu, words))

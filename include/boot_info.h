@@ -91,7 +91,7 @@ struct boot_end_port {
 	bool sleep;
 };
 
-#define BOOT_END_PORTS 8
+#define BOOT_END_PORTS 9
 /* The firmware's screen, for errors: 32 bits a pixel, red and blue in any order. */
 struct boot_screen {
 	u64 base; /* hpa of the frame buffer, a multiple of 4 */
@@ -138,7 +138,7 @@ struct boot_info {
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 12744,
+_Static_assert(sizeof(struct boot_info) == 12752,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

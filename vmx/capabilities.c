@@ -38,8 +38,8 @@ static const struct control_word {
 	  "this CPU's VT-x can't load PAT, EFER and debug registers. " USE_NEWER },
 	/* A guest's: I/O, HLT, MONITOR, MWAIT, RDPMC and CR8 exit, and whatever is the host's to handle. */
 	{ MSR_IA32_VMX_TRUE_PINBASED_CTLS, offsetof(struct vmx_capabilities, guest_pin),
-	  PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, PIN_PREEMPTION_TIMER, 0,
-	  "this CPU's VT-x lacks exits at interrupts. " USE_NEWER },
+	  PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER, 0, 0,
+	  "this CPU's VT-x lacks exits at interrupts, or the preemption timer. " USE_NEWER },
 	/* A CPU may have neither the exits of MONITOR and MWAIT nor the instructions. */
 	{ MSR_IA32_VMX_TRUE_PROCBASED_CTLS, offsetof(struct vmx_capabilities, guest_primary),
 	  PRIMARY_TSC_OFFSETTING | PRIMARY_HLT_EXITING | PRIMARY_RDPMC_EXITING | PRIMARY_CR8_LOAD_EXITING |
