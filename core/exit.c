@@ -78,6 +78,15 @@ void exit_dispatch(struct guest_registers *regs)
 			host_deliver_latched(cpu);
 		return;
 	}
+	/*
+	 * Outside 64-bit mode the next fetch wraps at 4 GiB, but an event before it can leave RIP above, which VM entry refuses.
+	 * It has changed nothing (SDM, "VM-Entry Failures During or After Loading Guest State"): once more.
+	 */
+	if (full_reason == (EXIT_REASON_ENTRY_FAILURE | EXIT_ENTRY_FAILED_GUEST_STATE) && !is_64bit() &&
+	    vmread(VMCS_GUEST_RIP) >> 32) {
+		vmwrite(VMCS_GUEST_RIP, (u32)vmread(VMCS_GUEST_RIP));
+		return;
+	}
 	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
 		panic("VM entry refused by the CPU: reason %u", reason);
 	if (reason < HYPERPS_EXIT_REASONS)

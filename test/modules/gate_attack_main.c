@@ -4,10 +4,13 @@
  * gate page entered at each of its bytes. Others are in gate_attack_*.c.
  */
 #include <linux/cpu.h>
+#include <linux/gfp.h>
+#include <linux/io.h>
 #include <linux/irqflags.h>
 #include <linux/random.h>
 #include <linux/smp.h>
 #include <asm/msr.h>
+#include <asm/segment.h>
 #include <asm/special_insns.h>
 #include <asm/trapnr.h>
 
@@ -21,6 +24,8 @@
 #define CODE_LAST (LANDING + 8)
 #define SLOTS 512
 #define TRIES 1000
+#define NOP 0x90
+#define EDGE_VECTORS 2 /* on the first page of a descriptor table: divide error and debug exception */
 
 extern const u8 gate_attempt_vmfunc[];
 
@@ -194,6 +199,45 @@ static void attack_hotplug(struct seq_file *out)
 	tap_check(out, !set && before == VECTOR_NONE, "it can have it again (%ld)", set);
 }
 
+/* A NOP at the last byte below 4 GiB, outside 64-bit mode and single-stepped: the exception comes where RIP wraps. */
+static void step_over_edge(u64 idt)
+{
+	rig_prepare(HYPERPS_GATE_ENTRY, NULL, 0);
+	rig.page[PAGE_SIZE - 1] = NOP;
+	gate_attempt.rip = U32_MAX;
+	gate_attempt.cs = __KERNEL32_CS;
+	gate_attempt.flags |= X86_EFLAGS_TF;
+	gate_attempt.idtr.address = idt;
+	rig_run();
+}
+
+static void attack_edge(struct seq_file *out)
+{
+	u64 tables = rig.gate + PAGE_SIZE, idt = tables + PAGE_SIZE - EDGE_VECTORS * sizeof(gate_desc);
+	u64 monitor = read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, memory_base));
+	u8 *first = (u8 *)get_zeroed_page(GFP_KERNEL), *second = (u8 *)get_zeroed_page(GFP_KERNEL);
+
+	if (!first || !second || !rig_map(U32_MAX & PAGE_MASK, rig.page, 0) || !rig_map(tables, first, 0) ||
+	    !rig_map(tables + PAGE_SIZE, second, 0)) {
+		tap_check(out, false, "pages at the edge of 4 GiB");
+		return;
+	}
+	memcpy(first + PAGE_SIZE - EDGE_VECTORS * sizeof(gate_desc), rig.idt, EDGE_VECTORS * sizeof(gate_desc));
+	memcpy(second, rig.idt + EDGE_VECTORS, PAGE_SIZE - EDGE_VECTORS * sizeof(gate_desc));
+	step_over_edge(idt);
+	tap_check(out, gate_attempt.vector == X86_TRAP_DB && !(u32)gate_attempt.fault_rip,
+		  "positive control: a step past 4 GiB in compatibility mode (vector %lld, RIP %#llx)",
+		  gate_attempt.vector, gate_attempt.fault_rip);
+	rig_map(tables, phys_to_virt(monitor), 0);
+	step_over_edge(idt);
+	tap_check(out, gate_attempt.vector == X86_TRAP_GP && !gate_attempt.fault_rip,
+		  "the same with the handler's descriptor in the monitor's memory (vector %lld, RIP %#llx)",
+		  gate_attempt.vector, gate_attempt.fault_rip);
+	rig_map(tables, first, 0);
+	rig_map(U32_MAX & PAGE_MASK, rig.before, 0);
+	tap_check(out, rig_call() == CALLED, "the gate works as before");
+}
+
 static void timed(struct seq_file *out, const char *name, void (*attack)(struct seq_file *out))
 {
 	u64 start = rdtsc(), refused = read_word(HYPERPS_OBJECT_STATUS, offsetof(struct hyperps_status, refused_gate));
@@ -249,9 +293,10 @@ static const struct {
 	const char *name;
 	void (*run)(struct seq_file *out);
 } attacks[] = {
-	{ "entries", attack_entries }, { "offsets", attack_offsets }, { "registers", attack_registers },
-	{ "tables", attack_tables },   { "stale", attack_stale },     { "modes", attack_modes },
-	{ "set", attack_set },         { "latched", attack_latched }, { "hotplug", attack_hotplug },
+	{ "edge", attack_edge },           { "entries", attack_entries }, { "offsets", attack_offsets },
+	{ "registers", attack_registers }, { "tables", attack_tables },   { "stale", attack_stale },
+	{ "modes", attack_modes },         { "set", attack_set },         { "latched", attack_latched },
+	{ "hotplug", attack_hotplug },
 };
 
 static int show_attack(struct seq_file *out, void *unused)

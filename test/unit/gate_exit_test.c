@@ -589,13 +589,27 @@ static void test_forgets(void **state)
 	assert_false(wrong[KICK]);
 }
 
+/* VM entry refuses what lies above 4 GiB outside 64-bit mode: it is done once more, with RIP as the CPU would have it. */
+static void test_rip_wraps(void **state)
+{
+	struct guest_registers registers = { { 0 } };
+
+	(void)state;
+	expect_good(NULL, 0);
+	*field(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS)) = 0;
+	*field(VMCS_EXIT_REASON) = EXIT_REASON_ENTRY_FAILURE | EXIT_ENTRY_FAILED_GUEST_STATE;
+	*field(VMCS_GUEST_RIP) = BIT(32) + 5;
+	*field(VMCS_ENTRY_INTERRUPTION_INFO) = EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI;
+	exit_dispatch(&registers);
+	assert_int_equal(*field(VMCS_GUEST_RIP), 5);
+	assert_int_equal(*field(VMCS_ENTRY_INTERRUPTION_INFO), EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one),
-		cmocka_unit_test(test_two),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_forgets),
+		cmocka_unit_test(test_one),     cmocka_unit_test(test_two),       cmocka_unit_test(test_many),
+		cmocka_unit_test(test_forgets), cmocka_unit_test(test_rip_wraps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
