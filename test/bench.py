@@ -9,10 +9,11 @@ import argparse
 import json
 import os
 import re
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "live"))
-from live import BOOT_TIMEOUT, BUILD, TEST_TIMEOUT, MachineError, test_machine  # noqa: E402
+from live import BOOT_TIMEOUT, BUILD, TEST_TIMEOUT, TOP, MachineError, test_machine  # noqa: E402
 
 # One processor, and no line on the serial port that only one of the two runs would print: a character costs 17,000 ticks.
 CONF = """chainload = \\EFI\\HYPERPS\\vmlinuz
@@ -123,6 +124,12 @@ def check_scales(figures):
     return flat
 
 
+def trusted_lines():
+    """Lines of code that a reader must trust after boot."""
+    text = subprocess.run(["make", "-s", "tcb-lines"], cwd=TOP, capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"(\d+) of code", text).group(1))
+
+
 def main():
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -148,6 +155,8 @@ def main():
             result[name if family == "gate" else f"{family}.monitor.{rest}"] = count
             print(f"{name[:-6] + ' (exits)':42}{count:14,}")
     result.update(kvm)
+    result["tcb.lines"] = trusted_lines()
+    print(f"{'trusted lines of code':42}{result['tcb.lines']:14,}")
     print_compared(result)
     flat = check_scales(result)
     with open(arguments.output, "w", encoding="utf-8") as file:
