@@ -26,7 +26,7 @@ FLAGS = ["-std=gnu11", "-O1", "-Wno-unused", f"-I{TOP}/include", f"-I{TOP}/mm"]
 MUTANTS = [
     # I1: one owner
     ("mm_map leaves the frames in the host view", "manager.c",
-     "\tmm_hide(mm, frame, count);\n\tpage_marks_move(", "\tpage_marks_move("),
+     "\thide(mm, frame, count);\n\tpage_marks_move(", "\tpage_marks_move("),
     ("mm_map takes frames that are not the host's", "manager.c",
      "!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !ept_is_empty",
      "page_mark_state(mm->marks, frame + count - 1) == HYPERPS_FRAME_DEVICE || !ept_is_empty"),
@@ -41,7 +41,7 @@ MUTANTS = [
      "n == FRAMES_2M && frame % FRAMES_2M == 0 ? 2 : 1", "n == FRAMES_2M ? 2 : 1"),
     # I2: what is the monitor's
     ("mm_donate leaves the frames in the host view", "manager.c",
-     "\tmm_hide(mm, frame, FRAMES_2M);\n", ""),
+     "\thide(mm, frame, FRAMES_2M);\n", ""),
     ("mm_donate looks at the first frame only", "manager.c",
      "if (!page_marks_are(mm->marks, frame, FRAMES_2M, HYPERPS_FRAME_HOST))",
      "if (!page_marks_are(mm->marks, frame, 1, HYPERPS_FRAME_HOST))"),
@@ -99,7 +99,7 @@ MUTANTS = [
      "gpa >> PAGE_SHIFT);\n\t}\n\tif (to"),
     ("the host may execute what is shared with it", "manager.c", "EPT_READ | EPT_WRITE);", "EPT_RWX);"),
     ("a guest unshare leaves the frames in the host view", "manager.c",
-     "if (from == HYPERPS_FRAME_SHARED)\n\t\t\tmm_hide(mm, run.frame, run.frames);", ""),
+     "if (from == HYPERPS_FRAME_SHARED)\n\t\t\thide(mm, run.frame, run.frames);", ""),
     ("what a guest unshares or releases needs no flush", "manager.c",
      "if (to != HYPERPS_FRAME_SHARED)\n\t\tvm->epoch = mm->epoch;", ""),
     ("what a guest unshares or releases stays in its view", "manager.c",
@@ -109,7 +109,7 @@ MUTANTS = [
     ("a guest's requests look at the first frame only", "manager.c",
      "!page_marks_are(mm->marks, run.frame, run.frames, state))", "!page_marks_are(mm->marks, run.frame, 1, state))"),
     ("mm_destroy leaves what was shared in the host view", "manager.c",
-     "if (state == HYPERPS_FRAME_SHARED)\n\t\t\tmm_hide(mm, run.frame, run.frames);", ""),
+     "if (state == HYPERPS_FRAME_SHARED)\n\t\t\thide(mm, run.frame, run.frames);", ""),
     ("mm_reclaim of what is released ignores the flush if nothing else waits", "manager.c",
      "\tif (mm->flushed <= vm->epoch)\n", "\tif (vm->state == HYPERPS_VM_DEAD && mm->flushed <= vm->epoch)\n"),
     ("a guest's requests work before the VM is sealed", "manager.c",

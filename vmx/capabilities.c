@@ -89,6 +89,8 @@ static void fill_features(struct vmx_capabilities *out)
 	out->feature[HYPERPS_FEATURE_SMEP] = leaf7.ebx & BIT(7);
 	out->feature[HYPERPS_FEATURE_SMAP] = leaf7.ebx & BIT(20);
 	out->feature[HYPERPS_FEATURE_RDCL_NO] = (leaf7.edx & BIT(29)) && (rdmsr(MSR_IA32_ARCH_CAPABILITIES) & BIT(0));
+	out->gate = out->feature[HYPERPS_FEATURE_VMFUNC] && out->feature[HYPERPS_FEATURE_EPT_EXECUTE_ONLY] &&
+		    out->feature[HYPERPS_FEATURE_SMEP] && out->feature[HYPERPS_FEATURE_SMAP];
 }
 
 const char *vmx_check_this_cpu(struct vmx_capabilities *out)

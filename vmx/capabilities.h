@@ -17,6 +17,7 @@ struct vmx_capabilities {
 	u32 physical_address_bits;
 	u32 ept_levels; /* 4, or 5 where physical addresses are wider than 48 bits */
 	bool feature[HYPERPS_FEATURES]; /* enum hyperps_feature: the CPU has it */
+	bool gate; /* the CPU has all that the gate needs */
 };
 
 /*

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Memory types by address, from the MTRRs (SDM, "Memory Type Range Registers"). No MSR access here: the caller reads
- * them.
- */
-#ifndef MEMORY_TYPE_H
-#define MEMORY_TYPE_H
+/* The MTRRs' values (SDM, "Memory Type Range Registers"), and memory types. */
+#ifndef MTRR_H
+#define MTRR_H
 
 #include "types.h"
 
@@ -41,12 +38,9 @@ struct mtrr_state {
 };
 
 /* Whether an encoding is one of the five memory types, not a reserved one. */
-bool memory_type_is_defined(u64 type);
-
-/*
- * Memory type of the byte at hpa, and in *end the first byte address above it where the type may differ (at most
- * 2^bits). bits is the CPU's physical-address width; hpa must be below 2^bits. Reserved encodings count as uncacheable.
- */
-u64 memory_type_at(const struct mtrr_state *mtrr, unsigned bits, hpa_t hpa, u64 *end);
+static inline bool memory_type_is_defined(u64 type)
+{
+	return type <= MEMORY_TYPE_WB && type != 2 && type != 3;
+}
 
 #endif
