@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "loader.h"
+#include "memory_type.h"
 #include "msr_policy.h"
 #include "x86.h"
 

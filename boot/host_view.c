@@ -35,6 +35,19 @@ u64 page_marks_bytes(const struct boot_memory_range *ranges, u32 count)
 	return ALIGN_UP(frames_needed(ranges, count) * sizeof(u64), PAGE_SIZE);
 }
 
+void page_marks_set(struct page_marks *marks, u64 frame, u64 count, u64 state)
+{
+	if (frame >= marks->frames)
+		return;
+	if (count > marks->frames - frame)
+		count = marks->frames - frame;
+	for (u64 i = frame; i < frame + count; i++) {
+		marks->count[marks->mark[i] & MARK_STATE]--;
+		marks->mark[i] = state;
+	}
+	marks->count[state] += count;
+}
+
 void page_marks_init(struct page_marks *marks, u64 *table, const struct boot_memory_range *ranges, u32 count,
 		     const struct mtrr_state *mtrr, unsigned bits)
 {
@@ -60,6 +73,35 @@ void page_marks_init(struct page_marks *marks, u64 *table, const struct boot_mem
 	for (u64 at = 0, end; at < BIT(bits) && at >> PAGE_SHIFT < marks->frames; at = end)
 		if (memory_type_at(mtrr, bits, HPA(at), &end) != MEMORY_TYPE_WB)
 			page_marks_set(marks, at >> PAGE_SHIFT, (end - at) >> PAGE_SHIFT, HYPERPS_FRAME_DEVICE);
+}
+
+bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u64 memory_type)
+{
+	u64 limit = ept_level_size(ept->levels + 1);
+
+	if (gpa.value >= limit || size > limit - gpa.value)
+		return false;
+	while (size) {
+		unsigned level = ept->largest_leaf;
+		u64 *entry;
+
+		while (level > 1 &&
+		       (((gpa.value | hpa.value) & (ept_level_size(level) - 1)) || size < ept_level_size(level)))
+			level--;
+		/* Before ept_entry(), which would split it: is anything there? */
+		if (!ept_is_empty(ept, gpa, 1))
+			return false;
+		entry = ept_entry(ept, gpa, level);
+		if (!entry || *entry)
+			return false;
+		ept_set_entry(ept, entry, level,
+			      hpa.value | permissions | memory_type << EPT_MEMORY_TYPE_SHIFT |
+				      (level > 1 ? EPT_LARGE : 0));
+		gpa.value += ept_level_size(level);
+		hpa.value += ept_level_size(level);
+		size -= ept_level_size(level);
+	}
+	return true;
 }
 
 /* Where the monitor's memory begins above `address`; or, if it lies in that (*own), where that ends. */

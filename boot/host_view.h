@@ -31,6 +31,17 @@ u64 page_marks_bytes(const struct boot_memory_range *ranges, u32 count);
 void page_marks_init(struct page_marks *marks, u64 *table, const struct boot_memory_range *ranges, u32 count,
 		     const struct mtrr_state *mtrr, unsigned bits);
 
+/* Gives each of the frames [frame, frame + count) the state, and no owner. Frames past the table's end are left out. */
+void page_marks_set(struct page_marks *marks, u64 frame, u64 count, u64 state);
+
+/*
+ * Maps [gpa, gpa + size) to [hpa, hpa + size) with the largest pages that fit. All three page-aligned; permissions is
+ * an OR of EPT_READ, EPT_WRITE, EPT_EXECUTE; memory_type as in an MTRR. The range must not be mapped yet. Returns
+ * false, with a part of the range possibly mapped, if the pool is dry or something is mapped there. Does not flush:
+ * nothing was mapped before.
+ */
+bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u64 memory_type);
+
 /*
  * Builds the host view, every address to itself but for the monitor's memory, from pages of the pool that begins at
  * info->free, and fills info->pool, ->marks and ->host_view with the monitor's own addresses. The page marks lie at

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "acpi.h"
+#include "choose_capabilities.h"
 #include "loader.h"
 #include "pagetable.h"
 #include "trampoline.h"
@@ -35,7 +36,7 @@ bool monitor_is_running(void)
 
 static EFI_STATUS check_cpu(struct vmx_capabilities *capabilities)
 {
-	const char *missing = vmx_check_this_cpu(capabilities);
+	const char *missing = choose_capabilities(capabilities);
 
 	if (missing)
 		return unfit(EFI_UNSUPPORTED, L"%a", missing);
@@ -270,6 +271,7 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	info->cpu_area = l.cpu_area;
 	info->log = l.log;
 	info->free = l.marks + marks;
+	info->capabilities = *capabilities;
 	info->final_cr3 = pagetable_build_final(&pool, &tables);
 	info->low_base = memory->low;
 	info->low_size = memory->low_size;

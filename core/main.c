@@ -70,7 +70,6 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
 		 cpu->capabilities.physical_address_bits, boot->host_view.leaves[3], boot->host_view.leaves[2],
 		 boot->host_view.leaves[1]);
-	monitor.capabilities = cpu->capabilities;
 	monitor.host_eptp = ept_pointer(&monitor.host_view);
 	monitor.flush_l1 = !monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] &&
 			   (cpuid_or_zero(7).edx & CPUID_7_EDX_L1D_FLUSH);
@@ -91,10 +90,11 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 {
 	struct cpu *cpu = &area->cpu;
-	const char *unfit;
+	const char *difference;
 
 	if (slot == 0) {
 		monitor.boot = boot;
+		monitor.capabilities = boot->capabilities;
 		monitor.marks = boot->marks;
 		monitor.pool = boot->pool;
 		monitor.pool.marks = &monitor.marks;
@@ -111,11 +111,10 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
 	    !unmap_own_page(area->double_fault_stack_guard) || !unmap_own_page(area->gate.stack_guard))
 		log_line(LOG_WARNING, "the stacks have no guard pages: they lie in a large page");
-	unfit = vmx_check_this_cpu(&cpu->capabilities);
-	if (unfit)
-		panic("CPU with APIC ID %u is unfit: %s", cpu->apic_id, unfit);
+	cpu->capabilities = boot->capabilities;
 	cpu->mtrr = boot->mtrr;
 
+	vmx_read_features(&cpu->capabilities);
 	if (slot == 0) {
 		start_monitor(cpu, boot);
 		vmx_switch_on(cpu);
@@ -124,9 +123,9 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 		wait_for_permission_to_enter();
 		/* First: an INIT does not reach a CPU in VMX root, so one that is stopped there stays stopped. */
 		vmx_switch_on(cpu);
-		unfit = vmx_compare_capabilities(&monitor.capabilities, &cpu->capabilities);
-		if (unfit)
-			panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, unfit);
+		difference = vmx_compare_this_cpu(&boot->capabilities);
+		if (difference)
+			panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, difference);
 		host_vmcs_init(cpu, NULL);
 		flush_park(cpu);
 	}

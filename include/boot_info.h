@@ -22,6 +22,7 @@
 #define BOOT_INFO_H
 
 #include "types.h"
+#include "capabilities.h"
 #include "ept.h"
 #include "mtrr.h"
 
@@ -107,6 +108,7 @@ struct boot_info {
 	struct page_pool pool;
 	struct ept host_view;
 	struct mtrr_state mtrr; /* the boot CPU's */
+	struct vmx_capabilities capabilities; /* of the boot CPU, with the controls to be used on every CPU */
 
 	/* Page tables that the loader built. */
 	u64 final_cr3; /* hpa of the PML4 that holds the address map above and nothing else */
@@ -133,7 +135,7 @@ struct boot_info {
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 2880,
+_Static_assert(sizeof(struct boot_info) == 3000,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

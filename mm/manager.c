@@ -347,9 +347,10 @@ static void drop_tables(struct vm *vm, u64 from, u64 to)
 /* The TO_HOST frames of a run at gpa, which no CPU can reach any more, are the host's again. */
 static void give_back(struct mm *mm, struct vm *vm, u64 gpa, const struct ept_run *run)
 {
-	for (u64 i = 0; i < run->frames; i++)
-		mm_zero_frame(run->frame + i);
-	page_marks_set(mm->marks, run->frame, run->frames, HYPERPS_FRAME_HOST);
+	for (u64 i = run->frame; i < run->frame + run->frames; i++) {
+		mm_zero_frame(i);
+		page_mark_set(mm->marks, i, HYPERPS_FRAME_HOST, 0, 0);
+	}
 	enter_host_view(mm, run->frame, run->frames, EPT_RWX);
 	set_leaves(&vm->view, gpa, run->frames, run->level, 0);
 	vm->frames -= run->frames;

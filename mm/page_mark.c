@@ -42,19 +42,6 @@ bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 st
 	return !count || (all == state && (any & MARK_STATE) == state);
 }
 
-void page_marks_set(struct page_marks *marks, u64 frame, u64 count, u64 state)
-{
-	if (frame >= marks->frames)
-		return;
-	if (count > marks->frames - frame)
-		count = marks->frames - frame;
-	for (u64 i = frame; i < frame + count; i++) {
-		marks->count[marks->mark[i] & MARK_STATE]--;
-		marks->mark[i] = state;
-	}
-	marks->count[state] += count;
-}
-
 u64 page_mark_state(const struct page_marks *marks, u64 frame)
 {
 	return frame < marks->frames ? marks->mark[frame] & MARK_STATE : HYPERPS_FRAME_DEVICE;

@@ -46,7 +46,4 @@ bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 st
 /* State of a frame, HYPERPS_FRAME_*. Any frame number is allowed. */
 u64 page_mark_state(const struct page_marks *marks, u64 frame);
 
-/* Gives each of the frames [frame, frame + count) the state, and no owner. Frames past the table's end are left out. */
-void page_marks_set(struct page_marks *marks, u64 frame, u64 count, u64 state);
-
 #endif

@@ -160,12 +160,13 @@ bool gate_uses(hpa_t hpa)
 void gate_add_memory(hpa_t hpa)
 {
 	const u64 *final = table_at(monitor.boot->final_cr3);
-	u64 index = ((MONITOR_DIRECT_VA + hpa.value) >> PML4_SHIFT) % 512;
+	u64 index = ((MONITOR_DIRECT_VA + hpa.value) >> PML4_SHIFT) % 512, *entry;
 
 	if (gate_state != HYPERPS_GATE_OFFERED)
 		return;
-	CHECK(ept_map(&donated, GPA(hpa.value), hpa, PAGE_SIZE_2M, EPT_READ | EPT_WRITE, MEMORY_TYPE_WB));
-	*ept_entry(&donated, GPA(hpa.value), 2) |= EPT_IGNORE_PAT;
+	entry = ept_entry(&donated, GPA(hpa.value), 2);
+	CHECK(entry && !*entry);
+	ept_set_entry(&donated, entry, 2, hpa.value | EPT_LARGE | EPT_READ | EPT_WRITE | EPT_LEAF);
 	FOR_EACH_CPU (cpu) {
 		if (!cpu->gate.top)
 			continue;

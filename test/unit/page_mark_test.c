@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include "host_view.h"
 #include "manager.h"
+#include "memory_type.h"
 
 #define RESERVED 0
 #define CONVENTIONAL 7
