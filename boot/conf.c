@@ -123,7 +123,7 @@ static bool set_unfit(struct conf *conf, const char *value)
 static bool set_gate(struct conf *conf, const char *value)
 {
 	static const char *const words[] = {
-		[BOOT_GATE_AUTO] = "auto", [BOOT_GATE_VMFUNC] = "vmfunc", [BOOT_GATE_VMCALL] = "vmcall"
+		[CONF_GATE_AUTO] = "auto", [CONF_GATE_VMFUNC] = "vmfunc", [CONF_GATE_VMCALL] = "vmcall"
 	};
 	int i = find_word(value, words, ARRAY_SIZE(words));
 

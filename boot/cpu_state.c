@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "loader.h"
+#include "memory_type.h"
+#include "msr_policy.h"
 #include "x86.h"
 
 /* Access rights as in "Guest Register State": LAR's byte 1 and bits 15:12 of its word 1, then bit 16 for unusable. */
@@ -95,4 +97,20 @@ void cpu_state_capture(struct boot_cpu_state *state)
 			(struct boot_segment){ .limit = TSS_LIMIT, .access_rights = BUSY_TSS_PRESENT };
 	else
 		state->segment[SEGMENT_TR].access_rights |= TYPE_BUSY_TSS;
+}
+
+void mtrr_capture(struct mtrr_state *mtrr)
+{
+	*mtrr = (struct mtrr_state){ 0 };
+	if (!(cpuid(1, 0).edx & BIT(12)))
+		return;
+	mtrr->capability = rdmsr(MSR_IA32_MTRRCAP);
+	for (u32 msr = MSR_IA32_MTRR_PHYSBASE0; msr <= MSR_IA32_MTRR_DEF_TYPE; msr++) {
+		bool is_variable = msr < MSR_IA32_MTRR_FIX64K_00000;
+		bool is_there = is_variable ? (msr - MSR_IA32_MTRR_PHYSBASE0) / 2 < (mtrr->capability & MTRRCAP_COUNT)
+					    : msr == MSR_IA32_MTRR_DEF_TYPE || (mtrr->capability & MTRRCAP_FIXED);
+
+		if (msr_is_mtrr(msr) && is_there)
+			mtrr->msr[msr - MSR_IA32_MTRR_PHYSBASE0] = rdmsr(msr);
+	}
 }

@@ -11,6 +11,7 @@
 #include "boot_info.h"
 #include "capabilities.h"
 #include "conf.h"
+#include "host_view.h"
 
 /* main.c */
 
@@ -83,6 +84,9 @@ void memory_request_overwrite(void);
 
 /* Captures this CPU's system registers as the firmware set them, all but rip, rsp and rflags. */
 void cpu_state_capture(struct boot_cpu_state *state);
+
+/* Reads this CPU's MTRRs. */
+void mtrr_capture(struct mtrr_state *mtrr);
 
 /* monitor.c */
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "acpi.h"
+#include "choose_capabilities.h"
 #include "loader.h"
-#include "page_mark.h"
 #include "pagetable.h"
 #include "trampoline.h"
 #include "x86.h"
@@ -36,7 +36,7 @@ bool monitor_is_running(void)
 
 static EFI_STATUS check_cpu(struct vmx_capabilities *capabilities)
 {
-	const char *missing = vmx_check_this_cpu(capabilities);
+	const char *missing = choose_capabilities(capabilities);
 
 	if (missing)
 		return unfit(EFI_UNSUPPORTED, L"%a", missing);
@@ -71,7 +71,7 @@ static const struct image_header *find_image(void)
 
 /* Offsets in the region: the image at 0, then boot_info. */
 struct layout {
-	u64 boot_info, cpu_area, log, tables, free;
+	u64 boot_info, cpu_area, log, tables, marks;
 };
 
 static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u64 region_size)
@@ -82,25 +82,27 @@ static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u6
 	l.cpu_area = l.boot_info + ALIGN_UP(sizeof(struct boot_info), PAGE_SIZE);
 	l.log = l.cpu_area + cpu_slots * image->cpu_area_size;
 	l.tables = l.log + ALIGN_UP(image->log_size, PAGE_SIZE);
-	l.free = l.tables + pagetable_pages(region_size) * PAGE_SIZE;
+	l.marks = l.tables + pagetable_pages(region_size) * PAGE_SIZE;
 	return l;
 }
+
+/* One range more than the firmware's map may have: the region. */
+static struct boot_memory_range memory_map[BOOT_MEMORY_RANGES + 1];
 
 static EFI_STATUS choose_region_size(const struct conf *conf, const struct image_header *image, u32 cpu_slots,
 				     const struct vmx_capabilities *capabilities, u64 *size)
 {
 	u64 ept =
 		pagetable_ept_pages(capabilities->physical_address_bits, capabilities->feature[HYPERPS_FEATURE_EPT_1G]);
-	static struct boot_memory_range map[BOOT_MEMORY_RANGES];
 	u32 ranges;
 	u64 others, least;
-	EFI_STATUS status = memory_map_read(map, &ranges);
+	EFI_STATUS status = memory_map_read(memory_map, &ranges);
 
 	if (EFI_ERROR(status))
 		return status;
-	others = ept * PAGE_SIZE + page_marks_bytes(map, ranges) + SPARE_MEMORY;
+	others = ept * PAGE_SIZE + page_marks_bytes(memory_map, ranges) + SPARE_MEMORY;
 	/* One GiB more than the rest covers the page tables' own share. */
-	least = lay_out(image, cpu_slots, others + PAGE_SIZE_1G).free + others;
+	least = lay_out(image, cpu_slots, others + PAGE_SIZE_1G).marks + others;
 	least = ALIGN_UP(least, PAGE_SIZE_2M);
 	if (least > CONF_MEMORY_MAX)
 		return unfit(EFI_OUT_OF_RESOURCES,
@@ -208,9 +210,40 @@ static bool place_trampoline(const struct boot_info *info, const struct image_he
 	return p->cr3;
 }
 
+/* Whether the gate is offered, and what the monitor's log says about it. */
+static void choose_gate(const struct conf *conf, const struct vmx_capabilities *capabilities, struct boot_info *info)
+{
+	const char *text = "calls by VMFUNC, where the host switches the gate on";
+
+	info->gate = HYPERPS_GATE_OFFERED;
+	info->gate_level = 2;
+	if (conf->gate == CONF_GATE_VMCALL) {
+		info->gate = HYPERPS_GATE_CONF;
+		text = "calls by VMCALL: gate = vmcall in hyperps.conf";
+	} else if (!capabilities->gate) {
+		info->gate = HYPERPS_GATE_CPU;
+		text = "calls by VMCALL: the CPU lacks VMFUNC, execute-only pages, SMEP or SMAP";
+	} else if (!capabilities->feature[HYPERPS_FEATURE_RDCL_NO] && conf->gate == CONF_GATE_AUTO) {
+		info->gate = HYPERPS_GATE_L1;
+		text = "calls by VMCALL: the CPU leaks L1 data (no RDCL_NO); gate = vmfunc in hyperps.conf offers it "
+		       "all "
+		       "the same";
+	} else if (info->region_base + info->region_size > GATE_MEMORY_LIMIT) {
+		info->gate = HYPERPS_GATE_MEMORY;
+		text = "calls by VMCALL: the monitor's memory lies where the gate's code would not be safe";
+	} else if (!capabilities->feature[HYPERPS_FEATURE_RDCL_NO]) {
+		info->gate_level = 1;
+		text = "calls by VMFUNC although the CPU leaks L1 data: gate = vmfunc in hyperps.conf";
+	}
+	if (info->gate != HYPERPS_GATE_OFFERED && conf->gate == CONF_GATE_VMFUNC)
+		info->gate_level = 1;
+	CopyMem(info->gate_text, (void *)text, strlena((const CHAR8 *)text));
+}
+
 /* Copies the image to the region, builds the page tables and fills the boot information; *out points to it there. */
-static EFI_STATUS place(const struct conf *conf, const struct image_header *image, const struct monitor_memory *memory,
-			u32 cpu_count, u32 cpu_slots, struct boot_info **out)
+static EFI_STATUS place(const struct conf *conf, const struct image_header *image,
+			const struct vmx_capabilities *capabilities, const struct monitor_memory *memory, u32 cpu_count,
+			u32 cpu_slots, struct boot_info **out)
 {
 	struct layout l = lay_out(image, cpu_slots, memory->region_size);
 	struct pagetable_layout tables = { .region_base = memory->region,
@@ -222,15 +255,23 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	struct pagetable_pool pool = { (void *)(memory->region + l.tables), memory->region + l.tables,
 				       pagetable_pages(memory->region_size), 0 };
 	struct boot_info *info = (void *)(memory->region + l.boot_info);
-	EFI_STATUS status;
+	u64 marks;
+	u32 ranges;
+	EFI_STATUS status = memory_map_read(memory_map, &ranges);
 
+	if (EFI_ERROR(status))
+		return status;
+	/* The page marks end with the last RAM: the region may lie above all that is free. */
+	memory_map[ranges++] = (struct boot_memory_range){ memory->region, memory->region_size, EfiLoaderData, 0 };
+	marks = page_marks_bytes(memory_map, ranges);
 	CopyMem((void *)memory->region, (void *)image, image->file_size);
-	SetMem((void *)(memory->region + image->file_size), l.free - image->file_size, 0);
+	SetMem((void *)(memory->region + image->file_size), l.marks - image->file_size, 0);
 	info->region_base = memory->region;
 	info->region_size = memory->region_size;
 	info->cpu_area = l.cpu_area;
 	info->log = l.log;
-	info->free = l.free;
+	info->free = l.marks + marks;
+	info->capabilities = *capabilities;
 	info->final_cr3 = pagetable_build_final(&pool, &tables);
 	info->low_base = memory->low;
 	info->low_size = memory->low_size;
@@ -238,22 +279,24 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	info->cpu_slots = cpu_slots;
 	info->tsc_hz = processors_tsc_hz();
 	info->log_level = conf->log_level;
-	info->gate = conf->gate;
 	info->unfit_continue = conf->unfit_continue;
 	choose_serial(conf, info);
 	if (!acpi_end_ports(info->end_port))
 		Print(L"HyperPS: this machine can also be reset, or put to sleep, in a way that the monitor does not "
 		      L"see: guests' memory may stay in the RAM then.\r\n");
 	choose_screen(&info->screen);
+	choose_gate(conf, capabilities, info);
+	mtrr_capture(&info->mtrr);
 	if (!info->final_cr3 || !place_trampoline(info, image, l.boot_info, &tables))
 		return unfit(EFI_LOAD_ERROR, L"the monitor's page tables did not fit. Report this to the project");
+	if (info->free > info->region_size ||
+	    !host_view_build(info, capabilities, (u64 *)(memory->region + l.marks), memory_map, ranges))
+		return unfit(EFI_OUT_OF_RESOURCES,
+			     L"the host view does not fit into %ld MiB of monitor memory. Set memory in hyperps.conf "
+			     L"to more",
+			     info->region_size >> 20);
 	*out = info;
-	status = memory_map_read(info->memory, &info->memory_ranges);
-	/* For the page marks, which end with the last RAM: the region may lie above all that is free. */
-	if (!EFI_ERROR(status) && info->memory_ranges < BOOT_MEMORY_RANGES)
-		info->memory[info->memory_ranges++] =
-			(struct boot_memory_range){ memory->region, memory->region_size, EfiLoaderData, 0 };
-	return status;
+	return EFI_SUCCESS;
 }
 
 /* Both outlive the loader: if a chainloaded program returns, the monitor stays and another program may be started. */
@@ -322,7 +365,7 @@ EFI_STATUS monitor_start(const struct conf *conf)
 		status = memory_take(&memory);
 	if (EFI_ERROR(status))
 		return status;
-	status = place(conf, image, &memory, cpu_count, cpu_count + SPARE_CPU_SLOTS, &info);
+	status = place(conf, image, &capabilities, &memory, cpu_count, cpu_count + SPARE_CPU_SLOTS, &info);
 	if (!EFI_ERROR(status))
 		status = takeover_prepare(&takeover);
 	if (EFI_ERROR(status)) {

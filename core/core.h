@@ -171,9 +171,6 @@ void window_init(struct cpu *cpu);
 /* Maps a frame in this CPU's window, with these flags in its entry; 0, 0: nothing. Nothing else may be in it. */
 u8 *set_window(u64 frame, u64 flags);
 
-/* Fills struct mm, and hides the monitor from the host view; boot CPU only, once, after page marks and host view. */
-void memory_init(const struct cpu *cpu);
-
 /*
  * Serves one of the memory calls (HYPERPS_CALL_VM_CREATE to HYPERPS_CALL_POOL_DONATE): argument[0..3], the result in
  * *value. Takes mm_lock, and may flush all CPUs. Returns 0 or a HYPERPS_ERROR_* code.

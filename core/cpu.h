@@ -7,7 +7,7 @@
 #include "boot_info.h"
 #include "hyperps/abi.h"
 #include "capabilities.h"
-#include "memory_type.h"
+#include "mtrr.h"
 #include "gate.h"
 
 /*

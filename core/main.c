@@ -2,7 +2,6 @@
 /* Start-up of the monitor, in order. */
 #include "core.h"
 #include "host.h"
-#include "manager.h"
 #include "msr_policy.h"
 #include "vcpu.h"
 #include "x86.h"
@@ -61,89 +60,26 @@ bool unmap_own_page(const void *page)
 	return true;
 }
 
-/* The host view: every address to itself. memory_init() takes out what is the monitor's. */
-static void build_host_view(const struct cpu *cpu)
-{
-	const struct vmx_capabilities *capabilities = &cpu->capabilities;
-	u64 top = BIT(capabilities->physical_address_bits), end;
-	struct ept *view = &monitor.host_view;
-
-	CHECK(ept_init(view, &monitor.pool, capabilities->ept_levels,
-		       capabilities->feature[HYPERPS_FEATURE_EPT_1G] ? 3 : 2));
-	for (u64 address = 0; address < top; address = end) {
-		u64 type = memory_type_at(&cpu->mtrr, capabilities->physical_address_bits, HPA(address), &end), next;
-
-		while (end < top &&
-		       memory_type_at(&cpu->mtrr, capabilities->physical_address_bits, HPA(end), &next) == type)
-			end = next;
-		if (!ept_map(view, GPA(address), HPA(address), end - address, EPT_RWX, type) ||
-		    page_pool_available(&monitor.pool) < MM_POOL_RESERVE)
-			panic("no memory left for the host view: set memory in hyperps.conf to more than %lu MiB",
-			      monitor.boot->region_size >> 20);
-	}
-	monitor.host_eptp = ept_pointer(view);
-}
-
-/* The page-mark table lies at the start of what the loader left free; the rest is the pool. */
-static void mark_pages(const struct boot_info *boot)
-{
-	u64 table = boot->free, size = page_marks_bytes(boot->memory, boot->memory_ranges), start = rdtsc();
-
-	if (size > boot->region_size - table)
-		panic("the page marks take %lu KiB: more than there is. Report this to the project", size >> 10);
-	if (boot->region_base + boot->region_size > size / sizeof(u64) << PAGE_SHIFT)
-		panic("the monitor's memory lies above all RAM of the firmware's map. Report this to the project");
-	page_marks_init(&monitor.marks, (u64 *)(MONITOR_VA + table), boot->memory, boot->memory_ranges);
-	page_marks_set(&monitor.marks, boot->region_base >> PAGE_SHIFT, boot->region_size >> PAGE_SHIFT,
-		       HYPERPS_FRAME_MONITOR);
-	page_marks_set(&monitor.marks, boot->low_base >> PAGE_SHIFT, boot->low_size >> PAGE_SHIFT,
-		       HYPERPS_FRAME_MONITOR);
-	monitor.pool.marks = &monitor.marks;
-	monitor.pool.used = table + size;
-	log_line(LOG_INFO, "page marks: %lu frames, %lu of the host's, %lu KiB, made in %lu ticks",
-		 monitor.marks.frames, monitor.marks.count[HYPERPS_FRAME_HOST], size >> 10, rdtsc() - start);
-}
-
-static void log_gate(void)
-{
-	static const char *const reasons[] = {
-		[HYPERPS_GATE_CONF] = "gate = vmcall in hyperps.conf",
-		[HYPERPS_GATE_CPU] = "the CPU lacks VMFUNC, execute-only pages, SMEP or SMAP",
-		[HYPERPS_GATE_L1] =
-			"the CPU leaks L1 data (no RDCL_NO); gate = vmfunc in hyperps.conf offers it all the same",
-		[HYPERPS_GATE_MEMORY] = "the monitor's memory lies where the gate's code would not be safe",
-	};
-
-	if (gate_state != HYPERPS_GATE_OFFERED)
-		log_line(monitor.boot->gate == BOOT_GATE_VMFUNC ? LOG_WARNING : LOG_INFO, "calls by VMCALL: %s",
-			 reasons[gate_state]);
-	else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO])
-		log_line(LOG_WARNING, "calls by VMFUNC although the CPU leaks L1 data: gate = vmfunc in hyperps.conf");
-	else
-		log_line(LOG_INFO, "calls by VMFUNC, where the host switches the gate on");
-}
-
 static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 {
 	log_line(LOG_INFO, "HyperPS %s: %lu MiB of monitor memory at %lx, %u CPUs listed", VERSION,
 		 boot->region_size >> 20, boot->region_base, boot->cpu_count);
-	monitor.capabilities = cpu->capabilities;
-	mark_pages(boot);
+	log_line(LOG_INFO, "page marks: %lu frames, %lu of the host's", boot->marks.frames,
+		 boot->marks.count[HYPERPS_FRAME_HOST]);
+	log_line(LOG_INFO, "low pages at %lx, %lu KiB", boot->low_base, boot->low_size >> 10);
+	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
+		 cpu->capabilities.physical_address_bits, boot->host_view.leaves[3], boot->host_view.leaves[2],
+		 boot->host_view.leaves[1]);
+	monitor.host_eptp = ept_pointer(&monitor.host_view);
+	monitor.flush_l1 = !monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] &&
+			   (cpuid_or_zero(7).edx & CPUID_7_EDX_L1D_FLUSH);
 	monitor.msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(monitor.msr_bitmap);
 	msr_fill_bitmap(monitor.msr_bitmap, host_msr_access);
 	port_init();
-	build_host_view(cpu);
-	memory_init(cpu);
 	guest_init();
-	log_line(LOG_INFO, "low pages at %lx, %lu KiB", boot->low_base, boot->low_size >> 10);
-	log_line(LOG_INFO, "host view: %u bits, %lu pages of 1 GiB, %lu of 2 MiB, %lu of 4 KiB",
-		 cpu->capabilities.physical_address_bits, monitor.host_view.leaves[3], monitor.host_view.leaves[2],
-		 monitor.host_view.leaves[1]);
-	monitor.flush_l1 = !monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] &&
-			   (cpuid_or_zero(7).edx & CPUID_7_EDX_L1D_FLUSH);
 	gate_init();
-	log_gate();
+	log_line(boot->gate_level, "%s", boot->gate_text);
 	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
 }
 
@@ -154,15 +90,16 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 {
 	struct cpu *cpu = &area->cpu;
-	const char *unfit;
+	const char *difference;
 
 	if (slot == 0) {
 		monitor.boot = boot;
-		monitor.pool = (struct page_pool){ .linear = (u8 *)MONITOR_VA,
-						   .base = HPA(boot->region_base),
-						   .size = boot->region_size,
-						   .used = boot->region_size,
-						   .direct = (u8 *)MONITOR_DIRECT_VA };
+		monitor.capabilities = boot->capabilities;
+		monitor.marks = boot->marks;
+		monitor.pool = boot->pool;
+		monitor.pool.marks = &monitor.marks;
+		monitor.host_view = boot->host_view;
+		monitor.host_view.pool = &monitor.pool;
 	}
 	cpu->slot = slot;
 	cpu->apic_id = cpuid_or_zero(0xb).ebx ? cpuid(0xb, 0).edx : cpuid(1, 0).ebx >> 24;
@@ -174,11 +111,10 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
 	    !unmap_own_page(area->double_fault_stack_guard) || !unmap_own_page(area->gate.stack_guard))
 		log_line(LOG_WARNING, "the stacks have no guard pages: they lie in a large page");
-	unfit = vmx_check_this_cpu(&cpu->capabilities);
-	if (unfit)
-		panic("CPU with APIC ID %u is unfit: %s", cpu->apic_id, unfit);
-	mtrr_read_all(&cpu->mtrr);
+	cpu->capabilities = boot->capabilities;
+	cpu->mtrr = boot->mtrr;
 
+	vmx_read_features(&cpu->capabilities);
 	if (slot == 0) {
 		start_monitor(cpu, boot);
 		vmx_switch_on(cpu);
@@ -187,9 +123,9 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 		wait_for_permission_to_enter();
 		/* First: an INIT does not reach a CPU in VMX root, so one that is stopped there stays stopped. */
 		vmx_switch_on(cpu);
-		unfit = vmx_compare_capabilities(&monitor.capabilities, &cpu->capabilities);
-		if (unfit)
-			panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, unfit);
+		difference = vmx_compare_this_cpu(&boot->capabilities);
+		if (difference)
+			panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, difference);
 		host_vmcs_init(cpu, NULL);
 		flush_park(cpu);
 	}

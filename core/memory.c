@@ -11,11 +11,9 @@
 #define PTE_2M_SHIFT 21
 #define STACK_IN_USE 256 /* bytes below a frame that it, and what it calls, may use */
 
-static struct mm mm;
+static struct mm mm = { .marks = &monitor.marks, .pool = &monitor.pool, .host_view = &monitor.host_view, .epoch = 1 };
 /* mm_lock guards struct mm, the page marks, the pool and all EPTs. Above log_lock in the lock order. */
 static struct spinlock mm_lock;
-/* The boot CPU's MTRRs as the firmware set them; struct cpu's copy is the host's to write. */
-static struct mtrr_state mtrr;
 
 void window_init(struct cpu *cpu)
 {
@@ -70,7 +68,7 @@ static __attribute__((noinline)) void clear_stack(u8 *stack, u64 size)
 
 void memory_clear(void)
 {
-	u64 start = monitor.boot->free + ALIGN_UP(monitor.marks.frames * sizeof(u64), PAGE_SIZE);
+	u64 start = monitor.boot->free;
 
 	for (u64 frame = 0; frame < monitor.marks.frames; frame++) {
 		u64 frame_state = page_mark_state(&monitor.marks, frame);
@@ -114,21 +112,6 @@ bool mm_map_donated(u64 frame)
 	*entry = hpa.value | PTE_RW | PTE_LARGE;
 	gate_add_memory(hpa);
 	return true;
-}
-
-void memory_init(const struct cpu *cpu)
-{
-	const struct boot_info *boot = monitor.boot;
-
-	mtrr = cpu->mtrr;
-	mm.marks = &monitor.marks;
-	mm.pool = &monitor.pool;
-	mm.host_view = &monitor.host_view;
-	mm.mtrr = &mtrr;
-	mm.physical_address_bits = monitor.capabilities.physical_address_bits;
-	mm.epoch = 1;
-	mm_hide(&mm, boot->region_base >> PAGE_SHIFT, boot->region_size >> PAGE_SHIFT);
-	mm_hide(&mm, boot->low_base >> PAGE_SHIFT, boot->low_size >> PAGE_SHIFT);
 }
 
 bool memory_flush(void)

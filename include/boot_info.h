@@ -22,6 +22,9 @@
 #define BOOT_INFO_H
 
 #include "types.h"
+#include "capabilities.h"
+#include "ept.h"
+#include "mtrr.h"
 
 #define MONITOR_VA 0xfffff00000000000ULL /* PML4 slot 480 */
 #define MONITOR_DIRECT_VA 0xffffec0000000000ULL /* PML4 slots 472 to 479: 4 TiB */
@@ -73,14 +76,6 @@ struct boot_cpu_state {
 	struct boot_segment segment[SEGMENTS];
 };
 
-/* One range of the firmware's memory map, type as in the UEFI specification (EFI_MEMORY_TYPE). */
-struct boot_memory_range {
-	u64 base;
-	u64 size;
-	u32 type;
-	u32 reserved;
-};
-
 /*
  * A byte by which the host ends the machine's run: written to port, with (byte & mask) == value, it resets the machine,
  * or starts its sleep. sleep: the upper half of a PM1 control register.
@@ -100,17 +95,20 @@ struct boot_screen {
 	u32 reserved;
 };
 
-#define BOOT_MEMORY_RANGES 512
-
-enum boot_gate { BOOT_GATE_AUTO = 0, BOOT_GATE_VMFUNC = 1, BOOT_GATE_VMCALL = 2 };
-
 struct boot_info {
 	/* Monitor memory: one contiguous range, 2 MiB-aligned, EfiReservedMemoryType. The image lies at its start. */
 	u64 region_base; /* hpa, bytes */
 	u64 region_size;
 	u64 cpu_area; /* offset in the region of CPU slot 0's area; slot n at + n * cpu_area_size */
 	u64 log; /* offset in the region of the log ring */
-	u64 free; /* offset of the first byte that the loader gave no other use, page-aligned */
+	u64 free; /* offset of the first byte of the pool, page-aligned */
+
+	/* Made by the loader, with the monitor's addresses of the pages; the monitor goes on with copies of the three. */
+	struct page_marks marks;
+	struct page_pool pool;
+	struct ept host_view;
+	struct mtrr_state mtrr; /* the boot CPU's */
+	struct vmx_capabilities capabilities; /* of the boot CPU, with the controls to be used on every CPU */
 
 	/* Page tables that the loader built. */
 	u64 final_cr3; /* hpa of the PML4 that holds the address map above and nothing else */
@@ -128,17 +126,16 @@ struct boot_info {
 	u64 tsc_hz; /* measured by the loader */
 	u64 serial_port; /* I/O port of a 16550 for the monitor's messages, 0 for none */
 	u32 log_level; /* messages above this level are dropped: 0 error, 1 warning, 2 info, 3 debug */
-	u32 gate; /* enum boot_gate */
+	u32 gate; /* enum hyperps_gate: whether it is offered */
+	u32 gate_level; /* of the line for the log that says so */
+	char gate_text[120]; /* that line */
 	u32 unfit_continue; /* go on when a CPU can't be taken (unfit = continue); else stop */
 	struct boot_end_port end_port[BOOT_END_PORTS + 1]; /* the last one is 0 */
-	u32 memory_ranges;
-	struct boot_memory_range memory[BOOT_MEMORY_RANGES];
-
 	struct boot_screen screen;
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 12752,
+_Static_assert(sizeof(struct boot_info) == 3000,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

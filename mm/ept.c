@@ -209,35 +209,6 @@ struct ept_run ept_run(const struct ept *ept, gpa_t gpa, u64 limit)
 	return run;
 }
 
-bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u64 memory_type)
-{
-	u64 limit = BIT(level_shift(ept->levels + 1));
-
-	if (gpa.value >= limit || size > limit - gpa.value)
-		return false;
-	while (size) {
-		unsigned level = ept->largest_leaf;
-		u64 *entry;
-
-		while (level > 1 &&
-		       (((gpa.value | hpa.value) & (ept_level_size(level) - 1)) || size < ept_level_size(level)))
-			level--;
-		/* Before ept_entry(), which would split it: is anything there? */
-		if (!ept_is_empty(ept, gpa, 1))
-			return false;
-		entry = ept_entry(ept, gpa, level);
-		if (!entry || *entry)
-			return false;
-		ept_set_entry(ept, entry, level,
-			      hpa.value | permissions | memory_type << EPT_MEMORY_TYPE_SHIFT |
-				      (level > 1 ? EPT_LARGE : 0));
-		gpa.value += ept_level_size(level);
-		hpa.value += ept_level_size(level);
-		size -= ept_level_size(level);
-	}
-	return true;
-}
-
 u64 ept_pointer(const struct ept *ept)
 {
 	return page_pool_hpa(ept->pool, ept->root).value | EPTP_FLAGS(ept->levels);

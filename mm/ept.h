@@ -32,14 +32,6 @@ struct ept {
 bool ept_init(struct ept *ept, struct page_pool *pool, unsigned levels, unsigned largest_leaf);
 
 /*
- * Maps [gpa, gpa + size) to [hpa, hpa + size) with the largest pages that fit. All three page-aligned; permissions is
- * an OR of EPT_READ, EPT_WRITE, EPT_EXECUTE; memory_type as in an MTRR. The range must not be mapped yet. Returns
- * false, with a part of the range possibly mapped, if the pool is dry or something is mapped there. Does not flush:
- * nothing was mapped before.
- */
-bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u64 memory_type);
-
-/*
  * The entry for gpa in the table of `level` (1: page table ... 3: page-directory-pointer table). Makes the tables on
  * the way and splits larger leaves, which changes no translation. NULL: the pool is dry.
  */

@@ -47,7 +47,8 @@ static void set_leaves(struct ept *view, u64 address, u64 count, unsigned level,
 		ept_set_entry(view, ept_entry(view, GPA(address), level), level, value ? value | EPT_LARGE : 0);
 }
 
-void mm_hide(struct mm *mm, u64 frame, u64 count)
+/* Takes frames [frame, frame + count) out of the host view. */
+static void hide(struct mm *mm, u64 frame, u64 count)
 {
 	for (u64 n; count; frame += n, count -= n) {
 		n = ept_in_table(GPA(frame << PAGE_SHIFT), count);
@@ -61,15 +62,12 @@ void mm_hide(struct mm *mm, u64 frame, u64 count)
  */
 static void enter_host_view(struct mm *mm, u64 frame, u64 count, u64 permissions)
 {
-	for (u64 n, end; count; frame += n, count -= n) {
+	for (u64 n; count; frame += n, count -= n) {
 		u64 address = frame << PAGE_SHIFT;
-		u64 type = memory_type_at(mm->mtrr, mm->physical_address_bits, HPA(address), &end);
 
 		n = ept_in_table(GPA(address), count);
-		if (n > (end - address) / PAGE_SIZE)
-			n = (end - address) / PAGE_SIZE;
 		set_leaves(mm->host_view, address, n, n == FRAMES_2M && permissions == EPT_RWX ? 2 : 1,
-			   address | permissions | type << EPT_MEMORY_TYPE_SHIFT);
+			   address | permissions | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT);
 		if (permissions != EPT_RWX)
 			continue;
 		ept_merge(mm->host_view, GPA(address), 1);
@@ -176,7 +174,7 @@ static s64 map_batch(struct mm *mm, struct vm *vm, u64 gpa, u64 frame, u64 count
 	if (!add_run(&vm->pending, gpa, count))
 		return HYPERPS_ERROR_AGAIN;
 
-	mm_hide(mm, frame, count);
+	hide(mm, frame, count);
 	page_marks_move(mm->marks, frame, count, HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_VM, slot_of(mm, vm),
 			gpa >> PAGE_SHIFT);
 	for (u64 n; count; count -= n, frame += n, gpa += n * PAGE_SIZE) {
@@ -323,7 +321,7 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 		if (done > MM_BATCH)
 			return 1;
 		if (state == HYPERPS_FRAME_SHARED)
-			mm_hide(mm, run.frame, run.frames);
+			hide(mm, run.frame, run.frames);
 		page_marks_move(mm->marks, run.frame, run.frames, state, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
 				vm->cursor >> PAGE_SHIFT);
 		vm->cursor += run.frames * PAGE_SIZE;
@@ -349,9 +347,10 @@ static void drop_tables(struct vm *vm, u64 from, u64 to)
 /* The TO_HOST frames of a run at gpa, which no CPU can reach any more, are the host's again. */
 static void give_back(struct mm *mm, struct vm *vm, u64 gpa, const struct ept_run *run)
 {
-	for (u64 i = 0; i < run->frames; i++)
-		mm_zero_frame(run->frame + i);
-	page_marks_set(mm->marks, run->frame, run->frames, HYPERPS_FRAME_HOST);
+	for (u64 i = run->frame; i < run->frame + run->frames; i++) {
+		mm_zero_frame(i);
+		page_mark_set(mm->marks, i, HYPERPS_FRAME_HOST, 0, 0);
+	}
 	enter_host_view(mm, run->frame, run->frames, EPT_RWX);
 	set_leaves(&vm->view, gpa, run->frames, run->level, 0);
 	vm->frames -= run->frames;
@@ -428,7 +427,7 @@ s64 mm_donate(struct mm *mm, u64 frame)
 	/* The pool may be below its reserve: that is what this call is for. */
 	if (!refresh_pool(mm, DONATE_RESERVE) || !mm_map_donated(frame))
 		return HYPERPS_ERROR_MEMORY;
-	mm_hide(mm, frame, FRAMES_2M);
+	hide(mm, frame, FRAMES_2M);
 	for (u64 i = 0; i < FRAMES_2M; i++)
 		page_pool_put(mm->pool, frame + i);
 	return (s64)FRAMES_2M;
@@ -475,7 +474,7 @@ s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to)
 		else
 			set_leaves(&vm->view, gpa, run.frames, run.frames == FRAMES_2M ? run.level : 1, entry);
 		if (from == HYPERPS_FRAME_SHARED)
-			mm_hide(mm, run.frame, run.frames);
+			hide(mm, run.frame, run.frames);
 		page_marks_move(mm->marks, run.frame, run.frames, from, to, slot_of(mm, vm), gpa >> PAGE_SHIFT);
 	}
 	if (to != HYPERPS_FRAME_SHARED)

@@ -40,7 +40,7 @@
 
 #include "types.h"
 #include "ept.h"
-#include "memory_type.h"
+#include "mtrr.h"
 #include "page_mark.h"
 
 #define MM_BATCH 512 /* frames that are handled at once */
@@ -91,8 +91,6 @@ struct mm {
 	struct page_marks *marks;
 	struct page_pool *pool;
 	struct ept *host_view;
-	const struct mtrr_state *mtrr; /* memory types of what returns to the host view */
-	unsigned physical_address_bits;
 	u64 epoch; /* current; starts at 1 */
 	u64 flushed; /* see above; starts at 0 */
 	struct vm vm[HYPERPS_VMS];
@@ -121,9 +119,6 @@ bool mm_map_donated(u64 frame);
  *   _MEMORY    the pool has too few pages: donate some (mm_donate), sync, and try again
  *   _AGAIN     not every CPU has flushed, or too many runs are pending: sync first
  */
-
-/* Takes frames [frame, frame + count) out of the host view. */
-void mm_hide(struct mm *mm, u64 frame, u64 count);
 
 /* A new VM: its handle. */
 s64 mm_create(struct mm *mm);

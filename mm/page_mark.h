@@ -7,7 +7,6 @@
 #define PAGE_MARK_H
 
 #include "types.h"
-#include "boot_info.h"
 #include "hyperps/abi.h"
 
 /* State of a frame: HYPERPS_FRAME_* of the public interface. A frame past the table's end is HYPERPS_FRAME_DEVICE. */
@@ -25,15 +24,6 @@ struct page_marks {
 	u64 frames; /* marks in the table */
 	u64 count[HYPERPS_FRAME_STATES]; /* frames by state */
 };
-
-/* Bytes of the table for this memory map, a multiple of the page size. Also for the loader, which reserves them. */
-u64 page_marks_bytes(const struct boot_memory_range *ranges, u32 count);
-
-/*
- * Fills the table at `table` (page_marks_bytes() long) from the firmware's map: boot-time and conventional memory is
- * HOST, all else DEVICE. Where ranges overlap, DEVICE wins; a page that is only partly RAM is DEVICE.
- */
-void page_marks_init(struct page_marks *marks, u64 *table, const struct boot_memory_range *ranges, u32 count);
 
 /*
  * Sets the mark of a frame in the table, and the counters. page: guest-physical frame number, or the next frame of a
@@ -55,8 +45,5 @@ bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 st
 
 /* State of a frame, HYPERPS_FRAME_*. Any frame number is allowed. */
 u64 page_mark_state(const struct page_marks *marks, u64 frame);
-
-/* Gives each of the frames [frame, frame + count) the state, and no owner. Frames past the table's end are left out. */
-void page_marks_set(struct page_marks *marks, u64 frame, u64 count, u64 state);
 
 #endif

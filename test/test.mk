@@ -4,9 +4,9 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 	-fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore -Iguest -Itest/guests
 
 # Each unit test and the sources that it tests.
-MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+mm/memory_type.c
-UNIT_TESTS := capabilities:vmx/capabilities.c manager_property:$(MM_SOURCES) manager:$(MM_SOURCES) \
-	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/pagetable.c page_mark:mm/page_mark.c memory_type:mm/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
+MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/host_view.c+boot/memory_type.c
+UNIT_TESTS := capabilities: manager_property:$(MM_SOURCES) manager:$(MM_SOURCES) \
+	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/pagetable.c+boot/host_view.c+boot/memory_type.c page_mark:mm/page_mark.c+boot/host_view.c+boot/memory_type.c+mm/ept.c+mm/page_pool.c memory_type:boot/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
 	gate_page:vmx/gate_page.c port: gate_exit:vmx/gate_page.c gate_tlb:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c \
 	image:host/image.c+host/measure.c+guest/sha256.c uart:host/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c+vmx/msr_policy.c paging:guest/paging.c \
 	hmac:test/guests/hmac.c+guest/sha256.c
@@ -23,11 +23,12 @@ $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t)))
 # They include these, with a VMCS of its own.
 $(BUILD)/test/unit/gate_exit: core/cpu.c core/exit.c core/flush.c vmx/event.c vmx/gate.c vmx/instruction.c $(wildcard core/*.h)
 $(BUILD)/test/unit/port: vmx/port.c $(wildcard core/*.h)
+$(BUILD)/test/unit/capabilities: vmx/capabilities.c boot/choose_capabilities.c
 
 # The unit tests of mm/ once more, to measure what they cover. What none calls counts, too: those of the manager link all of mm/.
 COVERAGE_NAMES := $(foreach t,$(UNIT_TESTS),$(if $(findstring mm/,$(t)),$(firstword $(subst :, ,$(t)))))
 COVERAGE_PROGRAMS := $(COVERAGE_NAMES:%=$(BUILD)/test/coverage/%)
-COVERAGE_CFLAGS := -std=gnu11 -g $(WARNINGS) -Wno-missing-prototypes -Iinclude -Imm -Iboot
+COVERAGE_CFLAGS := -std=gnu11 -g $(WARNINGS) -Wno-missing-prototypes -Iinclude -Imm -Iboot -Ivmx
 
 $(BUILD)/test/coverage/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h)
 	@mkdir -p $(@D)
@@ -36,7 +37,7 @@ $(BUILD)/test/coverage/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm
 $(BUILD)/test/coverage/mm.a: $(patsubst mm/%.c,$(BUILD)/test/coverage/%.o,$(wildcard mm/*.c))
 	$(AR) rcs $@ $^
 
-$(COVERAGE_PROGRAMS): $(BUILD)/test/coverage/%: test/unit/%_test.c boot/pagetable.c $(BUILD)/test/coverage/mm.a
+$(COVERAGE_PROGRAMS): $(BUILD)/test/coverage/%: test/unit/%_test.c boot/pagetable.c boot/host_view.c boot/memory_type.c $(BUILD)/test/coverage/mm.a
 	$(CC) $(COVERAGE_CFLAGS) -O1 -o $@ $^ --coverage -fno-profile-arcs -fno-test-coverage -lcmocka
 
 coverage-programs: $(COVERAGE_PROGRAMS)
@@ -48,7 +49,7 @@ mutation:
 
 # The fuzzer: only mm/ counts for its coverage, and is built with all checks. Its loops over page tables would spend most of
 # the time in the tracing of comparisons.
-FUZZ_CFLAGS := -std=gnu11 -g -O2 $(WARNINGS) -Wno-missing-prototypes -fno-omit-frame-pointer -Iinclude -Imm
+FUZZ_CFLAGS := -std=gnu11 -g -O2 $(WARNINGS) -Wno-missing-prototypes -fno-omit-frame-pointer -Iinclude -Imm -Iboot -Ivmx
 FUZZ_CHECKS := -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_PROGRAM := $(BUILD)/test/fuzz/dispatch
 FUZZ_SECONDS ?= 600
@@ -57,9 +58,9 @@ $(BUILD)/test/fuzz/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h
 	@mkdir -p $(@D)
 	clang $(FUZZ_CFLAGS) $(FUZZ_CHECKS) -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp -c -o $@ $<
 
-$(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c $(patsubst mm/%.c,$(BUILD)/test/fuzz/%.o,$(wildcard mm/*.c))
+$(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c boot/host_view.c boot/memory_type.c $(patsubst mm/%.c,$(BUILD)/test/fuzz/%.o,$(wildcard mm/*.c))
 	clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $<
-	clang $(FUZZ_CHECKS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter %.o,$^)
+	clang $(FUZZ_CHECKS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter-out $<,$^)
 
 LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 

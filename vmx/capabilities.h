@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the CPU's VMX can do, and the control words that the monitor uses on it. Also compiled into the loader. */
+/*
+ * What the CPU's VMX can do, and the control words that the monitor uses on it, as the loader chooses them. Also compiled
+ * into the loader.
+ */
 #ifndef CAPABILITIES_H
 #define CAPABILITIES_H
 
@@ -8,7 +11,7 @@
 
 struct vmx_capabilities {
 	u64 basic; /* IA32_VMX_BASIC */
-	u64 ept_vpid; /* IA32_VMX_EPT_VPID_CAP */
+	u64 ept_vpid; /* IA32_VMX_EPT_VPID_CAP, without what is not used */
 	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
 	u32 pin, primary, secondary, exit, entry; /* control words as the monitor sets them for the host's VMCS */
 	u32 guest_pin, guest_primary, guest_secondary; /* those of the guests' VMCS that differ */
@@ -17,18 +20,16 @@ struct vmx_capabilities {
 	u32 physical_address_bits;
 	u32 ept_levels; /* 4, or 5 where physical addresses are wider than 48 bits */
 	bool feature[HYPERPS_FEATURES]; /* enum hyperps_feature: the CPU has it */
+	bool gate; /* the CPU has all that the gate needs */
 };
 
-/*
- * Fills *out for the CPU it runs on. Returns NULL if that CPU can run the monitor, else a sentence that says what is
- * missing and what to do. Runs outside VMX, at CPL 0; writes nothing but *out.
- */
-const char *vmx_check_this_cpu(struct vmx_capabilities *out);
+/* Fills in what may differ from CPU to CPU: the features, and the bits of CR0 and CR4 that can be 1. */
+void vmx_read_features(struct vmx_capabilities *out);
 
-/*
- * Whether a CPU with capabilities *other can run under what *first (the boot CPU's) decided. Returns NULL, or what
- * differs. *other must have passed vmx_check_this_cpu().
- */
-const char *vmx_compare_capabilities(const struct vmx_capabilities *first, const struct vmx_capabilities *other);
+/* What XCR0 can hold on this CPU; 0 without XSAVE. */
+u64 vmx_xcr0(void);
+
+/* Whether this CPU can run under what was chosen for *first, the boot CPU. Returns NULL, or what differs. */
+const char *vmx_compare_this_cpu(const struct vmx_capabilities *first);
 
 #endif

@@ -21,7 +21,7 @@
 
 extern const u8 gate_landing[], gate_landing_end[], gate_landing_frame[], gate_landing_serve[];
 
-u32 gate_state = HYPERPS_GATE_CONF;
+u32 gate_state;
 /* What every monitor view maps besides the monitor's own region. Under mm_lock. */
 static struct ept donated;
 
@@ -34,13 +34,6 @@ static struct gate_area *area_of(struct cpu *cpu)
 static u64 address_of(const void *object)
 {
 	return hpa_of(object).value;
-}
-
-static bool has_features(const struct vmx_capabilities *capabilities)
-{
-	return capabilities->feature[HYPERPS_FEATURE_VMFUNC] &&
-	       capabilities->feature[HYPERPS_FEATURE_EPT_EXECUTE_ONLY] && capabilities->feature[HYPERPS_FEATURE_SMEP] &&
-	       capabilities->feature[HYPERPS_FEATURE_SMAP];
 }
 
 /*
@@ -58,24 +51,14 @@ static u64 *take_root(u8 *scratch)
 
 void gate_init(void)
 {
-	const struct boot_info *boot = monitor.boot;
-
-	if (boot->gate == BOOT_GATE_VMCALL)
+	gate_state = monitor.boot->gate;
+	if (gate_state != HYPERPS_GATE_OFFERED)
 		return;
-	if (!has_features(&monitor.capabilities)) {
-		gate_state = HYPERPS_GATE_CPU;
-	} else if (!monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] && boot->gate == BOOT_GATE_AUTO) {
-		gate_state = HYPERPS_GATE_L1;
-	} else if (boot->region_base + boot->region_size > GATE_MEMORY_LIMIT) {
-		gate_state = HYPERPS_GATE_MEMORY;
-	} else {
-		CHECK(ept_init(&donated, &monitor.pool, 4, 2));
-		gate_state = HYPERPS_GATE_OFFERED;
-		FOR_EACH_CPU (cpu) {
-			cpu->gate.monitor_root = take_root(area_of(cpu)->airlock);
-			if (!cpu->gate.monitor_root)
-				gate_state = HYPERPS_GATE_MEMORY;
-		}
+	CHECK(ept_init(&donated, &monitor.pool, 4, 2));
+	FOR_EACH_CPU (cpu) {
+		cpu->gate.monitor_root = take_root(area_of(cpu)->airlock);
+		if (!cpu->gate.monitor_root)
+			gate_state = HYPERPS_GATE_MEMORY;
 	}
 }
 
@@ -177,12 +160,13 @@ bool gate_uses(hpa_t hpa)
 void gate_add_memory(hpa_t hpa)
 {
 	const u64 *final = table_at(monitor.boot->final_cr3);
-	u64 index = ((MONITOR_DIRECT_VA + hpa.value) >> PML4_SHIFT) % 512;
+	u64 index = ((MONITOR_DIRECT_VA + hpa.value) >> PML4_SHIFT) % 512, *entry;
 
 	if (gate_state != HYPERPS_GATE_OFFERED)
 		return;
-	CHECK(ept_map(&donated, GPA(hpa.value), hpa, PAGE_SIZE_2M, EPT_READ | EPT_WRITE, MEMORY_TYPE_WB));
-	*ept_entry(&donated, GPA(hpa.value), 2) |= EPT_IGNORE_PAT;
+	entry = ept_entry(&donated, GPA(hpa.value), 2);
+	CHECK(entry && !*entry);
+	ept_set_entry(&donated, entry, 2, hpa.value | EPT_LARGE | EPT_READ | EPT_WRITE | EPT_LEAF);
 	FOR_EACH_CPU (cpu) {
 		if (!cpu->gate.top)
 			continue;
@@ -317,8 +301,7 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 	cpu->gate.top = 0;
 	if (!linear)
 		return HYPERPS_OK;
-	if (gate_state != HYPERPS_GATE_OFFERED || !other_cpus_taken || !has_features(&cpu->capabilities) ||
-	    !paging_is_fit())
+	if (gate_state != HYPERPS_GATE_OFFERED || !other_cpus_taken || !cpu->capabilities.gate || !paging_is_fit())
 		return HYPERPS_ERROR_PERMISSION;
 	if (linear % PAGE_SIZE || !linear_is_free(linear, levels) ||
 	    !linear_is_free(ALIGN_DOWN(gate_list_linear(linear), PAGE_SIZE), levels) || !top || top % PAGE_SIZE ||

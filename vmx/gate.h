@@ -44,7 +44,7 @@ struct gate {
 	u32 tables_used;
 };
 
-/* Boot CPU, once, while only the monitor has the pool: whether the gate can be offered, and a root for each CPU slot. */
+/* Boot CPU, once, while only the monitor has the pool: if the gate is offered, a root for each CPU slot. */
 void gate_init(void);
 
 /* enum hyperps_gate: whether the gate is offered on this machine, and if not, why. */

@@ -92,9 +92,6 @@ void host_vmcs_load(struct cpu *cpu);
 /* Lets the bits of CR0 that the monitor owns read as in value, in the current VMCS. */
 void cr0_follow(u64 value);
 
-/* Reads all MTRRs of this CPU; zeros (all uncacheable) if it has none. msr.c. */
-void mtrr_read_all(struct mtrr_state *mtrr);
-
 /*
  * Queues a latched NMI or machine check for the next VM entry, if there is room; else sees to it that the host exits
  * again.

@@ -25,21 +25,6 @@ static u64 *mtrr_register(struct mtrr_state *mtrr, u32 msr)
 	return &mtrr->msr[n];
 }
 
-void mtrr_read_all(struct mtrr_state *mtrr)
-{
-	*mtrr = (struct mtrr_state){ 0 };
-	if (!(cpuid(1, 0).edx & BIT(12)))
-		return;
-	mtrr->capability = rdmsr(MSR_IA32_MTRRCAP);
-	for (u32 msr = MSR_IA32_MTRR_PHYSBASE0; msr <= MSR_IA32_MTRR_DEF_TYPE; msr++) {
-		u64 *entry = mtrr_register(mtrr, msr);
-		bool is_fixed = msr >= MSR_IA32_MTRR_FIX64K_00000 && msr != MSR_IA32_MTRR_DEF_TYPE;
-
-		if (entry && (!is_fixed || (mtrr->capability & MTRRCAP_FIXED)))
-			*entry = rdmsr(msr);
-	}
-}
-
 static bool write_efer(struct cpu *cpu, u64 value)
 {
 	u64 old = vmread(VMCS_GUEST_IA32_EFER), allowed = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;

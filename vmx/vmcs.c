@@ -25,6 +25,7 @@ void vmx_switch_on(struct cpu *cpu)
 
 	if (!(feature_control & FEATURE_CONTROL_LOCK))
 		wrmsr(MSR_IA32_FEATURE_CONTROL, feature_control | FEATURE_CONTROL_VMX | FEATURE_CONTROL_LOCK);
+	CHECK(rdmsr(MSR_IA32_FEATURE_CONTROL) & FEATURE_CONTROL_VMX);
 	/* Root's own control registers, whatever the firmware left. It executes XSETBV for the host, hence OSXSAVE. */
 	WRITE_REGISTER(cr0, (CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE | cpu->capabilities.cr0_fixed0) &
 				    cpu->capabilities.cr0_fixed1);

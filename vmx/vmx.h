@@ -105,63 +105,33 @@ typedef struct {
 #define VMCS_GUEST_ACCESS_RIGHTS(segment) VMCS_FIELD(0x4814 + 2 * (segment))
 #define VMCS_GUEST_BASE(segment) VMCS_FIELD(0x6806 + 2 * (segment))
 
-/* Pin-based controls. */
-#define PIN_EXTERNAL_INTERRUPT_EXITING BIT(0)
-#define PIN_NMI_EXITING BIT(3)
-#define PIN_VIRTUAL_NMIS BIT(5)
+/*
+ * Pin-based controls. Of all controls only those are here that the monitor asks for or changes; the others are in
+ * boot/choose_capabilities.h.
+ */
 #define PIN_PREEMPTION_TIMER BIT(6)
 
 /* Primary processor-based controls. */
 #define PRIMARY_INTERRUPT_WINDOW_EXITING BIT(2)
-#define PRIMARY_TSC_OFFSETTING BIT(3)
-#define PRIMARY_HLT_EXITING BIT(7)
-#define PRIMARY_MWAIT_EXITING BIT(10)
-#define PRIMARY_RDPMC_EXITING BIT(11)
-#define PRIMARY_CR8_LOAD_EXITING BIT(19)
-#define PRIMARY_CR8_STORE_EXITING BIT(20)
 #define PRIMARY_NMI_WINDOW_EXITING BIT(22)
-#define PRIMARY_IO_EXITING BIT(24)
-#define PRIMARY_USE_IO_BITMAPS BIT(25)
-#define PRIMARY_MONITOR_EXITING BIT(29)
-#define PRIMARY_USE_MSR_BITMAPS BIT(28)
-#define PRIMARY_SECONDARY_CONTROLS BIT(31)
 #define PRIMARY_CR3_LOAD_EXITING BIT(15)
-#define PRIMARY_CR3_STORE_EXITING BIT(16)
-#define PRIMARY_INVLPG_EXITING BIT(9)
 
 /* Secondary processor-based controls. */
-#define SECONDARY_EPT BIT(1)
-#define SECONDARY_RDTSCP BIT(3)
 #define SECONDARY_VPID BIT(5)
-#define SECONDARY_WBINVD_EXITING BIT(6)
 #define SECONDARY_UNRESTRICTED_GUEST BIT(7)
-#define SECONDARY_INVPCID BIT(12)
 #define SECONDARY_VM_FUNCTIONS BIT(13)
 #define SECONDARY_ENCLS_EXITING BIT(15)
 #define SECONDARY_XSAVES BIT(20)
 #define SECONDARY_MODE_BASED_EXECUTE BIT(22)
-#define SECONDARY_USER_WAIT_PAUSE BIT(26)
 
 /* VM-function controls. */
 #define VM_FUNCTION_EPTP_SWITCHING BIT(0)
 
-/* VM-exit controls. */
-#define EXIT_SAVE_DEBUG BIT(2)
-#define EXIT_HOST_64 BIT(9)
-#define EXIT_SAVE_PAT BIT(18)
-#define EXIT_LOAD_PAT BIT(19)
-#define EXIT_SAVE_EFER BIT(20)
-#define EXIT_LOAD_EFER BIT(21)
-
 /* VM-entry controls. */
-#define ENTRY_LOAD_DEBUG BIT(2)
 #define ENTRY_IA32E_GUEST BIT(9)
-#define ENTRY_LOAD_PAT BIT(14)
-#define ENTRY_LOAD_EFER BIT(15)
 
 /* IA32_VMX_BASIC, IA32_VMX_MISC, IA32_VMX_EPT_VPID_CAP. */
 #define VMX_BASIC_REVISION 0x7fffffffULL
-#define VMX_BASIC_TRUE_CONTROLS BIT(55)
 #define VMX_MISC_TIMER_RATE 0x1fULL
 #define VMX_MISC_WAIT_FOR_SIPI BIT(8)
 #define EPT_CAP_EXECUTE_ONLY BIT(0)
@@ -174,6 +144,9 @@ typedef struct {
 #define EPT_CAP_INVEPT_ALL BIT(26)
 #define EPT_CAP_INVVPID BIT(32)
 #define EPT_CAP_INVVPID_ALL BIT(42)
+#define EPT_CAP_USED                                                                                                   \
+	(EPT_CAP_WALK_4 | EPT_CAP_WALK_5 | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_1G | EPT_CAP_INVEPT |                     \
+	 EPT_CAP_INVEPT_ALL | EPT_CAP_INVVPID | EPT_CAP_INVVPID_ALL)
 
 /* Event information: VM-entry interruption, VM-exit interruption, IDT vectoring. */
 #define EVENT_VALID BIT(31)

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "host_view.h"
 #include "manager.h"
+#include "memory_type.h"
 
 #define FRAMES 4096ULL
 #define CHUNK 512ULL /* frames of a 2 MiB page */
@@ -917,7 +919,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 	mtrr = (struct mtrr_state){ .capability = 1, .msr[MTRR_DEFAULT] = MTRR_ENABLE | MEMORY_TYPE_WB };
 	mtrr.msr[MTRR_BASE(0)] = UNCACHED | MEMORY_TYPE_UC;
 	mtrr.msr[MTRR_MASK(0)] = (BIT(ADDRESS_BITS) - UNCACHED_SIZE) | MTRR_MASK_VALID;
-	page_marks_init(&machine.marks, machine.mark, map, ARRAY_SIZE(map));
+	page_marks_init(&machine.marks, machine.mark, map, ARRAY_SIZE(map), &mtrr, ADDRESS_BITS);
 	page_marks_set(&machine.marks, monitor / PAGE_SIZE, CHUNK, HYPERPS_FRAME_MONITOR);
 	machine.pool = (struct page_pool){ .linear = memory + POOL_FRAME * PAGE_SIZE,
 					   .base = HPA(POOL_FRAME * PAGE_SIZE),
@@ -938,11 +940,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 		if (!ept_map(&machine.host_view, GPA(at), HPA(at), end - at, EPT_RWX, type))
 			abort();
 	}
-	machine.mm = (struct mm){ .marks = &machine.marks,
-				  .pool = &machine.pool,
-				  .host_view = &machine.host_view,
-				  .mtrr = &mtrr,
-				  .physical_address_bits = ADDRESS_BITS };
+	machine.mm = (struct mm){ .marks = &machine.marks, .pool = &machine.pool, .host_view = &machine.host_view };
 	machine.mm.epoch = 1;
 	if (machine.pool.used > sizeof(fresh_tables))
 		abort();

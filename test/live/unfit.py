@@ -135,6 +135,7 @@ def test_twice(scratch):
     with machine_for(scratch, conf=f"chainload = {BOOT_PATH}\n", files=files) as machine:
         status = linux_status(machine)
         check_lines(machine, "started twice: the second start does nothing and says so", "HyperPS: monitor at",
+                    r"HyperPS: the firmware will overwrite the memory at its next start\.$",
                     r"HyperPS is already running; this loader does nothing more\. Start the operating system, or reset\.$")
         ok(machine.output.count("CPUs de-privileged") == 1 and "is running below this kernel" in status,
            "started twice: Linux boots under the first monitor")

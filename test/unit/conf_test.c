@@ -49,7 +49,7 @@ static void defaults(void **state)
 	assert_null(conf.options);
 	assert_false(conf.monitor_off);
 	assert_false(conf.unfit_continue);
-	assert_int_equal(conf.gate, BOOT_GATE_AUTO);
+	assert_int_equal(conf.gate, CONF_GATE_AUTO);
 	assert_int_equal(conf.memory, 0);
 	assert_int_equal(conf.log_level, 2);
 	assert_int_equal(conf.serial, CONF_SERIAL_PROBE);
@@ -76,7 +76,7 @@ static void every_key(void **state)
 	assert_string_equal(conf.options, "root=/dev/sda1 quiet # not a comment");
 	assert_true(conf.monitor_off);
 	assert_true(conf.unfit_continue);
-	assert_int_equal(conf.gate, BOOT_GATE_VMCALL);
+	assert_int_equal(conf.gate, CONF_GATE_VMCALL);
 	assert_int_equal(conf.memory, 64 << 20);
 	assert_int_equal(conf.log_level, 3);
 	assert_int_equal(conf.serial, CONF_SERIAL_PORT);
@@ -89,7 +89,7 @@ static void good_values(void **state)
 	(void)state;
 	assert_true(parse(CHAINLOAD "serial = none\nmonitor = on\nunfit = stop\ngate = vmfunc\nmemory = auto\n"));
 	assert_int_equal(conf.serial, CONF_SERIAL_NONE);
-	assert_int_equal(conf.gate, BOOT_GATE_VMFUNC);
+	assert_int_equal(conf.gate, CONF_GATE_VMFUNC);
 	assert_int_equal(conf.memory, 0);
 	assert_true(parse(CHAINLOAD "serial = com1\nlog_level = error\nmemory = 262144M"));
 	assert_int_equal(conf.serial_port, 0x3f8);
@@ -157,7 +157,7 @@ static void bad_lines(void **state)
 		/* The rest of the file still counts: it may say unfit = continue. */
 		assert_string_equal(conf.chainload, "a");
 		if (!strstr(cases[i].line, "gate"))
-			assert_int_equal(conf.gate, BOOT_GATE_VMCALL);
+			assert_int_equal(conf.gate, CONF_GATE_VMCALL);
 	}
 }
 

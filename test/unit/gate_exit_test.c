@@ -17,6 +17,7 @@
 #define invvpid_all real_invvpid_all
 #define this_cpu real_this_cpu
 #define xsetbv_checked real_xsetbv_checked
+#include "choose_capabilities.h"
 #include "core.h"
 #include "gate_page.h"
 #include "host.h"
@@ -43,7 +44,8 @@ static bool xsetbv_checked(u32 number, u64 value);
 #include "../../vmx/instruction.c"
 
 /* Never used here. */
-asm(".weak apic_send_to_others, clear_memory, delay_us, ept_entry, ept_init, ept_map, ept_next, exit_ept_violation\n"
+asm(".weak apic_send_to_others, clear_memory, delay_us, ept_entry, ept_init, ept_set_entry, ept_next, "
+    "exit_ept_violation\n"
     ".weak exit_io, exit_rdmsr, exit_wrmsr, gate_serve, hpa_of, load_descriptor_tables\n"
     ".weak page_marks_are, page_pool_hpa, page_pool_linear, page_pool_put, page_pool_take, reset_machine, serve_call, "
     "spin_lock, spin_unlock");

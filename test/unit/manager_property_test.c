@@ -15,7 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "host_view.h"
 #include "manager.h"
+#include "memory_type.h"
 
 #define FRAMES 8192ULL
 #define MEMORY_SIZE (FRAMES * PAGE_SIZE)
@@ -73,6 +75,7 @@ static struct page_marks marks;
 static struct page_pool pool;
 static struct ept host_view;
 static struct mtrr_state mtrr;
+static unsigned address_bits;
 static struct mm mm;
 static u64 mark_table[FRAMES];
 
@@ -541,7 +544,7 @@ static void touch(void)
 
 		touch_guest(c, (unsigned)slot, gpa);
 	} else {
-		u64 pages = chance(90) ? FRAMES : 1ULL << (mm.physical_address_bits - 12);
+		u64 pages = chance(90) ? FRAMES : 1ULL << (address_bits - 12);
 
 		touch_host(c, below(pages) * PAGE_SIZE);
 	}
@@ -940,9 +943,9 @@ static void check_views(void)
 	for (unsigned chunk = 0; chunk < CHUNKS; chunk++)
 		hides += hidden[chunk];
 	check_view(HOST_VIEW, &host_view, false);
-	if (mapped != (1ULL << (mm.physical_address_bits - 12)) - hides)
+	if (mapped != (1ULL << (address_bits - 12)) - hides)
 		violation("host view lacks %lld frames of the host's",
-			  (long long)((1ULL << (mm.physical_address_bits - 12)) - hides - mapped));
+			  (long long)((1ULL << (address_bits - 12)) - hides - mapped));
 	for (unsigned level = 1; level <= 3; level++)
 		if (leaves[level] != host_view.leaves[level])
 			violation("host view counts %llu leaves of level %u, has %llu", ll(host_view.leaves[level]),
@@ -1137,7 +1140,7 @@ static u64 handle_errors(bool state_fits)
 /* Errors of a run of frames that must all be HOST, and at most `most`. */
 static u64 run_errors(u64 frame, u64 n, u64 most)
 {
-	const u64 limit = 1ULL << (mm.physical_address_bits - 12);
+	const u64 limit = 1ULL << (address_bits - 12);
 	u64 errors = 0;
 
 	if (!n || n > most || frame >= limit || n > limit - frame)
@@ -1599,15 +1602,16 @@ static void set_up(unsigned profile)
 
 	if (profile == 5)
 		pages = MM_POOL_RESERVE + 4 + below(10);
-	mm = (struct mm){ .physical_address_bits = large ? 36 : 32 };
-	top = 1ULL << mm.physical_address_bits;
+	mm = (struct mm){ 0 };
+	address_bits = large ? 36 : 32;
+	top = 1ULL << address_bits;
 	mtrr = (struct mtrr_state){ .capability = 1, .msr[MTRR_DEFAULT] = MTRR_ENABLE | MEMORY_TYPE_WB };
 	if (mixed_types) {
 		mtrr.msr[MTRR_BASE(0)] = 0x1900000 | MEMORY_TYPE_UC; /* 1 MiB in chunk 12 */
 		mtrr.msr[MTRR_MASK(0)] = (top - 0x100000) | MTRR_MASK_VALID;
 	}
 	assert_true(page_marks_bytes(map, ARRAY_SIZE(map)) <= sizeof(mark_table));
-	page_marks_init(&marks, mark_table, map, ARRAY_SIZE(map));
+	page_marks_init(&marks, mark_table, map, ARRAY_SIZE(map), &mtrr, address_bits);
 	page_marks_set(&marks, region / PAGE_SIZE, CHUNK, HYPERPS_FRAME_MONITOR);
 	pool = (struct page_pool){ .linear = memory + region + image,
 				   .base = HPA(region + image),
@@ -1616,10 +1620,9 @@ static void set_up(unsigned profile)
 				   .marks = &marks };
 	assert_true(ept_init(&host_view, &pool, large ? 4 + (unsigned)below(2) : 4, large ? 3 : 2));
 	for (u64 address = 0; address < top; address = end) {
-		u64 type = memory_type_at(&mtrr, mm.physical_address_bits, HPA(address), &end);
+		u64 type = memory_type_at(&mtrr, address_bits, HPA(address), &end);
 
-		while (end < top && end != region &&
-		       memory_type_at(&mtrr, mm.physical_address_bits, HPA(end), &next) == type)
+		while (end < top && end != region && memory_type_at(&mtrr, address_bits, HPA(end), &next) == type)
 			end = next;
 		if (address == region) {
 			end = region + PAGE_SIZE_2M;
@@ -1632,20 +1635,21 @@ static void set_up(unsigned profile)
 	mm.marks = &marks;
 	mm.pool = &pool;
 	mm.host_view = &host_view;
-	mm.mtrr = &mtrr;
 	mm.epoch = 1;
 
 	memset(frames, 0, sizeof(frames));
 	for (u64 frame = 0; frame < FRAMES; frame++) {
 		u64 address = frame * PAGE_SIZE, state = HYPERPS_FRAME_HOST;
 
+		frames[frame].type = memory_type_at(&mtrr, address_bits, HPA(address), &end);
 		if ((address >= 0xa0000 && address < 0x100000) || (address >= 0x700000 && address < 0x710000) ||
 		    (address >= 0x1234000 && address < 0x1237000))
 			state = HYPERPS_FRAME_DEVICE;
+		frames[frame].in_pool = address >= region + image && address < region + image + pages * PAGE_SIZE;
+		if (frames[frame].type != MEMORY_TYPE_WB)
+			state = HYPERPS_FRAME_DEVICE;
 		if (address >= region && address < region + PAGE_SIZE_2M)
 			state = HYPERPS_FRAME_MONITOR;
-		frames[frame].in_pool = address >= region + image && address < region + image + pages * PAGE_SIZE;
-		frames[frame].type = memory_type_at(&mtrr, mm.physical_address_bits, HPA(address), &end);
 		if (frame % CHUNK == 0)
 			chunk_type[frame / CHUNK] = frames[frame].type;
 		if (chunk_type[frame / CHUNK] != frames[frame].type)
@@ -1661,7 +1665,7 @@ static void set_up(unsigned profile)
 	spec_epoch = 1;
 	spec_flushed = 0;
 	record("region %#llx, pool of %llu pages at %#llx, %u address bits, %u levels", ll(region), ll(pages),
-	       ll(region + image), mm.physical_address_bits, host_view.levels);
+	       ll(region + image), address_bits, host_view.levels);
 }
 
 static void reset(void)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* mm/memory_type.c: types, the ends it promises, and overlaps. */
+/* boot/memory_type.c: types, the ends it promises, and overlaps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,17 +1,31 @@
 // SPDX-License-Identifier: MIT
-/* mm/page_mark.c: odd memory maps, ends of the table, and that the counters always agree with the marks. */
+/* mm/page_mark.c and boot/host_view.c: odd memory maps, ends of the table, and that the counters always agree with the marks. */
+#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <cmocka.h>
-#include "page_mark.h"
+#include "host_view.h"
+#include "manager.h"
+#include "memory_type.h"
 
 #define RESERVED 0
 #define CONVENTIONAL 7
 #define RUNTIME_DATA 6
 #define ACPI_NVS 10
 #define MMIO 11
+
+/* All of it write-back, but for 64 KiB that some tests leave out of their map. */
+#define BITS 40
+#define UNCACHED 0x50000ULL
+static const struct mtrr_state mtrr = {
+	.capability = 1,
+	.msr = { [MTRR_BASE(0)] = UNCACHED | MEMORY_TYPE_UC,
+		 [MTRR_MASK(0)] = (BIT(BITS) - 0x10000) | MTRR_MASK_VALID,
+		 [MTRR_DEFAULT] = MTRR_ENABLE | MEMORY_TYPE_WB },
+};
 
 static struct page_marks build(const struct boot_memory_range *ranges, u32 count)
 {
@@ -22,7 +36,7 @@ static struct page_marks build(const struct boot_memory_range *ranges, u32 count
 	/* A guard behind the table: it must stay as it is. */
 	for (u64 i = 0; i < (bytes + PAGE_SIZE) / sizeof(u64); i++)
 		table[i] = 0xdeadbeef;
-	page_marks_init(&marks, table, ranges, count);
+	page_marks_init(&marks, table, ranges, count, &mtrr, BITS);
 	assert_true(marks.frames * sizeof(u64) <= bytes);
 	assert_int_equal(table[bytes / sizeof(u64)], 0xdeadbeef);
 	return marks;
@@ -51,6 +65,9 @@ static void ordinary_map(void **state)
 	assert_int_equal(marks.frames, 0x1000);
 	assert_int_equal(page_mark_state(&marks, 0), HYPERPS_FRAME_HOST);
 	assert_int_equal(page_mark_state(&marks, 0x9f), HYPERPS_FRAME_HOST);
+	assert_int_equal(page_mark_state(&marks, 0x4f), HYPERPS_FRAME_HOST);
+	assert_true(page_marks_are(&marks, UNCACHED / PAGE_SIZE, 0x10, HYPERPS_FRAME_DEVICE));
+	assert_int_equal(page_mark_state(&marks, 0x60), HYPERPS_FRAME_HOST);
 	assert_int_equal(page_mark_state(&marks, 0xa0), HYPERPS_FRAME_DEVICE);
 	assert_int_equal(page_mark_state(&marks, 0x803), HYPERPS_FRAME_DEVICE);
 	assert_int_equal(page_mark_state(&marks, 0x1000), HYPERPS_FRAME_DEVICE);
@@ -135,13 +152,79 @@ static void moves(void **state)
 	free(marks.mark);
 }
 
+#define REGION 0x10000000ULL /* where the test can have memory at the address that stands for the physical one */
+#define REGION_SIZE 0x200000ULL
+#define LOW 0x8a000ULL
+#define LOW_SIZE 0x6000ULL
+#define POOL 0x100000ULL /* its offset in the region */
+#define RAM_END 0x20000000ULL
+
+/* The view that the loader leaves to the monitor, whose pages will be at other addresses then. */
+static void view(void **state)
+{
+	static const struct boot_memory_range map[] = { { 0, 0xa0000, CONVENTIONAL, 0 },
+							{ 0x100000, RAM_END - 0x100000, CONVENTIONAL, 0 } };
+	struct vmx_capabilities capabilities = { .physical_address_bits = BITS, .ept_levels = 4 };
+	struct boot_info *info = (struct boot_info *)(REGION + 0x1000);
+	u64 *table = (u64 *)(REGION + 0x2000), leaves[4] = { 0 };
+	struct ept ept;
+	struct page_pool pool;
+
+	(void)state;
+	assert_ptr_equal(mmap((void *)REGION, REGION_SIZE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+			 (void *)REGION);
+	assert_true(0x2000 + page_marks_bytes(map, 2) <= POOL + REGION_SIZE / 4);
+	*info = (struct boot_info){ .region_base = REGION,
+				    .region_size = REGION_SIZE,
+				    .free = REGION_SIZE - PAGE_SIZE,
+				    .low_base = LOW,
+				    .low_size = LOW_SIZE,
+				    .mtrr = mtrr };
+	assert_false(host_view_build(info, &capabilities, table, map, 1)); /* above all RAM */
+	assert_false(host_view_build(info, &capabilities, table, map, 2)); /* no room */
+	info->free = POOL + REGION_SIZE / 4;
+	capabilities.feature[HYPERPS_FEATURE_EPT_1G] = true;
+	assert_true(host_view_build(info, &capabilities, table, map, 2));
+
+	assert_ptr_equal(info->pool.linear, (void *)MONITOR_VA);
+	assert_ptr_equal(info->marks.mark, (void *)(MONITOR_VA + 0x2000));
+	assert_ptr_equal(info->pool.marks, (void *)((u64)&info->marks - REGION + MONITOR_VA));
+	assert_ptr_equal(info->host_view.pool, (void *)((u64)&info->pool - REGION + MONITOR_VA));
+	pool = info->pool;
+	pool.linear = (u8 *)REGION;
+	ept = info->host_view;
+	ept.pool = &pool;
+	ept.root = (u64 *)((u64)ept.root - MONITOR_VA + REGION);
+	info->marks.mark = table;
+	assert_counts(&info->marks);
+	for (u64 address = 0; address < BIT(BITS);) {
+		struct ept_run run = ept_run(&ept, GPA(address), 1);
+		u64 size = run.level ? ept_level_size(run.level) : PAGE_SIZE, type = MEMORY_TYPE_WB;
+		bool own = address - REGION < REGION_SIZE || address - LOW < LOW_SIZE;
+
+		if (address - UNCACHED < 0x10000)
+			type = MEMORY_TYPE_UC;
+		assert_int_equal(run.entry, own ? 0
+						: address | type << EPT_MEMORY_TYPE_SHIFT | EPT_RWX |
+							    (run.level > 1 ? EPT_LARGE : 0));
+		if (address < RAM_END)
+			assert_int_equal(page_mark_state(&info->marks, address / PAGE_SIZE) == HYPERPS_FRAME_MONITOR,
+					 own);
+		leaves[run.level]++;
+		address += size;
+	}
+	for (unsigned level = 1; level < 4; level++)
+		assert_int_equal(leaves[level], ept.leaves[level]);
+	assert_int_equal(ept.leaves[3], BIT(BITS - 30) - 1);
+	munmap((void *)REGION, REGION_SIZE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ordinary_map),
-		cmocka_unit_test(odd_maps),
-		cmocka_unit_test(types),
-		cmocka_unit_test(moves),
+		cmocka_unit_test(ordinary_map), cmocka_unit_test(odd_maps), cmocka_unit_test(types),
+		cmocka_unit_test(moves),        cmocka_unit_test(view),
 	};
 
 	return cmocka_run_group_tests_name("page_mark", tests, NULL, NULL);

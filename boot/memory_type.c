@@ -21,12 +21,6 @@ static u64 fixed_type(const struct mtrr_state *mtrr, u64 address, u64 *end)
 	       0xff;
 }
 
-bool memory_type_is_defined(u64 type)
-{
-	return type == MEMORY_TYPE_UC || type == MEMORY_TYPE_WC || type == MEMORY_TYPE_WT || type == MEMORY_TYPE_WP ||
-	       type == MEMORY_TYPE_WB;
-}
-
 /*
  * Overlapping ranges: uncacheable wins, then write-through over write-back; other mixtures are undefined and count as
  * UC.
