@@ -21,7 +21,9 @@ from tap import figure, finish, note, ok  # noqa: E402  pylint: disable=wrong-im
 FOLDER = os.path.join(TOP, "build/test/mutation")
 SEEDS = 150
 TIMEOUT = 60  # seconds; a mutant that hangs is found, too
-FLAGS = ["-std=gnu11", "-O1", "-Wno-unused", f"-I{TOP}/include", f"-I{TOP}/mm"]
+FLAGS = ["-std=gnu11", "-O1", "-Wno-unused", f"-I{TOP}/include", f"-I{TOP}/mm", f"-I{TOP}/boot", f"-I{TOP}/vmx"]
+# What the test sets its machine up with.
+OTHERS = ["test/unit/manager_property_test.c", "boot/host_view.c", "boot/memory_type.c"]
 
 MUTANTS = [
     # I1: one owner
@@ -175,7 +177,8 @@ def build(name, changed=None):
     program = f"{FOLDER}/{name}"
     objects = [changed if changed and os.path.basename(changed).endswith(f"-{source}.o") else f"{FOLDER}/{source}.o"
                for source in sorted(os.listdir(f"{TOP}/mm")) if source.endswith(".c")]
-    subprocess.run(["gcc", "-o", program, f"{FOLDER}/manager_property_test.o", *objects, "-lcmocka"], check=True)
+    others = [f"{FOLDER}/{os.path.basename(source)}.o" for source in OTHERS]
+    subprocess.run(["gcc", "-o", program, *others, *objects, "-lcmocka"], check=True)
     return program
 
 
@@ -218,8 +221,8 @@ def main(word):
     killed = 0
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         sources = [f"{TOP}/mm/{name}" for name in os.listdir(f"{TOP}/mm") if name.endswith(".c")]
-        for job in [pool.submit(compile_file, source, f"{FOLDER}/{os.path.basename(source)}.o") for source in sources] + [
-                pool.submit(compile_file, f"{TOP}/test/unit/manager_property_test.c", f"{FOLDER}/manager_property_test.o")]:
+        sources += [f"{TOP}/{name}" for name in OTHERS]
+        for job in [pool.submit(compile_file, source, f"{FOLDER}/{os.path.basename(source)}.o") for source in sources]:
             job.result()
         verdict = run(build("unchanged"))
         ok(verdict is None, f"the property test passes with {SEEDS} sequences on mm/ as it is")
