@@ -17,7 +17,7 @@ static u32 feature_state(u32 feature)
 {
 	if (feature == HYPERPS_FEATURE_VTD)
 		return HYPERPS_FEATURE_NOT_BUILT;
-	if (!monitor.capabilities.feature[feature])
+	if (!monitor.boot->capabilities.feature[feature])
 		return HYPERPS_FEATURE_MISSING_CPU;
 	FOR_EACH_CPU (cpu)
 		if (cpu->state == HYPERPS_CPU_STATE_IN_VMX && !cpu->capabilities.feature[feature])
@@ -42,7 +42,7 @@ static void fill_status(struct hyperps_status *status)
 		.memory_base = boot->region_base,
 		.memory_size = boot->region_size,
 		.memory_free = page_pool_available(&monitor.pool) * PAGE_SIZE,
-		.physical_address_bits = monitor.capabilities.physical_address_bits,
+		.physical_address_bits = monitor.boot->capabilities.physical_address_bits,
 		.view_4k = monitor.host_view.leaves[1],
 		.view_2m = monitor.host_view.leaves[2],
 		.view_1g = monitor.host_view.leaves[3],

@@ -31,7 +31,6 @@ struct monitor {
 	u64 host_eptp;
 	bool flush_l1; /* the CPUs leak L1 data and can flush it: done after each call */
 	u8 *msr_bitmap; /* shared by all CPUs: the policy is one */
-	struct vmx_capabilities capabilities; /* of the boot CPU: every other CPU must match */
 };
 
 extern struct monitor monitor;
@@ -170,6 +169,9 @@ void window_init(struct cpu *cpu);
 
 /* Maps a frame in this CPU's window, with these flags in its entry; 0, 0: nothing. Nothing else may be in it. */
 u8 *set_window(u64 frame, u64 flags);
+
+/* Fills struct mm; boot CPU only, once. */
+void memory_init(void);
 
 /*
  * Serves one of the memory calls (HYPERPS_CALL_VM_CREATE to HYPERPS_CALL_POOL_DONATE): argument[0..3], the result in

@@ -12,56 +12,33 @@ void entry_failed(void)
 	panic("VM entry failed");
 }
 
-static void handle_exit(struct cpu *cpu, struct guest_registers *regs, u32 reason)
+static void (*const handlers[])(struct guest_registers *regs) = {
+	[EXIT_EXCEPTION_OR_NMI] = exit_exception_or_nmi,
+	[EXIT_TRIPLE_FAULT] = exit_triple_fault,
+	[EXIT_INIT] = exit_init,
+	[EXIT_SIPI] = exit_sipi,
+	[EXIT_NMI_WINDOW] = exit_nmi_window,
+	[EXIT_TASK_SWITCH] = exit_refused_instruction,
+	[EXIT_CPUID] = exit_cpuid, /* what vmx/exit.asm did not answer */
+	[EXIT_INVD] = exit_refused_instruction,
+	[EXIT_VMCALL] = exit_refused_instruction, /* from elsewhere than the kernel */
+	[EXIT_CR_ACCESS] = exit_cr_access,
+	[EXIT_IO_INSTRUCTION] = exit_io,
+	[EXIT_RDMSR] = exit_rdmsr,
+	[EXIT_WRMSR] = exit_wrmsr,
+	[EXIT_EPT_VIOLATION] = exit_ept_violation,
+	[EXIT_XSETBV] = exit_xsetbv,
+};
+
+static void handle_exit(struct guest_registers *regs, u32 reason)
 {
 	stop_if_asked();
-	switch (reason) {
-	case EXIT_CPUID: /* what vmx/exit.asm did not answer */
-		exit_cpuid(regs);
-		break;
-	case EXIT_RDMSR:
-		exit_rdmsr(cpu, regs);
-		break;
-	case EXIT_WRMSR:
-		exit_wrmsr(cpu, regs);
-		break;
-	case EXIT_CR_ACCESS:
-		exit_cr_access(cpu, regs);
-		break;
-	case EXIT_XSETBV:
-		exit_xsetbv(regs);
-		break;
-	case EXIT_INIT:
-		exit_init(cpu, regs);
-		break;
-	case EXIT_SIPI:
-		exit_sipi(cpu, regs);
-		break;
-	case EXIT_TRIPLE_FAULT:
-		exit_triple_fault();
-		break;
-	case EXIT_IO_INSTRUCTION:
-		exit_io(regs);
-		break;
-	case EXIT_EPT_VIOLATION:
-		exit_ept_violation();
-		break;
-	case EXIT_EXCEPTION_OR_NMI:
-		exit_exception_or_nmi(cpu);
-		break;
-	case EXIT_NMI_WINDOW:
-		exit_nmi_window(cpu);
-		break;
-	case EXIT_VMCALL: /* from elsewhere than the kernel */
-	case EXIT_TASK_SWITCH:
-	case EXIT_INVD:
-		exit_refused_instruction(reason);
-		break;
-	default:
-		if (!is_undefined_instruction(reason))
-			panic("unexpected VM exit, reason %u", reason);
-		exit_refused_instruction(reason);
-	}
+	if (reason < ARRAY_SIZE(handlers) && handlers[reason])
+		handlers[reason](regs);
+	else if (is_undefined_instruction(reason))
+		exit_refused_instruction(regs);
+	else
+		panic("unexpected VM exit, reason %u", reason);
 }
 
 void exit_dispatch(struct guest_registers *regs)
@@ -104,11 +81,11 @@ void exit_dispatch(struct guest_registers *regs)
 		if (__builtin_expect(!cpu->latched, true))
 			return;
 	} else {
-		handle_exit(cpu, regs, reason);
+		handle_exit(regs, reason);
 	}
 	if (cpu->latched & LATCHED_INIT) {
 		__atomic_fetch_and(&cpu->latched, ~LATCHED_INIT, __ATOMIC_SEQ_CST);
-		exit_init(cpu, regs);
+		exit_init(regs);
 	}
 	if (cpu->latched)
 		host_deliver_latched(cpu);

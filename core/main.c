@@ -71,15 +71,16 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 		 cpu->capabilities.physical_address_bits, boot->host_view.leaves[3], boot->host_view.leaves[2],
 		 boot->host_view.leaves[1]);
 	monitor.host_eptp = ept_pointer(&monitor.host_view);
-	monitor.flush_l1 = !monitor.capabilities.feature[HYPERPS_FEATURE_RDCL_NO] &&
+	monitor.flush_l1 = !monitor.boot->capabilities.feature[HYPERPS_FEATURE_RDCL_NO] &&
 			   (cpuid_or_zero(7).edx & CPUID_7_EDX_L1D_FLUSH);
 	monitor.msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(monitor.msr_bitmap);
 	msr_fill_bitmap(monitor.msr_bitmap, host_msr_access);
 	port_init();
+	memory_init();
 	guest_init();
-	gate_init();
 	log_line(boot->gate_level, "%s", boot->gate_text);
+	gate_init();
 	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
 }
 
@@ -94,7 +95,6 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 
 	if (slot == 0) {
 		monitor.boot = boot;
-		monitor.capabilities = boot->capabilities;
 		monitor.marks = boot->marks;
 		monitor.pool = boot->pool;
 		monitor.pool.marks = &monitor.marks;

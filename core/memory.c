@@ -11,7 +11,7 @@
 #define PTE_2M_SHIFT 21
 #define STACK_IN_USE 256 /* bytes below a frame that it, and what it calls, may use */
 
-static struct mm mm = { .marks = &monitor.marks, .pool = &monitor.pool, .host_view = &monitor.host_view, .epoch = 1 };
+static struct mm mm;
 /* mm_lock guards struct mm, the page marks, the pool and all EPTs. Above log_lock in the lock order. */
 static struct spinlock mm_lock;
 
@@ -112,6 +112,14 @@ bool mm_map_donated(u64 frame)
 	*entry = hpa.value | PTE_RW | PTE_LARGE;
 	gate_add_memory(hpa);
 	return true;
+}
+
+void memory_init(void)
+{
+	mm.marks = &monitor.marks;
+	mm.pool = &monitor.pool;
+	mm.host_view = &monitor.host_view;
+	mm.epoch = 1;
 }
 
 bool memory_flush(void)

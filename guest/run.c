@@ -100,12 +100,12 @@ static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *hos
 {
 	cpu->vmcs_current = false;
 	vmptrld(vcpu->vmcs);
-	cpu->primary = monitor.capabilities.guest_primary;
+	cpu->primary = monitor.boot->capabilities.guest_primary;
 	cpu->vmcs_current = true;
 	if (vcpu->last_cpu != cpu->slot + 1) {
 		vmcs_write_root_state(cpu, (u64)guest_exit);
 		/* What another run on this CPU left in the TLB, of this vCPU or of another that had its VPID. */
-		if (monitor.capabilities.guest_secondary & SECONDARY_VPID)
+		if (monitor.boot->capabilities.guest_secondary & SECONDARY_VPID)
 			invvpid_all();
 		vcpu->last_cpu = cpu->slot + 1;
 	}
@@ -197,7 +197,7 @@ static void run(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 {
 	u64 slice = monitor.boot->tsc_hz / SLICE_PER_SECOND;
 
-	vmwrite(VMCS_PREEMPTION_TIMER, slice >> monitor.capabilities.timer_rate);
+	vmwrite(VMCS_PREEMPTION_TIMER, slice >> monitor.boot->capabilities.timer_rate);
 	vcpu->slice_end = rdtsc() + slice;
 	/* An NMI after this look makes the guest exit as soon as it takes NMIs: latch_event(). */
 	if (!cpu->latched && guest_run(vcpu, cpu, words))

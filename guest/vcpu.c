@@ -27,7 +27,7 @@ void guest_init(void)
 	msr_bitmap = page_pool_take(&monitor.pool);
 	CHECK(msr_bitmap);
 	msr_fill_bitmap(msr_bitmap, guest_msr_access);
-	guest_xcr0 = wanted & monitor.capabilities.xcr0;
+	guest_xcr0 = wanted & monitor.boot->capabilities.xcr0;
 	for (u32 i = 2; i < 32; i++) {
 		struct cpuid_result area = cpuid(0xd, i);
 
@@ -102,7 +102,7 @@ static u64 cr4_owned(const struct vcpu *vcpu)
 /* SDM, "VMCLEAR", "VMPTRLD": the memory image is complete, and no CPU has the VMCS, after VMCLEAR. */
 static void make_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
 {
-	const struct vmx_capabilities *capabilities = &monitor.capabilities;
+	const struct vmx_capabilities *capabilities = &monitor.boot->capabilities;
 	struct cpu *cpu = this_cpu();
 
 	cpu->vmcs_current = false;
@@ -141,7 +141,7 @@ static bool start_is_valid(u64 mode_and_argument, u64 entry, u64 cr3)
 		return entry < BIT(32) && !cr3;
 	case HYPERPS_VCPU_LONG:
 		return (u64)((s64)(entry << 16) >> 16) == entry && !(cr3 & ~ARGUMENT) &&
-		       !(cr3 >> monitor.capabilities.physical_address_bits);
+		       !(cr3 >> monitor.boot->capabilities.physical_address_bits);
 	default:
 		return false;
 	}
@@ -169,7 +169,7 @@ static s64 create(const u64 argument[4], u64 *index)
 	if (!result) {
 		vmcs = page_pool_take(mm->pool);
 		vcpu = page_pool_take(mm->pool);
-		*(u32 *)vmcs = monitor.capabilities.basic & VMX_BASIC_REVISION;
+		*(u32 *)vmcs = monitor.boot->capabilities.basic & VMX_BASIC_REVISION;
 		vcpu->vmcs = page_pool_hpa(mm->pool, vmcs);
 		vcpu->handle = argument[0];
 		__builtin_memcpy(vcpu->start, &argument[1], sizeof(vcpu->start));

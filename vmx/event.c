@@ -120,10 +120,12 @@ void latch_exit(struct cpu *cpu)
 }
 
 /* NMIs; and machine checks, which the exception bitmap has while the gate is on. */
-void exit_exception_or_nmi(struct cpu *cpu)
+void exit_exception_or_nmi(struct guest_registers *regs)
 {
+	struct cpu *cpu = this_cpu();
 	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO);
 
+	(void)regs;
 	latch_exit(cpu);
 	/* A machine check can break off the delivery of an interrupt or NMI, which counts as delivered. */
 	if ((vectoring & EVENT_VALID) && (vectoring & EVENT_TYPE) == EVENT_TYPE_EXTERNAL) {
@@ -134,13 +136,14 @@ void exit_exception_or_nmi(struct cpu *cpu)
 	}
 }
 
-void exit_nmi_window(struct cpu *cpu)
+void exit_nmi_window(struct guest_registers *regs)
 {
+	(void)regs;
 	/* Before exit_dispatch() looks at `latched`: an NMI after this sets the control again. */
-	vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary);
+	vmwrite(VMCS_PRIMARY_CONTROLS, this_cpu()->capabilities.primary);
 }
 
-void exit_init(struct cpu *cpu, struct guest_registers *regs)
+void exit_init(struct guest_registers *regs)
 {
 	/*
 	 * Short, and prints nothing: a SIPI that arrives while the CPU is in VMX root is lost. The rest of the reset
@@ -153,11 +156,12 @@ void exit_init(struct cpu *cpu, struct guest_registers *regs)
 	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, 0);
 	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, 0);
-	flush_park(cpu);
+	flush_park(this_cpu());
 }
 
-void exit_sipi(struct cpu *cpu, struct guest_registers *regs)
+void exit_sipi(struct guest_registers *regs)
 {
+	struct cpu *cpu = this_cpu();
 	u64 vector = vmread(VMCS_EXIT_QUALIFICATION) & 0xff;
 
 	flush_unpark(cpu);
@@ -170,8 +174,9 @@ void exit_sipi(struct cpu *cpu, struct guest_registers *regs)
 	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
 }
 
-void exit_triple_fault(void)
+void exit_triple_fault(struct guest_registers *regs)
 {
+	(void)regs;
 	/* On a CPU without a monitor the chipset resets the machine: do that. */
 	log_line(LOG_WARNING, "triple fault in the host at %016lx: resetting the machine", vmread(VMCS_GUEST_RIP));
 	clear_memory("triple fault");

@@ -57,8 +57,11 @@ void gate_init(void)
 	CHECK(ept_init(&donated, &monitor.pool, 4, 2));
 	FOR_EACH_CPU (cpu) {
 		cpu->gate.monitor_root = take_root(area_of(cpu)->airlock);
-		if (!cpu->gate.monitor_root)
+		if (!cpu->gate.monitor_root) {
 			gate_state = HYPERPS_GATE_MEMORY;
+			log_line(LOG_WARNING, "but the gate is not offered: no safe page for CPU slot %u", cpu->slot);
+			return;
+		}
 	}
 }
 

@@ -107,19 +107,19 @@ bool execute_xsetbv(const struct guest_registers *regs, u64 supported);
 /* Whether a basic exit reason is an instruction that raises #UD in hosts and guests, wherever it is executed. */
 bool is_undefined_instruction(u32 reason);
 
-/* Exit handlers by family. regs: the host's general registers but RSP. */
+/* Exit handlers by family, for the table in core/exit.c. regs: the host's general registers but RSP. */
 void exit_cpuid(struct guest_registers *regs);
-void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs);
-void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs);
-void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs);
-void exit_xsetbv(const struct guest_registers *regs);
-void exit_exception_or_nmi(struct cpu *cpu);
-void exit_nmi_window(struct cpu *cpu);
-void exit_init(struct cpu *cpu, struct guest_registers *regs);
-void exit_sipi(struct cpu *cpu, struct guest_registers *regs);
-void exit_triple_fault(void);
-void exit_refused_instruction(u32 reason);
-void exit_ept_violation(void);
+void exit_rdmsr(struct guest_registers *regs);
+void exit_wrmsr(struct guest_registers *regs);
+void exit_cr_access(struct guest_registers *regs);
+void exit_xsetbv(struct guest_registers *regs);
+void exit_exception_or_nmi(struct guest_registers *regs);
+void exit_nmi_window(struct guest_registers *regs);
+void exit_init(struct guest_registers *regs);
+void exit_sipi(struct guest_registers *regs);
+void exit_triple_fault(struct guest_registers *regs);
+void exit_refused_instruction(struct guest_registers *regs);
+void exit_ept_violation(struct guest_registers *regs);
 void exit_io(struct guest_registers *regs);
 
 /* The I/O bitmaps of the host's VMCS, the same on all CPUs. Boot CPU, once; and into the VMCS that is current. port.c. */

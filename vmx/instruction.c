@@ -77,8 +77,9 @@ void cr0_follow(u64 value)
 	vmwrite(VMCS_CR0_READ_SHADOW, (vmread(VMCS_CR0_READ_SHADOW) & ~HOST_CR0_OWNED) | (value & HOST_CR0_OWNED));
 }
 
-void exit_cr_access(struct cpu *cpu, const struct guest_registers *regs)
+void exit_cr_access(struct guest_registers *regs)
 {
+	struct cpu *cpu = this_cpu();
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), number = CR_REGISTER(qualification);
 	u64 value = number == REGISTER_RSP ? vmread(VMCS_GUEST_RSP) : regs->value[number];
 
@@ -122,9 +123,9 @@ bool execute_xsetbv(const struct guest_registers *regs, u64 supported)
 	return done;
 }
 
-void exit_xsetbv(const struct guest_registers *regs)
+void exit_xsetbv(struct guest_registers *regs)
 {
-	if (!execute_xsetbv(regs, monitor.capabilities.xcr0))
+	if (!execute_xsetbv(regs, monitor.boot->capabilities.xcr0))
 		log_refusal(REFUSED_REGISTER, "XSETBV of %lx refused", edx_eax(regs));
 }
 
@@ -142,8 +143,11 @@ bool is_undefined_instruction(u32 reason)
 	return false;
 }
 
-void exit_refused_instruction(u32 reason)
+void exit_refused_instruction(struct guest_registers *regs)
 {
+	u32 reason = vmread(VMCS_EXIT_REASON) & 0xffff;
+
+	(void)regs;
 	if (reason == EXIT_INVD) {
 		/*
 		 * INVD would drop the monitor's modified cache lines, too; writing them back is what the host can be

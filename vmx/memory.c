@@ -7,7 +7,7 @@
 /* A read or a write, no fetch, of what a linear address translates to. */
 #define DATA_ACCESS (EPT_VIOLATION_LINEAR | EPT_VIOLATION_TRANSLATED)
 
-void exit_ept_violation(void)
+void exit_ept_violation(struct guest_registers *regs)
 {
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
 	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO);
@@ -38,5 +38,5 @@ void exit_ept_violation(void)
 	 * triple fault.
 	 */
 	if (!inject_gp_during(vectoring))
-		exit_triple_fault();
+		exit_triple_fault(regs);
 }

@@ -172,12 +172,12 @@ static void refuse(u32 msr, const char *what)
 	inject_exception(VECTOR_GP);
 }
 
-void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
+void exit_rdmsr(struct guest_registers *regs)
 {
 	u32 msr = (u32)regs->value[REGISTER_RCX];
 	u64 value;
 
-	if (host_msr_access(msr, false) != MSR_HANDLE || !handle_read(cpu, msr, &value)) {
+	if (host_msr_access(msr, false) != MSR_HANDLE || !handle_read(this_cpu(), msr, &value)) {
 		refuse(msr, "read");
 		return;
 	}
@@ -186,7 +186,7 @@ void exit_rdmsr(struct cpu *cpu, struct guest_registers *regs)
 	skip_instruction();
 }
 
-void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
+void exit_wrmsr(struct guest_registers *regs)
 {
 	u32 msr = (u32)regs->value[REGISTER_RCX];
 	u64 value = edx_eax(regs);
@@ -195,7 +195,7 @@ void exit_wrmsr(struct cpu *cpu, struct guest_registers *regs)
 	if (!boot_services_ended && host_msr_access(msr, true) == MSR_DENY && host_msr_access(msr, false) == MSR_PASS &&
 	    wrmsr_checked(msr, value)) {
 		log_line(LOG_DEBUG, "the firmware wrote %lx to MSR %x", value, msr);
-	} else if (host_msr_access(msr, true) != MSR_HANDLE || !handle_write(cpu, msr, value)) {
+	} else if (host_msr_access(msr, true) != MSR_HANDLE || !handle_write(this_cpu(), msr, value)) {
 		refuse(msr, "write");
 		return;
 	}

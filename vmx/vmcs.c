@@ -72,7 +72,7 @@ void vmcs_write_defaults(u32 secondary)
 	for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
 		vmwrite(zero[i], 0);
 	vmwrite(VMCS_SECONDARY_CONTROLS, secondary);
-	vmwrite(VMCS_EXIT_CONTROLS, monitor.capabilities.exit);
+	vmwrite(VMCS_EXIT_CONTROLS, monitor.boot->capabilities.exit);
 	vmwrite(VMCS_LINK_POINTER, ~0ULL);
 	if (secondary & SECONDARY_ENCLS_EXITING)
 		vmwrite(VMCS_ENCLS_EXITING_BITMAP, ~0ULL);
@@ -102,7 +102,7 @@ const struct boot_cpu_state reset_state = {
 void vmcs_write_state(const struct boot_cpu_state *state)
 {
 	/* A CR4 bit that the firmware set and the host may not change would make the kernel's first write a refusal. */
-	u64 cr4 = state->cr4 & HOST_CR4_ALLOWED, entry = monitor.capabilities.entry;
+	u64 cr4 = state->cr4 & HOST_CR4_ALLOWED, entry = monitor.boot->capabilities.entry;
 
 	for (unsigned i = 0; i < SEGMENTS; i++) {
 		vmwrite(VMCS_GUEST_SELECTOR(i), state->segment[i].selector);
@@ -118,7 +118,7 @@ void vmcs_write_state(const struct boot_cpu_state *state)
 	vmwrite(VMCS_GUEST_CR0, (state->cr0 & ~HOST_CR0_OWNED) | CR0_NE);
 	vmwrite(VMCS_CR0_READ_SHADOW, state->cr0);
 	vmwrite(VMCS_GUEST_CR3, state->cr3);
-	vmwrite(VMCS_GUEST_CR4, cr4 | monitor.capabilities.cr4_fixed0 | CR4_VMXE);
+	vmwrite(VMCS_GUEST_CR4, cr4 | monitor.boot->capabilities.cr4_fixed0 | CR4_VMXE);
 	vmwrite(VMCS_CR4_READ_SHADOW, cr4);
 	vmwrite(VMCS_GUEST_IA32_EFER, state->efer);
 	vmwrite(VMCS_ENTRY_CONTROLS, state->efer & EFER_LMA ? entry : entry & ~ENTRY_IA32E_GUEST);

@@ -274,7 +274,8 @@ struct hyperps_log {
 
 /* State of a 4 KiB frame of RAM: who owns it, and whether a change of owner is under way. */
 enum hyperps_frame_state {
-	HYPERPS_FRAME_DEVICE = 0, /* not RAM, or kept by the firmware: mapped to the host, never given away */
+	HYPERPS_FRAME_DEVICE =
+		0, /* not write-back RAM, or kept by the firmware: mapped to the host, never given away */
 	HYPERPS_FRAME_HOST,
 	HYPERPS_FRAME_MONITOR,
 	HYPERPS_FRAME_PRIVATE, /* of a VM */
