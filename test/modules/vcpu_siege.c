@@ -391,7 +391,8 @@ static void check_released(struct seq_file *out)
 	tap_check(out, churner.cycles > 20 && !churner.bad && !churner.errors && !churner.dirty,
 		  "%llu times pages are released, zeroed and given anew (%llu bad, %llu dirty, %lld)", churner.cycles,
 		  churner.bad, churner.dirty, churner.error);
-	tap_check(out, hidden && !found,
+	/* With one CPU this runs when the guest's side yields, and then the pages may all be the host's. */
+	tap_check(out, (hidden || num_online_cpus() == 1) && !found,
 		  "reading them never shows what the guest wrote (%llu refused, %llu zero, %llu the "
 		  "host's, %llu else; %llu reclaimed)",
 		  hidden, zero, poison, found, reclaimed);
