@@ -99,10 +99,10 @@ struct mm {
 /*
  * What mm/ can't do without the hardware, defined by whoever links it: core/memory.c, and each test for itself.
  *
- *   zero_frame    overwrites a frame with zeros and writes it back from the caches
- *   measure_page  adds a page to the measurement of the VM in a slot
- *   map_donated   maps the 512 frames from `frame` on, which the host donates, where page_pool.direct says. May take
- *                 MM_DIRECT_TABLES pages of the pool; false if there are fewer
+ *   mm_zero_frame    overwrites a frame with zeros and writes it back from the caches
+ *   mm_measure_page  adds a page to the measurement of the VM in a slot
+ *   mm_map_donated   maps the 512 frames from `frame` on, which the host donates, where page_pool.direct says. May
+ *                    take MM_DIRECT_TABLES pages of the pool; false if there are fewer
  */
 void mm_zero_frame(u64 frame);
 void mm_measure_page(u64 slot, u64 gpa, u64 frame);
