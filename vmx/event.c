@@ -88,6 +88,14 @@ static bool take_latched(struct cpu *cpu, u32 event)
 	return __atomic_fetch_and(&cpu->latched, ~event, __ATOMIC_SEQ_CST) & event;
 }
 
+/* What shuts a CPU down: without a monitor the chipset resets the machine then. */
+static void end_machine(const char *why)
+{
+	log_line(LOG_WARNING, "%s in the host at %016lx: resetting the machine", why, vmread(VMCS_GUEST_RIP));
+	clear_memory(why);
+	reset_machine();
+}
+
 /*
  * NMIs exit, and the host's blocking of them is the virtual one, so they are latched and injected at one place only:
  * here. A machine check goes first. What finds no room, or comes while this runs, waits for the NMI-window exit.
@@ -100,6 +108,8 @@ void host_deliver_latched(struct cpu *cpu)
 		return;
 	if (!(vmread(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID)) {
 		if (take_latched(cpu, LATCHED_MACHINE_CHECK)) {
+			if (!(vmread(VMCS_CR4_READ_SHADOW) & CR4_MCE))
+				end_machine("machine check without CR4.MCE");
 			inject(EVENT_TYPE_EXCEPTION | VECTOR_MC);
 		} else if (!(interruptibility & (INTERRUPTIBILITY_NMI | INTERRUPTIBILITY_MOV_SS)) &&
 			   take_latched(cpu, LATCHED_NMI)) {
@@ -119,7 +129,7 @@ void latch_exit(struct cpu *cpu)
 				  __ATOMIC_SEQ_CST);
 }
 
-/* NMIs; and machine checks, which the exception bitmap has while the gate is on. */
+/* NMIs and machine checks. */
 void exit_exception_or_nmi(struct guest_registers *regs)
 {
 	struct cpu *cpu = this_cpu();
@@ -177,8 +187,5 @@ void exit_sipi(struct guest_registers *regs)
 void exit_triple_fault(struct guest_registers *regs)
 {
 	(void)regs;
-	/* On a CPU without a monitor the chipset resets the machine: do that. */
-	log_line(LOG_WARNING, "triple fault in the host at %016lx: resetting the machine", vmread(VMCS_GUEST_RIP));
-	clear_memory("triple fault");
-	reset_machine();
+	end_machine("triple fault");
 }

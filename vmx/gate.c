@@ -267,9 +267,7 @@ static void pin(vmcs_field_t mask, vmcs_field_t shadow, u64 owned, u64 bits, u64
 static void switch_on(struct cpu *cpu)
 {
 	pin(VMCS_CR0_MASK, VMCS_CR0_READ_SHADOW, HOST_CR0_OWNED, CR0_NEEDED, vmread(VMCS_GUEST_CR0));
-	pin(VMCS_CR4_MASK, VMCS_CR4_READ_SHADOW, ~HOST_CR4_ALLOWED, CR4_NEEDED | CR4_LA57, vmread(VMCS_GUEST_CR4));
-	/* A machine check must not look for an IDT in the middle of the gate. */
-	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_MC));
+	pin(VMCS_CR4_MASK, VMCS_CR4_READ_SHADOW, HOST_CR4_OWNED, CR4_NEEDED | CR4_LA57, vmread(VMCS_GUEST_CR4));
 	vmwrite(VMCS_EPTP_LIST_ADDRESS, address_of(area_of(cpu)->list));
 	vmwrite(VMCS_VM_FUNCTION_CONTROLS, VM_FUNCTION_EPTP_SWITCHING);
 	vmwrite(VMCS_SECONDARY_CONTROLS, cpu->capabilities.secondary | SECONDARY_VM_FUNCTIONS);
@@ -280,9 +278,8 @@ void gate_off(struct cpu *cpu)
 {
 	cpu->gate.on = false;
 	vmwrite(VMCS_SECONDARY_CONTROLS, cpu->capabilities.secondary);
-	vmwrite(VMCS_EXCEPTION_BITMAP, 0);
 	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
-	vmwrite(VMCS_CR4_MASK, ~HOST_CR4_ALLOWED);
+	vmwrite(VMCS_CR4_MASK, HOST_CR4_OWNED);
 }
 
 bool gate_needs(const struct cpu *cpu, unsigned number, u64 value)

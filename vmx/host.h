@@ -13,6 +13,9 @@
 	 CR4_OSXMMEXCPT | CR4_UMIP | CR4_LA57 | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP |         \
 	 CR4_PKE)
 
+/* MCE the host only believes to change: without it a machine check shuts the CPU down, and that is no VM exit. */
+#define HOST_CR4_OWNED (~HOST_CR4_ALLOWED | CR4_MCE)
+
 /*
  * CR0 bits that the host only believes to change: NE is fixed to 1 in VMX operation, and with CD or NW set root would
  * run without caches. The host sees its own values through the read shadow.

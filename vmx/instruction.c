@@ -72,9 +72,15 @@ void exit_cpuid(struct guest_registers *regs)
 	skip_instruction();
 }
 
+/* Gives the read shadow the bits of the value that are in the mask. */
+static void follow(vmcs_field_t shadow, u64 mask, u64 value)
+{
+	vmwrite(shadow, (vmread(shadow) & ~mask) | (value & mask));
+}
+
 void cr0_follow(u64 value)
 {
-	vmwrite(VMCS_CR0_READ_SHADOW, (vmread(VMCS_CR0_READ_SHADOW) & ~HOST_CR0_OWNED) | (value & HOST_CR0_OWNED));
+	follow(VMCS_CR0_READ_SHADOW, HOST_CR0_OWNED, value);
 }
 
 void exit_cr_access(struct guest_registers *regs)
@@ -96,7 +102,7 @@ void exit_cr_access(struct guest_registers *regs)
 		gate_off(cpu);
 		return;
 	}
-	if (CR_NUMBER(qualification) == 4 || ((value & CR0_NW) && !(value & CR0_CD))) {
+	if (CR_NUMBER(qualification) == 4 ? value & ~HOST_CR4_ALLOWED : (value & CR0_NW) && !(value & CR0_CD)) {
 		log_refusal(REFUSED_REGISTER, "write of %lx to CR%lu refused, at %016lx", value,
 			    CR_NUMBER(qualification), vmread(VMCS_GUEST_RIP));
 		inject_exception(VECTOR_GP);
@@ -107,7 +113,10 @@ void exit_cr_access(struct guest_registers *regs)
 	 * let the CPU execute the instruction again: now it does not exit, and every check and side effect of the write
 	 * is the hardware's.
 	 */
-	cr0_follow(value);
+	if (CR_NUMBER(qualification) == 4)
+		follow(VMCS_CR4_READ_SHADOW, CR4_MCE, value);
+	else
+		cr0_follow(value);
 }
 
 bool execute_xsetbv(const struct guest_registers *regs, u64 supported)

@@ -118,7 +118,7 @@ void vmcs_write_state(const struct boot_cpu_state *state)
 	vmwrite(VMCS_GUEST_CR0, (state->cr0 & ~HOST_CR0_OWNED) | CR0_NE);
 	vmwrite(VMCS_CR0_READ_SHADOW, state->cr0);
 	vmwrite(VMCS_GUEST_CR3, state->cr3);
-	vmwrite(VMCS_GUEST_CR4, cr4 | monitor.boot->capabilities.cr4_fixed0 | CR4_VMXE);
+	vmwrite(VMCS_GUEST_CR4, cr4 | monitor.boot->capabilities.cr4_fixed0 | CR4_VMXE | CR4_MCE);
 	vmwrite(VMCS_CR4_READ_SHADOW, cr4);
 	vmwrite(VMCS_GUEST_IA32_EFER, state->efer);
 	vmwrite(VMCS_ENTRY_CONTROLS, state->efer & EFER_LMA ? entry : entry & ~ENTRY_IA32E_GUEST);
@@ -156,7 +156,8 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
 	vmcs_write_defaults(capabilities->secondary);
 	vmwrite(VMCS_PIN_CONTROLS, capabilities->pin);
 	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->primary);
-	vmwrite(VMCS_EXCEPTION_BITMAP, 0);
+	/* A machine check must not look for an IDT in the middle of the gate. */
+	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_MC));
 	vmwrite(VMCS_MSR_BITMAP, hpa_of(monitor.msr_bitmap).value);
 	port_write_bitmaps();
 	vmwrite(VMCS_EPTP, monitor.host_eptp);
@@ -169,7 +170,7 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
 	 * as harmless: setting one exits and is refused.
 	 */
 	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
-	vmwrite(VMCS_CR4_MASK, ~HOST_CR4_ALLOWED);
+	vmwrite(VMCS_CR4_MASK, HOST_CR4_OWNED);
 	vmcs_write_root_state(cpu, (u64)vmx_exit);
 	vmwrite(VMCS_GUEST_IA32_PAT, rdmsr(MSR_IA32_PAT));
 	if (state) {
