@@ -33,9 +33,11 @@
 #define SEEN_COMMAND (STUB_SEEN + 32) /* COMMAND_*, and the last one that was done */
 #define SEEN_OBEYED (STUB_SEEN + 36)
 
-/* To one CPU in the stub: its APIC off, and on again, by its spurious-interrupt register. */
+/* To one CPU in the stub: its APIC off by its spurious-interrupt register, on again, off by IA32_APIC_BASE; a reset by port 0xcf9. */
 #define COMMAND_APIC_OFF 1
 #define COMMAND_APIC_ON 2
+#define COMMAND_APIC_GLOBALLY_OFF 3
+#define COMMAND_RESET 4
 
 #ifndef __ASSEMBLY__
 #include <linux/types.h>

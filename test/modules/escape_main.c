@@ -284,8 +284,12 @@ static void check_running(struct seq_file *out)
 
 static bool command(u32 number)
 {
+	int waited;
+
 	WRITE_ONCE(seen->command, number);
-	return reach(&seen->obeyed, number);
+	for (waited = 0; waited < 2000 && READ_ONCE(seen->obeyed) != number; waited++)
+		mdelay(1);
+	return READ_ONCE(seen->obeyed) == number;
 }
 
 static bool is_x2apic(void)
@@ -298,14 +302,36 @@ static bool is_x2apic(void)
 
 /*
  * CPU 1 is in the stub, and switches its APIC off. Then a flush of all CPUs may pass only if that CPU took an NMI all the same,
- * as it does on most. A frame that waits for it is not the VM's yet. IA32_APIC_BASE, too, can switch an APIC off; not every
- * CPU comes back from there.
+ * as it does on most if only its spurious-interrupt register has switched it off. A frame that waits for it is not the VM's yet.
  */
+static s64 sync_without_apic(struct seq_file *out, u64 pfn, u32 how)
+{
+	bool globally = how == COMMAND_APIC_GLOBALLY_OFF;
+	u64 handle, state = 0, nmi_exits;
+	s64 error = create(0, VIEW_PAGES, &handle) ?: map(handle, 0, pfn, 1);
+
+	if (error || !command(how)) {
+		tap_check(out, false, "setup: a VM, and a CPU without its APIC (%lld)", error);
+		return error ?: -EIO;
+	}
+	nmi_exits = exits_of_others(EXIT_NMI);
+	error = finish(HYPERPS_CALL_VM_SYNC, handle);
+	nmi_exits = exits_of_others(EXIT_NMI) - nmi_exits;
+	call(HYPERPS_CALL_FRAME_QUERY, handle, pfn, 0, 0, &state);
+	tap_check(out,
+		  error == HYPERPS_ERROR_AGAIN ? state == HYPERPS_FRAME_TO_VM
+					       : !globally && !error && nmi_exits >= num_present_cpus() - 1,
+		  "VM_SYNC while its APIC is off%s does not pass without its flush (%lld; frame %llu; %llu NMIs)",
+		  globally ? " by IA32_APIC_BASE" : "", error, state, nmi_exits);
+	error = command(COMMAND_APIC_ON) ? finish(HYPERPS_CALL_VM_SYNC, handle) : -EIO;
+	return error ?: finish(HYPERPS_CALL_VM_DESTROY, handle) ?: finish(HYPERPS_CALL_VM_RECLAIM, handle);
+}
+
 static void check_apic_off(struct seq_file *out)
 {
 	struct page *page = alloc_page(GFP_KERNEL);
-	u64 handle, state = 0, nmi_exits;
-	s64 error, after = -EIO;
+	u64 handle;
+	s64 error, after;
 
 	if (num_present_cpus() < 2 || is_x2apic() || !page) {
 		tap_check(out, true, "a flush while a CPU's APIC is off # SKIP one CPU only, or x2APIC mode");
@@ -321,30 +347,25 @@ static void check_apic_off(struct seq_file *out)
 	error = reach(&seen->done, 1) ? create(0, VIEW_PAGES, &handle) : -EIO;
 	error = error ?: map(handle, 0, page_to_pfn(page), 1) ?: finish(HYPERPS_CALL_VM_SYNC, handle);
 	tap_check(out, !error, "positive control: VM_SYNC while CPU 1 runs the attacker's code (%lld)", error);
-	error = error ?: finish(HYPERPS_CALL_VM_DESTROY, handle) ?: finish(HYPERPS_CALL_VM_RECLAIM, handle);
-	error = error ?: create(0, VIEW_PAGES, &handle) ?: map(handle, 0, page_to_pfn(page), 1);
-	error = error ?: command(COMMAND_APIC_OFF) ? 0 : -EIO;
-	if (error) {
-		tap_check(out, false, "setup: a VM, and a CPU without its APIC (%lld)", error);
-	} else {
-		nmi_exits = exits_of_others(EXIT_NMI);
-		error = finish(HYPERPS_CALL_VM_SYNC, handle);
-		nmi_exits = exits_of_others(EXIT_NMI) - nmi_exits;
-		call(HYPERPS_CALL_FRAME_QUERY, handle, page_to_pfn(page), 0, 0, &state);
-		tap_check(out,
-			  error == HYPERPS_ERROR_AGAIN ? state == HYPERPS_FRAME_TO_VM
-						       : !error && nmi_exits >= num_present_cpus() - 1,
-			  "VM_SYNC while its APIC is off does not pass without its flush (%lld; frame %llu; %llu NMIs)",
-			  error, state, nmi_exits);
-		command(COMMAND_APIC_ON);
-		error = error == HYPERPS_ERROR_AGAIN ? finish(HYPERPS_CALL_VM_SYNC, handle) : error;
-	}
-	if (!error)
-		after = finish(HYPERPS_CALL_VM_DESTROY, handle) ?: finish(HYPERPS_CALL_VM_RECLAIM, handle);
+	after = error ?: finish(HYPERPS_CALL_VM_DESTROY, handle) ?: finish(HYPERPS_CALL_VM_RECLAIM, handle);
+	after = after ?: sync_without_apic(out, page_to_pfn(page), COMMAND_APIC_OFF);
+	after = after ?: sync_without_apic(out, page_to_pfn(page), COMMAND_APIC_GLOBALLY_OFF);
 	error = add_cpu(1);
-	tap_check(out, !error && !after, "the VM ends, and CPU 1 is Linux's again (%lld, %lld)", after, error);
+	tap_check(out, !error && !after, "the VMs end, and CPU 1 is Linux's again (%lld, %lld)", after, error);
 	if (!after)
 		__free_page(page);
+}
+
+/* Comes back only if it fails. */
+static void reset_without_apic(struct seq_file *out)
+{
+	if (!remove_cpu(1)) {
+		mdelay(20);
+		start(0, per_cpu(x86_cpu_to_apicid, 1));
+		if (reach(&seen->done, 1) && command(COMMAND_APIC_GLOBALLY_OFF))
+			command(COMMAND_RESET);
+	}
+	tap_check(out, false, "a reset by a CPU without its APIC");
 }
 
 struct disturbed {
@@ -420,6 +441,8 @@ static int show_escape(struct seq_file *out, void *unused)
 		check_apic_off(out);
 		check_disturbed(out);
 	}
+	if (*parts && part("reset"))
+		reset_without_apic(out);
 	remove_stub();
 	return 0;
 }

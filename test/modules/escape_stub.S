@@ -5,6 +5,10 @@
 #define AT(label) (STUB + ((label) - escape_stub))
 #define ABS(offset) (STUB + (offset))
 #define CPUID_1_ECX_VMX (1 << 5)
+#define RESET_PORT 0xcf9
+#define RESET_CPU 6
+#define MSR_APIC_BASE 0x1b
+#define APIC_BASE_ENABLE (1 << 11)
 #define APIC_SPURIOUS 0xfee000f0
 #define SPURIOUS_ENABLE (1 << 8)
 #define MSR_EFER 0xc0000080
@@ -111,6 +115,18 @@ escape_ud_long:
 	movl	ABS(SEEN_COMMAND), %ebx
 	cmpl	ABS(SEEN_OBEYED), %ebx
 	je	8b
+	cmpl	$COMMAND_RESET, %ebx
+	jne	9f
+	movl	$RESET_PORT, %edx
+	movb	$RESET_CPU, %al
+	outb	%al, %dx
+9:	movl	$MSR_APIC_BASE, %ecx
+	rdmsr
+	andl	$~APIC_BASE_ENABLE, %eax
+	cmpl	$COMMAND_APIC_GLOBALLY_OFF, %ebx
+	je	9f
+	orl	$APIC_BASE_ENABLE, %eax
+9:	wrmsr
 	movl	$APIC_SPURIOUS, %edi
 	movl	(%rdi), %eax
 	andl	$~SPURIOUS_ENABLE, %eax
