@@ -130,7 +130,7 @@ void panic_stop(void) __attribute__((noreturn));
 void stop_this_cpu(void) __attribute__((noreturn));
 
 /*
- * Stops all other CPUs for ever: each by an NMI, or at its next exit, wherever it is; waits 100 ms at most. Nothing
+ * Stops all other CPUs for ever: each by an NMI, or at its next exit (but for CPUID), wherever it is; waits 100 ms at most. Nothing
  * before all CPUs are taken. The caller must not return to the host; from now on it needs no lock. If two CPUs call this,
  * one of them stops.
  */

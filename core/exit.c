@@ -74,6 +74,7 @@ void exit_dispatch(struct guest_registers *regs)
 	/* First: it is what a host waits for. */
 	if (reason == EXIT_VMCALL && is_64bit_ring0()) {
 		cpu->exits_vmcall++;
+		stop_if_asked();
 		serve_call(regs);
 		skip_instruction();
 		if (monitor.flush_l1)

@@ -186,7 +186,6 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 {
 	s64 result;
 
-	stop_if_asked();
 	/* Until then a CPU may run outside VMX, and a firmware service may still use any memory. */
 	if (!other_cpus_taken)
 		return HYPERPS_ERROR_PERMISSION;

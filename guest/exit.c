@@ -151,13 +151,7 @@ static enum next exit_exception(struct cpu *cpu)
 		/* An INT1 is no debug exception. Else the exit has changed neither DR6 nor DR7 ("Debug Exceptions"). */
 		if ((information & EVENT_TYPE) >= EVENT_TYPE_SOFTWARE) {
 			vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
-			vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
-				vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_SHADOWS);
 		} else {
-			/* VM entry insists on it ("Checks on Guest Non-Register State"), and the exit has cleared it. */
-			if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & INTERRUPTIBILITY_SHADOWS) &&
-			    (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
-				vmwrite(VMCS_GUEST_PENDING_DEBUG, PENDING_DEBUG_BS);
 			WRITE_REGISTER(dr6, (READ_REGISTER(dr6) & ~DR6_BREAKPOINTS) |
 						    (vmread(VMCS_EXIT_QUALIFICATION) & DEBUG_CAUSES));
 			vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
@@ -265,5 +259,5 @@ enum next guest_exit_dispatch(struct vcpu *vcpu, struct cpu *cpu, u64 words[8])
 	if (dispatch(cpu, vcpu, words) == RETURN_TO_HOST)
 		return RETURN_TO_HOST;
 	/* An NMI after this look makes the guest exit at once: latch_event(). */
-	return cpu->latched || rdtsc() >= vcpu->slice_end ? RETURN_TO_HOST : RESUME_GUEST;
+	return cpu->latched || rdtsc() - vcpu->slice_start >= guest_slice ? RETURN_TO_HOST : RESUME_GUEST;
 }

@@ -16,6 +16,7 @@
 
 /* Those that the CPU has. MISC_FEATURES_ENABLES is 0 for guests: the host's would make their CPUID fault. */
 static u32 switched_msrs[SWITCHED_MSRS], msr_count;
+u64 guest_slice;
 static bool has_ibpb;
 /* From version 2 on the architectural counters have one switch for all: they do not count what guests do. */
 static bool has_counter_switch;
@@ -31,6 +32,7 @@ void run_init(void)
 	for (unsigned i = 0; i < SWITCHED_MSRS; i++)
 		if (rdmsr_checked(msrs[i], &value))
 			switched_msrs[msr_count++] = msrs[i];
+	guest_slice = monitor.boot->tsc_hz / SLICE_PER_SECOND;
 	has_ibpb = cpuid_or_zero(7).edx & CPUID_7_EDX_IBPB;
 	has_counter_switch = (cpuid_or_zero(0xa).eax & 0xff) >= 2;
 }
@@ -158,7 +160,7 @@ static bool queue_event(u64 event)
 		if (!has_room() ||
 		    (vmread(VMCS_GUEST_INTERRUPTIBILITY) & (INTERRUPTIBILITY_NMI | INTERRUPTIBILITY_MOV_SS)))
 			return false;
-		inject_nmi();
+		inject(EVENT_TYPE_NMI | VECTOR_NMI);
 		return true;
 	}
 	if (!is_ready())
@@ -195,10 +197,8 @@ enum next vcpu_fail(struct vcpu *vcpu, u64 words[8], u64 failure)
 /* Until there is something for the host. */
 static void run(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 {
-	u64 slice = monitor.boot->tsc_hz / SLICE_PER_SECOND;
-
-	vmwrite(VMCS_PREEMPTION_TIMER, slice >> monitor.boot->capabilities.timer_rate);
-	vcpu->slice_end = rdtsc() + slice;
+	vmwrite(VMCS_PREEMPTION_TIMER, guest_slice >> monitor.boot->capabilities.timer_rate);
+	vcpu->slice_start = rdtsc();
 	/* An NMI after this look makes the guest exit as soon as it takes NMIs: latch_event(). */
 	if (!cpu->latched && guest_run(vcpu, cpu, words))
 		vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
@@ -214,10 +214,11 @@ static s64 run_here(struct vcpu *vcpu, const u64 argument[4], u64 words[8])
 	/* What an earlier exit of this vCPU left to do, a piece of it. */
 	if (vcpu->must_sync) {
 		error = serve_memory_call(HYPERPS_CALL_VM_SYNC, (const u64[4]){ vcpu->handle }, &left);
-		words[0] = error ? HYPERPS_EXIT_ROOM : HYPERPS_EXIT_INTERRUPTED;
 		vcpu->must_sync = error || left;
-		if (vcpu->must_sync)
+		if (vcpu->must_sync) {
+			words[0] = (error ? HYPERPS_EXIT_ROOM : HYPERPS_EXIT_INTERRUPTED) | HYPERPS_EXIT_NOT_ENTERED;
 			return HYPERPS_OK;
+		}
 	}
 	vcpu->must_flush = vcpu->must_flush && !memory_flush();
 	/* After all that can take long: whoever stops this CPU without an NMI reckons with a slice at most. */

@@ -27,7 +27,7 @@ struct vcpu {
 	struct switched_state state;
 	u64 xcr0, cr8;
 	u64 tsc_offset, tsc_adjust; /* to monitor_time(); IA32_TSC_ADJUST */
-	u64 slice_end; /* TSC at which the run ends */
+	u64 slice_start; /* TSC at which the run began */
 	u64 handle; /* of its VM */
 	u64 start[3]; /* VCPU_CREATE's arguments, as measured */
 	hpa_t vmcs;
@@ -64,6 +64,9 @@ void run_init(void);
  */
 extern u64 guest_xcr0;
 extern u32 guest_xsave_bytes;
+
+/* How long a guest runs at most, in TSC ticks. Constant after run_init(). */
+extern u64 guest_slice;
 
 /* The side of the VM's slot that is here. Needs mm_lock, and a handle that is valid. */
 struct guest *guest_of(u64 handle);

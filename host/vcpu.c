@@ -82,8 +82,10 @@ static long run_locked(struct vcpu *vcpu)
 			result = enter(vcpu, flags & ~HYPERPS_RUN_LAZY, answer, event);
 			if (result)
 				return result;
-			event = 0;
-			WRITE_ONCE(run->event, 0);
+			if (!(vcpu->exit[0] & HYPERPS_EXIT_NOT_ENTERED)) {
+				event = 0;
+				WRITE_ONCE(run->event, 0);
+			}
 		}
 		result = serve(vcpu, flags & HYPERPS_RUN_LAZY);
 		if (result == -ENOMEM)

@@ -50,7 +50,7 @@ static void set_offline(struct page *page, unsigned int order, bool offline)
 
 bool vm_donate(void)
 {
-	struct page *page = alloc_pages(GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY, PIECE_ORDER);
+	struct page *page = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_NORETRY, PIECE_ORDER);
 
 	if (!page)
 		return false;
@@ -406,7 +406,7 @@ long vm_make_room(struct vm *vm, unsigned int attempt)
 	return result;
 }
 
-/* Ends early where the monitor refuses the access: #PF for a read, #GP for a write. Returns the bytes left. */
+/* Ends early where the monitor refuses the access. Returns the bytes left. */
 static unsigned long copy_or_fault(void *to, const void *from, unsigned long bytes)
 {
 	asm volatile("1: rep movsb\n"

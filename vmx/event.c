@@ -35,9 +35,8 @@ void skip_bytes(u64 bytes)
 
 	/* Outside 64-bit mode RIP wraps at 4 GiB. */
 	vmwrite(VMCS_GUEST_RIP, (from ^ to) >> 32 && !is_64bit() ? (u32)to : to);
-	if (interruptibility & (INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS))
-		vmwrite(VMCS_GUEST_INTERRUPTIBILITY,
-			interruptibility & ~(INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS));
+	if (interruptibility & INTERRUPTIBILITY_SHADOWS)
+		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, interruptibility & ~INTERRUPTIBILITY_SHADOWS);
 	/* Single-stepping over an emulated instruction traps after it, like over any other. */
 	if ((vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF) && !(vmread(VMCS_GUEST_IA32_DEBUGCTL) & DEBUGCTL_BTF))
 		vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
@@ -45,6 +44,8 @@ void skip_bytes(u64 bytes)
 
 void inject(u64 information)
 {
+	/* Neither outlives the delivery of an event, and VM entry allows them with few ("Event Injection"). */
+	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_SHADOWS);
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, EVENT_VALID | information);
 	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, 0);
 }
@@ -76,13 +77,6 @@ bool inject_gp_during(u64 vectoring)
 	return true;
 }
 
-void inject_nmi(void)
-{
-	/* Blocking by STI does not hold an NMI back, but VM entry refuses the combination. */
-	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_STI);
-	inject(EVENT_TYPE_NMI | VECTOR_NMI);
-}
-
 static bool take_latched(struct cpu *cpu, u32 event)
 {
 	return __atomic_fetch_and(&cpu->latched, ~event, __ATOMIC_SEQ_CST) & event;
@@ -98,7 +92,7 @@ static void end_machine(const char *why)
 
 /*
  * NMIs exit, and the host's blocking of them is the virtual one, so they are latched and injected at one place only:
- * here. A machine check goes first. What finds no room, or comes while this runs, waits for the NMI-window exit.
+ * here. A machine check goes first, a waiting debug trap before an NMI, which would make it vanish. What finds no room, or comes while this runs, waits for the NMI-window exit.
  */
 void host_deliver_latched(struct cpu *cpu)
 {
@@ -112,8 +106,9 @@ void host_deliver_latched(struct cpu *cpu)
 				end_machine("machine check without CR4.MCE");
 			inject(EVENT_TYPE_EXCEPTION | VECTOR_MC);
 		} else if (!(interruptibility & (INTERRUPTIBILITY_NMI | INTERRUPTIBILITY_MOV_SS)) &&
+			   !(vmread(VMCS_GUEST_PENDING_DEBUG) & (PENDING_DEBUG_ENABLED | PENDING_DEBUG_BS)) &&
 			   take_latched(cpu, LATCHED_NMI)) {
-			inject_nmi();
+			inject(EVENT_TYPE_NMI | VECTOR_NMI);
 		}
 	}
 	if (cpu->latched)

@@ -40,14 +40,12 @@ void inject(u64 information);
  */
 bool inject_gp_during(u64 vectoring);
 
+#define PENDING_DEBUG_ENABLED BIT(12)
 #define PENDING_DEBUG_BS BIT(14)
 #define DEBUGCTL_BTF BIT(1)
 
 /* Latches the NMI or machine check that has just made this CPU exit, unless it was an NMI for a flush. */
 void latch_exit(struct cpu *cpu);
-
-/* Queues an NMI. There is room for it: nothing else is queued, and nothing but STI blocks it. */
-void inject_nmi(void);
 
 /* Whether 64-bit code runs, at CPL 0: the only place from which the host may call the monitor. */
 bool is_64bit_ring0(void);

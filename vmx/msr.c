@@ -6,6 +6,7 @@
 #include "x86.h"
 
 #define DEBUGCTL_ALLOWED (BIT(0) | BIT(1) | BIT(2) | BIT(11) | BIT(12) | BIT(14)) /* LBR, BTF, bus lock, freezes */
+#define CPUID_7_EBX_TSC_ADJUST BIT(1)
 #define MISC_ENABLE_NO_BTS BIT(11)
 #define MISC_ENABLE_NO_PEBS BIT(12)
 /* Fast strings, thermal control, SpeedStep, MONITOR, turbo: what kernels are known to change. */
@@ -75,12 +76,16 @@ static bool write_debugctl(struct cpu *cpu, u64 value)
 /* Both move the TSC of this CPU; monitor_time() takes it off again. */
 static bool write_tsc(struct cpu *cpu, u32 msr, u64 value)
 {
+	/*
+	 * What a write of the TSC adds to it the CPU adds to IA32_TSC_ADJUST, too: that is exact, however long the write takes.
+	 * Old CPUs lack that register.
+	 */
+	u32 moved = cpuid_or_zero(7).ebx & CPUID_7_EBX_TSC_ADJUST ? MSR_IA32_TSC_ADJUST : msr;
 	u64 old;
 
-	/* Old CPUs lack IA32_TSC_ADJUST. */
-	if (!rdmsr_checked(msr, &old) || !wrmsr_checked(msr, value))
+	if (!rdmsr_checked(moved, &old) || !wrmsr_checked(msr, value))
 		return false;
-	cpu->tsc_written += value - old;
+	cpu->tsc_written += (moved == msr ? value : rdmsr(moved)) - old;
 	return true;
 }
 

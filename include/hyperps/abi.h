@@ -138,7 +138,10 @@ enum hyperps_vcpu_mode { HYPERPS_VCPU_REAL = 0, HYPERPS_VCPU_PROTECTED, HYPERPS_
 #define HYPERPS_EVENT_INTERRUPT 0x80000000ULL /* | vector, 32 to 255 */
 #define HYPERPS_EVENT_NMI 0x80000202ULL
 
-/* Why VCPU_RUN came back: word 0, bits 31:0; in bit 32 whether the guest could take an external interrupt now. */
+/*
+ * Why VCPU_RUN came back: word 0, bits 31:0; in bit 32 whether the guest could take an external interrupt now; in bit 33
+ * that it has not run at all, and has not taken the event: an earlier exit left too much to sync.
+ */
 enum hyperps_exit {
 	HYPERPS_EXIT_INTERRUPTED = 0, /* the CPU has something else to do: call again */
 	HYPERPS_EXIT_OUT, /* words: port, bytes (1, 2, 4), value */
@@ -159,6 +162,7 @@ enum hyperps_exit {
 };
 
 #define HYPERPS_EXIT_READY (1ULL << 32)
+#define HYPERPS_EXIT_NOT_ENTERED (1ULL << 33)
 
 enum hyperps_failure {
 	HYPERPS_FAILURE_TRIPLE_FAULT = 1,

@@ -19,6 +19,9 @@
 #define MMIO 0x10000000ULL
 #define READ_ONLY 0x20000000ULL
 #define LATE_PAGE 0x100000ULL
+#define MORE_RAM 0x40000000ULL
+#define MORE_PAGES 600 /* more than the monitor handles at once */
+#define TSC_WRITES 20000
 #define RUNS 2000 /* of a call, until it comes to what is waited for */
 
 /* Guests: 32-bit code without paging, each a vCPU's entry. Positions are those of a copy at CODE. */
@@ -64,6 +67,15 @@ asm(".pushsection .rodata\n"
     "guest_loop:\n"
     "	cli\n"
     "1:	jmp	1b\n"
+    "guest_time:\n"
+    "	rdtsc\n"
+    "	out	%eax, $0x22\n"
+    "	mov	%edx, %eax\n"
+    "	out	%eax, $0x23\n"
+    "	jmp	guest_time\n"
+    "guest_cpuid:\n"
+    "	cpuid\n"
+    "	jmp	guest_cpuid\n"
     "guest_events:\n"
     "	lgdt	" AT(
 	    "guest_gdtr") "\n"
@@ -126,14 +138,16 @@ asm(".pushsection .rodata\n"
 										  ".code64\n"
 										  ".popsection\n");
 extern const char vcpu_guests[], guests_end[], guest_io[], guest_mmio[], guest_missing[], guest_read_only[],
-	guest_undeclared[], guest_loop[], guest_events[], guest_interrupt[], guest_nmi[], guest_stack[], guest_share[];
+	guest_undeclared[], guest_loop[], guest_time[], guest_cpuid[], guest_events[], guest_interrupt[], guest_nmi[],
+	guest_stack[], guest_share[];
 
-static const char *const guests[] = { guest_io,   guest_mmio,   guest_missing, guest_read_only, guest_undeclared,
-				      guest_loop, guest_events, guest_stack,   guest_share };
-enum { IO, MMIO_ACCESS, MISSING, WRITES_READ_ONLY, UNDECLARED, LOOP, EVENTS, STACK, SHARE, GUESTS };
+static const char *const guests[] = { guest_io,         guest_mmio, guest_missing, guest_read_only,
+				      guest_undeclared, guest_loop, guest_events,  guest_stack,
+				      guest_share,      guest_time, guest_cpuid };
+enum { IO, MMIO_ACCESS, MISSING, WRITES_READ_ONLY, UNDECLARED, LOOP, EVENTS, STACK, SHARE, TIME, CPUID, GUESTS };
 
 static u64 vm;
-static struct page *code, *data, *constant, *late, *zero;
+static struct page *code, *data, *constant, *late, *zero, *more[MORE_PAGES];
 
 static s64 run(u64 index, u64 answer, u64 event, u64 words[8])
 {
@@ -224,6 +238,9 @@ static bool make_vm(struct seq_file *out)
 	constant = alloc_page(GFP_KERNEL | __GFP_ZERO);
 	late = alloc_page(GFP_KERNEL);
 	zero = alloc_page(GFP_KERNEL | __GFP_ZERO); /* at gpa 0, where a guest's IDT begins: empty */
+	for (i = 0; i < MORE_PAGES; i++)
+		if (!(more[i] = alloc_page(GFP_KERNEL)))
+			return false;
 	if (!code || !data || !constant || !late || !zero || create(0, RAM_PAGES, &vm))
 		return false;
 	page = page_address(code);
@@ -234,6 +251,7 @@ static bool make_vm(struct seq_file *out)
 	memset(page_address(late), 0xa5, PAGE_SIZE);
 	expect(out, call(HYPERPS_CALL_VM_DECLARE, vm, MMIO | HYPERPS_RANGE_MMIO, 1, 0, NULL), 0, "an MMIO range");
 	expect(out, call(HYPERPS_CALL_VM_DECLARE, vm, READ_ONLY | 1, 1, 0, NULL), 0, "a read-only range");
+	expect(out, call(HYPERPS_CALL_VM_DECLARE, vm, MORE_RAM | 3, MORE_PAGES, 0, NULL), 0, "more RAM");
 	expect(out, map(vm, MMIO, page_to_pfn(late), 1), HYPERPS_ERROR_PERMISSION, "memory in an MMIO range");
 	expect(out, give(0, zero) ?: give(CODE, code) ?: give(SHARED_PAGE, data) ?: give(READ_ONLY, constant), 0, "the VM's memory");
 	expect(out, vcpu(HYPERPS_VCPU_MODES, CODE, 0), HYPERPS_ERROR_INVALID, "an unknown mode");
@@ -327,6 +345,22 @@ static void check_events(struct seq_file *out)
 		  "positive control: an interrupt arrives");
 }
 
+/* What is to be synced before the guest goes on is more than a call does. Then the event is not the guest's yet. */
+static void check_not_entered(struct seq_file *out)
+{
+	u64 words[8];
+	s64 error = 0;
+	int i;
+
+	for (i = 0; i < MORE_PAGES && !error; i++)
+		error = map(vm, MORE_RAM + i * PAGE_SIZE, page_to_pfn(more[i]), 1);
+	expect(out, error, 0, "a lot to sync");
+	error = run(SHARE, 0, HYPERPS_EVENT_NMI, words);
+	tap_check(out, !error && words[0] == (HYPERPS_EXIT_INTERRUPTED | HYPERPS_EXIT_NOT_ENTERED),
+		  "VCPU_RUN that only syncs says that it has not taken the event (%lld %llx)", error, words[0]);
+	expect(out, finish(HYPERPS_CALL_VM_SYNC, vm), 0, "VM_SYNC");
+}
+
 static void check_sharing(struct seq_file *out)
 {
 	u32 *page = page_address(data);
@@ -340,6 +374,7 @@ static void check_sharing(struct seq_file *out)
 	exits(out, "the call's result", SHARE, 0, HYPERPS_EXIT_OUT, 0x22, 4, 0);
 	exits(out, "what the guest reads there", SHARE, 0, HYPERPS_EXIT_OUT, 0x22, 4, 0x55);
 	exits(out, "it takes the page back", SHARE, 0, HYPERPS_EXIT_UNSHARED, SHARED_PAGE, 1, 0);
+	check_not_entered(out);
 	try_access(&access);
 	tap_check(out, !access.read && !access.written, "out of reach again");
 	exits(out, "the call's result", SHARE, 0, HYPERPS_EXIT_OUT, 0x22, 4, 0);
@@ -353,6 +388,60 @@ static void check_sharing(struct seq_file *out)
 	expect(out, give(SHARED_PAGE, data), 0, "another page there");
 	exits(out, "is zero, too", SHARE, 0, HYPERPS_EXIT_OUT, 0x22, 4, 0);
 	exits(out, "the guest ends", SHARE, 0, HYPERPS_EXIT_SHUTDOWN, 7, 0, 0);
+}
+
+static u64 guest_tsc(void)
+{
+	u64 low[8], high[8];
+
+	return run(TIME, 0, 0, low) || run(TIME, 0, 0, high) ? 0 : high[3] << 32 | (u32)low[3];
+}
+
+/*
+ * The host's writes of the TSC, which IA32_TSC_ADJUST counts: the guest's time goes on as if there were none, and a guest that
+ * exits all the time is interrupted even if the TSC begins anew in the middle.
+ */
+static void check_time(struct seq_file *out)
+{
+	u64 words[8], adjust, start, passed, guest, slice, from, longest = 0;
+	unsigned long flags, cr8;
+	int i;
+
+	if (!boot_cpu_has(X86_FEATURE_TSC_ADJUST)) {
+		tap_check(out, true, "the host writes the TSC # SKIP this CPU lacks IA32_TSC_ADJUST");
+		return;
+	}
+	/* No interrupt ends a run: only the monitor does. */
+	local_irq_save(flags);
+	asm volatile("mov %%cr8, %0; mov %1, %%cr8" : "=&r"(cr8) : "r"(15UL));
+	rdmsrl(MSR_IA32_TSC_ADJUST, adjust);
+	guest = guest_tsc();
+	start = rdtsc();
+	for (i = 0; i < TSC_WRITES; i++)
+		wrmsrl(MSR_IA32_TSC, rdtsc());
+	rdmsrl(MSR_IA32_TSC_ADJUST, passed);
+	passed = rdtsc() - start - (passed - adjust);
+	guest = guest_tsc() - guest;
+	wrmsrl(MSR_IA32_TSC_ADJUST, adjust);
+
+	start = rdtsc();
+	run(LOOP, 0, 0, words);
+	slice = rdtsc() - start;
+	for (from = slice - slice / 50; from < slice + slice / 200; from += slice / 5000) {
+		wrmsrl(MSR_IA32_TSC_ADJUST, adjust - rdtsc() - from);
+		start = rdtsc();
+		run(CPUID, 0, 0, words);
+		longest = max(longest, rdtsc() - start);
+		wrmsrl(MSR_IA32_TSC_ADJUST, adjust);
+	}
+	asm volatile("mov %0, %%cr8" ::"r"(cr8));
+	local_irq_restore(flags);
+	tap_check(out, guest - passed < 5 * TSC_WRITES,
+		  "%d writes of the TSC don't change a guest's (%lld ticks of %llu)", TSC_WRITES, (s64)(guest - passed),
+		  passed);
+
+	tap_check(out, longest < 3 * slice, "a guest is interrupted although the TSC wraps (%llu ticks, else %llu)",
+		  longest, slice);
 }
 
 struct runner {
@@ -410,7 +499,7 @@ static void check_destroy(struct seq_file *out)
 	struct runner runner = { 0 };
 	struct task_struct *task = kthread_create(loop, &runner, "vcpu_attack");
 	unsigned int refused = 0;
-	u64 turn;
+	u64 turn, left = 0;
 	s64 error;
 
 	if (IS_ERR(task))
@@ -423,11 +512,13 @@ static void check_destroy(struct seq_file *out)
 		while (!((turn = smp_load_acquire(&runner.turn)) & 1))
 			cpu_relax();
 		udelay(20);
-		error = call(HYPERPS_CALL_VM_DESTROY, vm, 0, 0, 0, NULL);
+		error = call(HYPERPS_CALL_VM_DESTROY, vm, 0, 0, 0, &left);
 		refused += error == HYPERPS_ERROR_STATE;
 	} while (error == HYPERPS_ERROR_STATE && refused < 1000000);
-	tap_check(out, !error && smp_load_acquire(&runner.turn) != turn,
-		  "VM_DESTROY of a VM that runs is refused (%u times), then done (%lld)", refused, error);
+	turn = smp_load_acquire(&runner.turn) - turn;
+	error = error ?: left ? finish(HYPERPS_CALL_VM_DESTROY, vm) : 0;
+	tap_check(out, !error && turn, "VM_DESTROY of a VM that runs is refused (%u times), then done (%lld)", refused,
+		  error);
 	WRITE_ONCE(runner.stop, true);
 	kthread_stop(task);
 }
@@ -452,6 +543,7 @@ static int show_vcpu_attack(struct seq_file *out, void *unused)
 	seq_printf(out, "# a VCPU_RUN that ends at HLT takes %llu ticks\n", (rdtsc() - start) / 1000);
 	check_events(out);
 	check_sharing(out);
+	check_time(out);
 	expect(out, run(UNDECLARED, 0, 0, words), HYPERPS_ERROR_STATE, "VCPU_RUN of one that has ended");
 	tap_check(out, !run(LOOP, 0, 0, words) && (u32)words[0] == HYPERPS_EXIT_INTERRUPTED,
 		  "a guest that never exits comes back");
@@ -475,6 +567,8 @@ static int show_vcpu_attack(struct seq_file *out, void *unused)
 	__free_page(constant);
 	__free_page(late);
 	__free_page(zero);
+	for (i = 0; i < MORE_PAGES; i++)
+		__free_page(more[i]);
 	return 0;
 }
 
