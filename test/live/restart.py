@@ -20,7 +20,9 @@ RESTARTS = [
     ("EFI runtime service", "echo efi > /sys/kernel/reboot/type; reboot -f", [RESETS]),
     ("reset control register as part of a word", "/test/ports out w 0xcf8 0x0600", [RESETS]),
     ("system control port A", "/test/ports out b 0x92 0x01", [RESETS]),
-    ("reset by a CPU without its APIC", "insmod /test/modules/escape.ko parts=reset; cat /proc/escape", ["1 CPUs do not answer", RESETS]),
+    ("reset by a CPU without its APIC", "insmod /test/modules/escape.ko parts=reset; cat /proc/escape",
+     ["1 CPUs do not answer", RESETS]),
+    ("reset by the boot CPU, after an INIT", "insmod /test/modules/escape.ko parts=boot_cpu; taskset 2 cat /proc/escape", [RESETS]),
     ("crash", "sysctl -w kernel.panic=1; echo c > /proc/sysrq-trigger", [RESETS]),
 ]
 # SLP_EN with a sleep type that means nothing to this chipset, so that it stays as it is. (S3 is a reset here, after which this
