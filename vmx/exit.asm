@@ -20,43 +20,40 @@ section .text
 ; CPUID is the only exit of a host in its steady state, some 70 times for each program that it starts. So a leaf that is handed
 ; on as it is gets its answer right here, unless the CPU would do more than move on (single step, interrupt shadow, or a RIP
 ; that wraps at 4 GiB).
+; CPUID overwrites RBX and RDX: this may, too, once the exit is one, and need not give them back.
 global vmx_exit
 vmx_exit:
-	push	r8
-	push	r9
-	mov	r8d, FIELD_EXIT_REASON
-	vmread	r9, r8
-	cmp	r9d, REASON_CPUID
+	push	rdx
+	mov	edx, FIELD_EXIT_REASON
+	vmread	rdx, rdx
+	cmp	edx, REASON_CPUID
 	jne	.dispatch
 	cmp	eax, 31
 	ja	.high_leaf
-	mov	r8d, FILTERED_LEAVES
-	bt	r8d, eax
+	mov	edx, FILTERED_LEAVES
+	bt	edx, eax
 	jc	.filtered
 .unfiltered:
-	mov	r8d, FIELD_GUEST_RFLAGS
-	vmread	r9, r8
-	test	r9d, RFLAGS_TF_BIT
+	mov	edx, FIELD_GUEST_RFLAGS
+	vmread	rdx, rdx
+	test	edx, RFLAGS_TF_BIT
 	jnz	.dispatch
-	mov	r8d, FIELD_GUEST_INTERRUPTIBILITY
-	vmread	r9, r8
-	test	r9d, 3			; blocking by STI or MOV SS
+	mov	edx, FIELD_GUEST_INTERRUPTIBILITY
+	vmread	rdx, rdx
+	test	edx, 3			; blocking by STI or MOV SS
 	jnz	.dispatch
-	mov	r8d, FIELD_GUEST_RIP
-	vmread	r9, r8
-	mov	r8d, FIELD_EXIT_INSTRUCTION_LENGTH
-	vmread	r8, r8
-	add	r8, r9
-	xor	r9, r8
-	shr	r9, 32
-	jnz	.dispatch
-	mov	r9d, FIELD_GUEST_RIP
-	vmwrite	r9, r8
+	mov	edx, FIELD_EXIT_INSTRUCTION_LENGTH
+	vmread	rbx, rdx
+	mov	edx, FIELD_GUEST_RIP
+	vmread	[rsp], rdx
+	add	rbx, [rsp]
+	xor	[rsp], rbx
+	cmp	dword [rsp + 4], 0
+	jne	.dispatch
+	vmwrite	rdx, rbx
 	jbe	.failed
 	inc	qword [gs:CPU_EXITS_CPUID]
 	cpuid
-	pop	r9
-	pop	r8
 	vmresume
 .failed:
 	and	rsp, -16
@@ -72,8 +69,7 @@ vmx_exit:
 	cmp	ecx, 1
 	jne	.unfiltered
 .dispatch:
-	pop	r9
-	pop	r8
+	pop	rdx
 	; struct guest_registers; RSP only has its place there: it lies in the VMCS.
 	PUSH_EACH	r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rsp, rbx, rdx, rcx, rax
 	mov	rdi, rsp
