@@ -9,7 +9,7 @@ UNIT_TESTS := capabilities: manager_property:$(MM_SOURCES) manager:$(MM_SOURCES)
 	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/pagetable.c+boot/host_view.c+boot/memory_type.c page_mark:mm/page_mark.c+boot/host_view.c+boot/memory_type.c+mm/ept.c+mm/page_pool.c memory_type:boot/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
 	gate_page:vmx/gate_page.c port: gate_exit:vmx/gate_page.c gate_tlb:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c \
 	image:host/image.c+host/measure.c+guest/sha256.c uart:host/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c+vmx/msr_policy.c paging:guest/paging.c \
-	hmac:test/guests/hmac.c+guest/sha256.c
+	hmac:test/guests/hmac.c+guest/sha256.c vcpu_vmcs:guest/decode.c+guest/policy.c+vmx/msr_policy.c
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
 
@@ -22,6 +22,7 @@ $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t)))
 
 # They include these, with a VMCS of its own.
 $(BUILD)/test/unit/gate_exit: core/cpu.c core/exit.c core/flush.c vmx/event.c vmx/gate.c vmx/instruction.c $(wildcard core/*.h)
+$(BUILD)/test/unit/vcpu_vmcs: guest/run.c guest/vcpu.c vmx/vmcs.c $(wildcard core/*.h)
 $(BUILD)/test/unit/port: vmx/port.c $(wildcard core/*.h)
 $(BUILD)/test/unit/capabilities: vmx/capabilities.c boot/choose_capabilities.c
 
