@@ -18,7 +18,7 @@ include tools/tools.mk core/core.mk boot/boot.mk host/host.mk test/test.mk
 all: $(IMAGE) host
 
 help:
-	@echo 'make run      set up what is missing, build, boot the stick image in an emulator, show the main job'
+	@echo 'make run      set up what is missing, build, boot the stick image in an emulator, show hpsctl demo'
 	@echo 'make test     set up what is missing, build, run all tests (make test-unit, make test-live: a part)'
 	@echo 'make fuzz     fuzz the memory calls for FUZZ_SECONDS=600 s (make test does it for a minute)'
 	@echo 'make kvm-unit-tests DIR=...  run programs of kvm-unit-tests, built in DIR, in VMs (docs/testing.md)'

@@ -207,23 +207,23 @@ static const struct command commands[] = {
 
 static void print_usage(FILE *out)
 {
-	fprintf(out,
-		"usage: hpsctl COMMAND [OPTION]...\n"
-		"\n"
-		"Shows the state of the HyperPS monitor below this kernel, and runs VMs. Needs root and the module\n"
-		"hyperps.ko.\n"
-		"\n"
-		"Commands (hpsctl COMMAND --help says more):\n");
+	fprintf(out, "usage: hpsctl COMMAND [OPTION]...\n"
+		     "\n"
+		     "Shows the state of the HyperPS monitor below this kernel, and runs VMs. Most commands need root\n"
+		     "and the module hyperps.ko.\n"
+		     "\n"
+		     "Commands (hpsctl COMMAND --help says more):\n");
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(out, "  %s%s%-*s %s\n", commands[i].name, commands[i].action ? " " : "",
 			8 - (int)strlen(commands[i].name) - !!commands[i].action,
 			commands[i].action ? commands[i].action : "", commands[i].summary);
-	fprintf(out, "\n"
-		     "  --help     this text\n"
-		     "  --version  the version of hpsctl\n"
-		     "\n"
-		     "Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; run, demo and\n"
-		     "attack have their own.\n");
+	fprintf(out,
+		"\n"
+		"  --help     this text\n"
+		"  --version  the version of hpsctl\n"
+		"\n"
+		"Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; run, measure, demo\n"
+		"and attack have their own.\n");
 }
 
 int open_device(void)

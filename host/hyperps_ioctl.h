@@ -43,7 +43,7 @@ struct hyperps_read {
  * VM ends, and its memory goes back to Linux, zeroed by the monitor; but not before those of its vCPUs are closed, too.
  * While it exists the module can't be removed.
  * Errors: EINVAL the argument is not 0; EMFILE, ENFILE; ENOMEM too many VMs, or no memory here or in the monitor;
- * EPERM not every CPU runs under the monitor.
+ * EPERM not every CPU runs under the monitor; ESHUTDOWN another kernel is about to be started by kexec.
  *
  * The other requests go to that descriptor, from any number of threads at once. They fail with EINTR when the process
  * is killed while it waits for another one of them, and with ENOENT when the VM is gone, which only code in the kernel
@@ -198,7 +198,7 @@ struct hyperps_run {
  * After an error RUN can be called again, and goes on from there. Errors: EINVAL the argument is not 0, or a flag or an
  * event is none; EBUSY another thread runs it, the VM is not sealed, or the vCPU has ended (HYPERPS_EXIT_FAILED); EINTR
  * a signal came; EAGAIN the guest can't take the event now (HYPERPS_RUN_INTERRUPT_WINDOW says when), or a CPU did not
- * flush in time; ENOMEM no memory, here or in the monitor.
+ * flush in time; ENOMEM no memory, here or in the monitor; ESHUTDOWN another kernel is about to be started by kexec.
  */
 #define HYPERPS_VCPU_IOC_RUN _IO('H', 0x60)
 

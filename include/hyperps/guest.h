@@ -21,7 +21,8 @@
 #define HYPERPS_GUEST_UNSHARE 0x48505382 /* likewise: they are private again, and zero */
 #define HYPERPS_GUEST_RELEASE                                                                                          \
 	0x48505383 /* likewise: gives them back, zeroed. Touched again they are there anew, and zero */
-#define HYPERPS_GUEST_RANDOM 0x48505384 /* result: RDX = 64 random bits (32-bit: EDX); ENOSYS if the CPU has none */
+#define HYPERPS_GUEST_RANDOM                                                                                           \
+	0x48505384 /* result: RDX = 64 random bits (32-bit: EDX); ENOSYS if the CPU has none, EAGAIN: ask again */
 #define HYPERPS_GUEST_MEASUREMENT 0x48505385 /* results: RDI, RSI, RDX, R8 = its SHA-256, 8 bytes each (64-bit mode) */
 #define HYPERPS_GUEST_SHUTDOWN 0x48505386 /* RDI = exit code, 0 to 255: this vCPU runs no more */
 

@@ -28,7 +28,7 @@ def shell(machine, line, timeout=60):
 
 
 def check_listing(machine):
-    """Names and numbers are those that DESIGN.md and the README know."""
+    """Names and numbers are those that docs/testing.md knows."""
     text, status = shell(machine, "hpsctl attack --list")
     ok(status == 0 and [line.split()[:2] for line in text.splitlines()] ==
        [[f"{number:02}", name] for number, name in enumerate(ATTACKS, 1)], f"{LABEL} --list has all 17 attacks")
