@@ -2,7 +2,9 @@
 #include "acpi.h"
 #include "loader.h"
 
-static EFI_GUID acpi_20_guid = { 0x8868e871, 0xe4f1, 0x11d3, { 0xbc, 0x22, 0x00, 0x80, 0xc7, 0x3c, 0x88, 0x81 } };
+/* ACPI 2.0 and later, and 1.0 */
+static EFI_GUID acpi_guids[] = { { 0x8868e871, 0xe4f1, 0x11d3, { 0xbc, 0x22, 0x00, 0x80, 0xc7, 0x3c, 0x88, 0x81 } },
+				 { 0xeb9d2d30, 0x2d88, 0x11d3, { 0x9a, 0x16, 0x00, 0x90, 0x27, 0x3f, 0xc1, 0x4d } } };
 
 struct acpi_rsdp {
 	char signature[8];
@@ -25,19 +27,22 @@ struct acpi_address {
 /* Fixed ACPI description table, signature FACP; the fields in between don't matter here. */
 struct acpi_fadt {
 	struct acpi_table header;
-	u8 unused1[28];
+	u8 unused1[12];
+	u32 smi_command;
+	u8 unused2[12];
 	u32 pm1a_control, pm1b_control;
-	u8 unused2[40];
+	u8 unused3[40];
 	u32 flags;
 	struct acpi_address reset;
 	u8 reset_value;
-	u8 unused3[43];
+	u8 unused4[43];
 	struct acpi_address x_pm1a_control, x_pm1b_control;
-	u8 unused4[48];
+	u8 unused5[48];
 	struct acpi_address sleep_control;
 } __attribute__((packed));
 
-_Static_assert(offsetof(struct acpi_fadt, flags) == 112 && offsetof(struct acpi_fadt, x_pm1a_control) == 172 &&
+_Static_assert(offsetof(struct acpi_fadt, smi_command) == 48 && offsetof(struct acpi_fadt, flags) == 112 &&
+		       offsetof(struct acpi_fadt, x_pm1a_control) == 172 &&
 		       offsetof(struct acpi_fadt, sleep_control) == 244,
 	       "FADT");
 
@@ -56,9 +61,10 @@ const struct acpi_table *acpi_table(const char *signature)
 	const struct acpi_table *root;
 	UINTN width;
 
-	for (UINTN i = 0; i < ST->NumberOfTableEntries; i++)
-		if (CompareGuid(&ST->ConfigurationTable[i].VendorGuid, &acpi_20_guid) == 0)
-			rsdp = ST->ConfigurationTable[i].VendorTable;
+	for (UINTN g = 0; g < ARRAY_SIZE(acpi_guids) && !rsdp; g++)
+		for (UINTN i = 0; i < ST->NumberOfTableEntries; i++)
+			if (CompareGuid(&ST->ConfigurationTable[i].VendorGuid, &acpi_guids[g]) == 0)
+				rsdp = ST->ConfigurationTable[i].VendorTable;
 	if (!rsdp)
 		return NULL;
 	width = rsdp->revision >= 2 && rsdp->xsdt ? sizeof(u64) : sizeof(u32);
@@ -83,37 +89,50 @@ static void add(struct boot_end_port **end, u64 port, u8 mask, u8 value, bool sl
 		*(*end)++ = (struct boot_end_port){ (u16)port, mask, value, sleep };
 }
 
-/* A register that is an I/O port: its number; 0 if there is none, or it is something else. */
-static u64 io_port(const struct acpi_address *address)
+/*
+ * A register that a generic address structure names, if there is one, but not where `known` is: offset is that of the byte with
+ * the bits. False if it is there, and not an I/O port.
+ */
+static bool add_register(struct boot_end_port **end, const struct acpi_address *address, u64 known, u64 offset, u8 mask,
+			 u8 value, bool sleep)
 {
-	return address->space == ACPI_SPACE_IO && address->address < 0xffff ? address->address : 0;
+	if (!address->address)
+		return true;
+	if (address->space != ACPI_SPACE_IO || address->address > 0xffff - offset)
+		return false;
+	if (address->address != known)
+		add(end, address->address + offset, mask, value, sleep);
+	return true;
 }
 
 bool acpi_end_ports(struct boot_end_port *end)
 {
 	const struct acpi_table *table = acpi_table("FACP");
 	static struct acpi_fadt fadt; /* with zeros where the firmware's is shorter */
-	u64 pm1a, pm1b;
+	bool all, can_sleep;
 
 	/* The reset register of the chipset, INIT by system control port A, and the keyboard controller's pulses. */
 	add(&end, 0xcf9, BIT(2), BIT(2), false);
 	add(&end, 0x92, BIT(0), BIT(0), false);
 	add(&end, 0x64, 0xf1, 0xf0, false);
 	if (!table)
-		return true;
+		return false;
 	CopyMem(&fadt, (void *)table, table->length < sizeof(fadt) ? table->length : sizeof(fadt));
 	/* A firmware that gives both addresses may mean either. */
 	add(&end, fadt.pm1a_control ? fadt.pm1a_control + 1ULL : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
 	add(&end, fadt.pm1b_control ? fadt.pm1b_control + 1ULL : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
-	pm1a = io_port(&fadt.x_pm1a_control);
-	pm1b = io_port(&fadt.x_pm1b_control);
-	add(&end, pm1a && pm1a != fadt.pm1a_control ? pm1a + 1 : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
-	add(&end, pm1b && pm1b != fadt.pm1b_control ? pm1b + 1 : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
-	if (fadt.flags & FADT_RESET_REGISTER)
-		add(&end, io_port(&fadt.reset), 0xff, fadt.reset_value, false);
-	if (fadt.flags & FADT_HARDWARE_REDUCED)
-		add(&end, io_port(&fadt.sleep_control), SLEEP_ENABLE, SLEEP_ENABLE, true);
-	return !((fadt.flags & FADT_RESET_REGISTER) && !io_port(&fadt.reset)) &&
-	       (pm1a || (fadt.pm1a_control && fadt.pm1a_control < 0xffff) ||
-		((fadt.flags & FADT_HARDWARE_REDUCED) && io_port(&fadt.sleep_control)));
+	all = add_register(&end, &fadt.x_pm1a_control, fadt.pm1a_control, 1, SLEEP_ENABLE, SLEEP_ENABLE, true);
+	all = add_register(&end, &fadt.x_pm1b_control, fadt.pm1b_control, 1, SLEEP_ENABLE, SLEEP_ENABLE, true) && all;
+	can_sleep = fadt.pm1a_control || fadt.x_pm1a_control.address;
+	/* Commands to SMM, which looks at more registers than the monitor would have there, pass. */
+	if ((fadt.flags & FADT_RESET_REGISTER) && fadt.reset.space == ACPI_SPACE_IO && fadt.reset.address &&
+	    fadt.reset.address == fadt.smi_command)
+		all = false;
+	else if (fadt.flags & FADT_RESET_REGISTER)
+		all = add_register(&end, &fadt.reset, 0, 0, 0xff, fadt.reset_value, false) && all;
+	if (fadt.flags & FADT_HARDWARE_REDUCED) {
+		all = add_register(&end, &fadt.sleep_control, 0, 0, SLEEP_ENABLE, SLEEP_ENABLE, true) && all;
+		can_sleep = can_sleep || fadt.sleep_control.address;
+	}
+	return all && can_sleep;
 }

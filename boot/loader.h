@@ -65,6 +65,8 @@ UINT64 processors_tsc_hz(void);
 struct monitor_memory {
 	EFI_PHYSICAL_ADDRESS region;
 	UINT64 region_size;
+	/* From this byte of it on this many pages should be at addresses that suit the gate. */
+	UINT64 gate_offset, gate_roots;
 	EFI_PHYSICAL_ADDRESS low;
 	UINT64 low_size;
 };

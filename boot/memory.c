@@ -2,7 +2,6 @@
 #include "gate_page.h"
 #include "loader.h"
 
-#define GATE_ROOTS 8
 #define GATE_STEP (1ULL << 24)
 
 #define LOW_LIMIT                                                                                                      \
@@ -12,32 +11,38 @@
 static const UINTN alignment_pages = PAGE_SIZE_2M / PAGE_SIZE;
 
 /* Whether the part of the region that will be free has pages at addresses as the VMFUNC gate needs them. */
-static bool suits_gate(UINT64 region, UINT64 size)
+static bool suits_gate(UINT64 region, const struct monitor_memory *memory)
 {
 	static UINT8 scratch[PAGE_SIZE];
-	unsigned found = 0;
+	UINT64 found = 0;
 
-	for (UINT64 page = region + size / 4 * 3; page < region + size && found < GATE_ROOTS; page += PAGE_SIZE)
-		found += gate_root_is_safe(ALIGN_DOWN(page, PAGE_SIZE), scratch);
-	return found == GATE_ROOTS;
+	for (UINT64 at = memory->gate_offset; at < memory->region_size && found < memory->gate_roots; at += PAGE_SIZE)
+		found += gate_root_is_safe(region + at, scratch);
+	return found == memory->gate_roots;
+}
+
+/* limit: the highest byte address that it may have. */
+static EFI_STATUS allocate_below(UINT64 limit, UINTN pages, EFI_PHYSICAL_ADDRESS *base)
+{
+	*base = limit;
+	return BS->AllocatePages(AllocateMaxAddress, EfiReservedMemoryType, pages, base);
 }
 
 /* The highest place that suits the gate, if there is one. */
-static EFI_STATUS allocate_for_gate(UINTN pages, UINT64 size, EFI_PHYSICAL_ADDRESS *base)
+static EFI_STATUS allocate_for_gate(const struct monitor_memory *memory, UINTN pages, EFI_PHYSICAL_ADDRESS *base)
 {
 	EFI_PHYSICAL_ADDRESS limit = GATE_MEMORY_LIMIT - 1;
 	EFI_STATUS status;
 
 	for (;;) {
-		*base = limit;
-		status = BS->AllocatePages(AllocateMaxAddress, EfiReservedMemoryType, pages, base);
-		if (EFI_ERROR(status) || suits_gate(ALIGN_UP(*base, PAGE_SIZE_2M), size))
+		status = allocate_below(limit, pages, base);
+		if (EFI_ERROR(status) || suits_gate(ALIGN_UP(*base, PAGE_SIZE_2M), memory))
 			return status;
 		BS->FreePages(*base, pages);
 		/* Mostly it is the highest byte of the address that does not suit. */
-		if (*base < GATE_STEP)
+		limit = ALIGN_DOWN(*base + pages * PAGE_SIZE - 1, GATE_STEP) - 1;
+		if (limit < pages * PAGE_SIZE)
 			return EFI_NOT_FOUND;
-		limit = ALIGN_DOWN(*base, GATE_STEP) - 1;
 	}
 }
 
@@ -45,10 +50,10 @@ static EFI_STATUS take_region(struct monitor_memory *memory)
 {
 	UINTN pages = memory->region_size / PAGE_SIZE, head;
 	EFI_PHYSICAL_ADDRESS base;
-	EFI_STATUS status = allocate_for_gate(pages + alignment_pages - 1, memory->region_size, &base);
+	EFI_STATUS status = allocate_for_gate(memory, pages + alignment_pages - 1, &base);
 
 	if (EFI_ERROR(status))
-		status = BS->AllocatePages(AllocateAnyPages, EfiReservedMemoryType, pages + alignment_pages - 1, &base);
+		status = allocate_below(PAGE_MARK_LIMIT - 1, pages + alignment_pages - 1, &base);
 	if (EFI_ERROR(status))
 		return status;
 	memory->region = ALIGN_UP(base, PAGE_SIZE_2M);

@@ -9,6 +9,7 @@
 
 #define SPARE_CPU_SLOTS 4 /* for CPUs that the firmware does not list */
 #define SPARE_MEMORY PAGE_SIZE_2M
+#define SPARE_MEMORY_PER_CPU (16 * PAGE_SIZE) /* of which one page has to be at an address that suits the gate */
 #define LOW_TABLES 2 /* index of the boot page tables in the low pages */
 #define LOW_PAGES (LOW_TABLES + PAGETABLE_BOOT_PAGES)
 #define PORT_COM1 0x3f8
@@ -71,7 +72,7 @@ static const struct image_header *find_image(void)
 
 /* Offsets in the region: the image at 0, then boot_info. */
 struct layout {
-	u64 boot_info, cpu_area, log, tables, marks;
+	u64 boot_info, cpu_area, log, small, tables, marks;
 };
 
 static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u64 region_size)
@@ -81,8 +82,10 @@ static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u6
 	l.boot_info = image->image_size;
 	l.cpu_area = l.boot_info + ALIGN_UP(sizeof(struct boot_info), PAGE_SIZE);
 	l.log = l.cpu_area + cpu_slots * image->cpu_area_size;
+	/* So that each stack can have a guard page. */
+	l.small = l.log < PAGETABLE_SMALL_PAGES ? PAGETABLE_SMALL_PAGES : ALIGN_UP(l.log, PAGE_SIZE_2M);
 	l.tables = l.log + ALIGN_UP(image->log_size, PAGE_SIZE);
-	l.marks = l.tables + pagetable_pages(region_size) * PAGE_SIZE;
+	l.marks = l.tables + pagetable_pages(region_size, l.small) * PAGE_SIZE;
 	return l;
 }
 
@@ -90,17 +93,22 @@ static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u6
 static struct boot_memory_range memory_map[BOOT_MEMORY_RANGES + 1];
 
 static EFI_STATUS choose_region_size(const struct conf *conf, const struct image_header *image, u32 cpu_slots,
-				     const struct vmx_capabilities *capabilities, u64 *size)
+				     const struct vmx_capabilities *capabilities, struct monitor_memory *memory)
 {
 	u64 ept =
 		pagetable_ept_pages(capabilities->physical_address_bits, capabilities->feature[HYPERPS_FEATURE_EPT_1G]);
 	u32 ranges;
-	u64 others, least;
+	u64 marks, others, least;
 	EFI_STATUS status = memory_map_read(memory_map, &ranges);
 
 	if (EFI_ERROR(status))
 		return status;
-	others = ept * PAGE_SIZE + page_marks_bytes(memory_map, ranges) + SPARE_MEMORY;
+	if (cpu_slots > MONITOR_WINDOWS)
+		return unfit(EFI_UNSUPPORTED,
+			     L"this machine has more than %d CPUs. Switch some off in the firmware setup",
+			     MONITOR_WINDOWS - SPARE_CPU_SLOTS);
+	marks = page_marks_bytes(memory_map, ranges);
+	others = ept * PAGE_SIZE + marks + SPARE_MEMORY + cpu_slots * SPARE_MEMORY_PER_CPU;
 	/* One GiB more than the rest covers the page tables' own share. */
 	least = lay_out(image, cpu_slots, others + PAGE_SIZE_1G).marks + others;
 	least = ALIGN_UP(least, PAGE_SIZE_2M);
@@ -113,7 +121,9 @@ static EFI_STATUS choose_region_size(const struct conf *conf, const struct image
 		return unfit(EFI_INVALID_PARAMETER,
 			     L"memory = %ldM in hyperps.conf is too little. Write memory = auto, or %ldM at least",
 			     conf->memory >> 20, least >> 20);
-	*size = ALIGN_UP(conf->memory > least ? conf->memory : least, PAGE_SIZE_2M);
+	memory->region_size = ALIGN_UP(conf->memory > least ? conf->memory : least, PAGE_SIZE_2M);
+	memory->gate_roots = cpu_slots;
+	memory->gate_offset = lay_out(image, cpu_slots, memory->region_size).marks + marks + ept * PAGE_SIZE;
 	return EFI_SUCCESS;
 }
 
@@ -251,9 +261,10 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 					   .text_end = image->text_end,
 					   .rodata_end = image->rodata_end,
 					   .apic = rdmsr(MSR_IA32_APIC_BASE) & PTE_ADDRESS,
-					   .trampoline = memory->low };
+					   .trampoline = memory->low,
+					   .small_size = l.small };
 	struct pagetable_pool pool = { (void *)(memory->region + l.tables), memory->region + l.tables,
-				       pagetable_pages(memory->region_size), 0 };
+				       pagetable_pages(memory->region_size, l.small), 0 };
 	struct boot_info *info = (void *)(memory->region + l.boot_info);
 	u64 marks;
 	u32 ranges;
@@ -360,7 +371,7 @@ EFI_STATUS monitor_start(const struct conf *conf)
 	if (!image)
 		return unfit(EFI_LOAD_ERROR, L"the monitor image in this file is damaged. Install hyperps.efi anew");
 	cpu_count = processors_count();
-	status = choose_region_size(conf, image, cpu_count + SPARE_CPU_SLOTS, &capabilities, &memory.region_size);
+	status = choose_region_size(conf, image, cpu_count + SPARE_CPU_SLOTS, &capabilities, &memory);
 	if (!EFI_ERROR(status))
 		status = memory_take(&memory);
 	if (EFI_ERROR(status))

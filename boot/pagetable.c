@@ -69,9 +69,9 @@ static u64 smaller(u64 a, u64 b)
 	return a < b ? a : b;
 }
 
-u64 pagetable_pages(u64 region_size)
+u64 pagetable_pages(u64 region_size, u64 small_size)
 {
-	u64 small = smaller(region_size, PAGETABLE_SMALL_PAGES);
+	u64 small = smaller(region_size, small_size);
 
 	/* PML4, PDPT, page directory and table of the APIC's page, then the region's directories and tables. */
 	return 4 + ALIGN_UP(region_size, PAGE_SIZE_1G) / PAGE_SIZE_1G + small / PAGE_SIZE_2M;
@@ -79,10 +79,10 @@ u64 pagetable_pages(u64 region_size)
 
 u64 pagetable_build_final(struct pagetable_pool *pool, const struct pagetable_layout *l)
 {
-	u64 small = smaller(l->region_size, PAGETABLE_SMALL_PAGES);
+	u64 small = smaller(l->region_size, l->small_size);
 	u64 pml4;
 
-	if (l->region_size > PAGETABLE_REGION_MAX || (l->region_base | l->region_size) % PAGE_SIZE_2M ||
+	if (l->region_size > PAGETABLE_REGION_MAX || (l->region_base | l->region_size | small) % PAGE_SIZE_2M ||
 	    l->text_end > l->rodata_end || l->rodata_end > small)
 		return 0;
 	pml4 = new_table(pool);

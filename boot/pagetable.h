@@ -15,7 +15,7 @@
 #define PTE_NX BIT(63)
 #define PTE_ADDRESS 0x000ffffffffff000ULL
 
-#define PAGETABLE_SMALL_PAGES (16ULL << 20) /* bytes at the region's start that are mapped with 4 KiB pages */
+#define PAGETABLE_SMALL_PAGES (16ULL << 20) /* bytes at the region's start that are mapped with 4 KiB pages, at least */
 #define PAGETABLE_BOOT_PAGES 4 /* table pages that pagetable_build_boot() takes */
 #define PAGETABLE_REGION_MAX (511ULL << 30) /* bytes; the APIC's page lies in the slot's last GiB */
 
@@ -31,13 +31,14 @@ struct pagetable_layout {
 	u64 region_base; /* hpa, 2 MiB-aligned */
 	u64 region_size; /* bytes, a multiple of 2 MiB */
 	u64 text_end; /* [0, text_end) of the region: R+X */
-	u64 rodata_end; /* [text_end, rodata_end): R; the rest R+W. Both page-aligned, at most PAGETABLE_SMALL_PAGES */
+	u64 rodata_end; /* [text_end, rodata_end): R; the rest R+W. Both page-aligned, at most small_size */
 	u64 apic; /* hpa of the local APIC's page */
 	u64 trampoline; /* hpa of the low pages: code, then data */
+	u64 small_size; /* bytes at the region's start that are mapped with 4 KiB pages: a multiple of 2 MiB, or more than the region has */
 };
 
-/* Table pages that pagetable_build_final() takes for a region of that many bytes. */
-u64 pagetable_pages(u64 region_size);
+/* Table pages that pagetable_build_final() takes for a region of that many bytes, with small_size as above. */
+u64 pagetable_pages(u64 region_size, u64 small_size);
 
 /*
  * Pages that the EPT of an identity map of 2^physical_address_bits bytes takes at most, with a reserve for ranges that

@@ -108,9 +108,8 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 		log_init(boot);
 	CHECK(boot->cpu_slots <= MONITOR_WINDOWS);
 	window_init(cpu);
-	if (!unmap_own_page(area->stack_guard) || !unmap_own_page(area->nmi_stack_guard) ||
-	    !unmap_own_page(area->double_fault_stack_guard) || !unmap_own_page(area->gate.stack_guard))
-		log_line(LOG_WARNING, "the stacks have no guard pages: they lie in a large page");
+	CHECK(unmap_own_page(area->stack_guard) && unmap_own_page(area->nmi_stack_guard) &&
+	      unmap_own_page(area->double_fault_stack_guard) && unmap_own_page(area->gate.stack_guard));
 	cpu->capabilities = boot->capabilities;
 	cpu->mtrr = boot->mtrr;
 

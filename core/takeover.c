@@ -81,7 +81,7 @@ s64 take_other_cpus(void)
 	unmap_own_page((void *)trampoline);
 	if (started > expected)
 		log_line(LOG_WARNING, "%u CPUs found that the firmware does not list", started - expected);
-	if (without_slot || in_vmx() < monitor.boot->cpu_count) {
+	if (without_slot || in_vmx() < 1 + (started > expected ? started : expected)) {
 		log_line(LOG_ERROR,
 			 "%u of %u listed CPUs are de-privileged, %u more are without a slot. Switch the missing ones "
 			 "off in the firmware setup, or update it",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Tests. `make test` runs all; its parts are `make test-unit`, `coverage`, `mutation`, `fuzz` and `test-live`.
 UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined \
-	-fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore -Iguest -Itest/guests
+	-fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Imm -Ivmx -Iboot -Ihost -Icore -Iguest -Itest/guests -idirafter /usr/include/efi -idirafter /usr/include/efi/x86_64
 
 # Each unit test and the sources that it tests.
 MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/host_view.c+boot/memory_type.c
@@ -9,7 +9,7 @@ UNIT_TESTS := capabilities: manager_property:$(MM_SOURCES) manager:$(MM_SOURCES)
 	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/pagetable.c+boot/host_view.c+boot/memory_type.c page_mark:mm/page_mark.c+boot/host_view.c+boot/memory_type.c+mm/ept.c+mm/page_pool.c memory_type:boot/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
 	gate_page:vmx/gate_page.c port: gate_exit:vmx/gate_page.c gate_tlb:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl_format.c \
 	image:host/image.c+host/measure.c+guest/sha256.c uart:host/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c+vmx/msr_policy.c paging:guest/paging.c \
-	hmac:test/guests/hmac.c+guest/sha256.c vcpu_vmcs:guest/decode.c+guest/policy.c+vmx/msr_policy.c
+	hmac:test/guests/hmac.c+guest/sha256.c vcpu_vmcs:guest/decode.c+guest/policy.c+vmx/msr_policy.c acpi:
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
 
@@ -23,6 +23,7 @@ $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t)))
 # They include these, with a VMCS of its own.
 $(BUILD)/test/unit/gate_exit: core/cpu.c core/exit.c core/flush.c vmx/event.c vmx/gate.c vmx/instruction.c $(wildcard core/*.h)
 $(BUILD)/test/unit/vcpu_vmcs: guest/run.c guest/vcpu.c vmx/vmcs.c $(wildcard core/*.h)
+$(BUILD)/test/unit/acpi: boot/acpi.c
 $(BUILD)/test/unit/port: vmx/port.c $(wildcard core/*.h)
 $(BUILD)/test/unit/capabilities: vmx/capabilities.c boot/choose_capabilities.c
 

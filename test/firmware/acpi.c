@@ -12,6 +12,7 @@
  *   line 3: words, in the first group only:
  *     lock-feature-control  lock IA32_FEATURE_CONTROL with VMX off, as some firmware does
  *     absent-cpu            list a CPU that is not there
+ *     many-cpus, too-many-cpus   list 500, or 600, that are not there
  *     screen-bar, screen-reserved, screen-ram   offer a screen, whose frame buffer is that of the PCI graphics card, in
  *                           reserved memory, or in memory that the host may use later
  * Further groups of three lines are started when the one before has come back.
@@ -23,6 +24,7 @@
 #define NEXT_FILE L"\\EFI\\FIRMWARE\\next.txt"
 #define NEXT_SIZE 4096
 #define MAX_CPUS 64
+#define MAX_LISTED (MAX_CPUS + 600)
 #define SCREEN_WIDTH 800
 #define SCREEN_HEIGHT 600
 #define SCREEN_PITCH 1024
@@ -152,7 +154,7 @@ struct madt {
 	struct madt_io_apic io_apic;
 	struct madt_override timer, sci;
 	struct madt_nmi nmi;
-	struct madt_local_apic cpu[MAX_CPUS];
+	struct madt_local_apic cpu[MAX_LISTED];
 } __attribute__((packed));
 
 /*
@@ -379,7 +381,7 @@ static UINT8 own_apic_id(void)
 	return ebx >> 24;
 }
 
-static void fill_madt(struct tables *tables, BOOLEAN absent_cpu)
+static void fill_madt(struct tables *tables, UINTN absent_cpus)
 {
 	EFI_GUID guid = { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } };
 	struct madt *madt = &tables->madt;
@@ -406,14 +408,12 @@ static void fill_madt(struct tables *tables, BOOLEAN absent_cpu)
 			count++;
 		}
 	}
-	if (absent_cpu && count < MAX_CPUS) {
+	for (number = 0; number < absent_cpus; number++, count++)
 		madt->cpu[count] = (struct madt_local_apic){ 0, 8, count, MAX_CPUS - 1, 1 };
-		count++;
-	}
 	finish_table(&madt->header, "APIC", 3, (UINTN)&madt->cpu[count] - (UINTN)madt);
 }
 
-static EFI_STATUS install_acpi_tables(BOOLEAN absent_cpu)
+static EFI_STATUS install_acpi_tables(UINTN absent_cpus)
 {
 	EFI_GUID guid = ACPI_20_TABLE_GUID;
 	EFI_PHYSICAL_ADDRESS where = 0xffffffff; /* some of the pointers have 32 bits */
@@ -434,7 +434,7 @@ static EFI_STATUS install_acpi_tables(BOOLEAN absent_cpu)
 	copy(tables->dsdt_code, aml, sizeof(aml));
 	finish_table(&tables->dsdt, "DSDT", 2, sizeof(tables->dsdt) + sizeof(aml));
 	fill_fadt(tables);
-	fill_madt(tables, absent_cpu);
+	fill_madt(tables, absent_cpus);
 	tables->xsdt.entry[0] = (UINTN)&tables->fadt;
 	tables->xsdt.entry[1] = (UINTN)&tables->madt;
 	finish_table(&tables->xsdt.header, "XSDT", 1, sizeof(tables->xsdt));
@@ -593,7 +593,9 @@ static EFI_STATUS prepare(const CHAR16 *words)
 	if (has_word(words, "screen-ram"))
 		status = install_screen(0, EfiBootServicesData);
 	if (!EFI_ERROR(status) && !has_acpi_tables())
-		status = install_acpi_tables(has_word(words, "absent-cpu"));
+		status = install_acpi_tables(has_word(words, "too-many-cpus") ? 600
+					     : has_word(words, "many-cpus")   ? 500
+									      : has_word(words, "absent-cpu"));
 	return status;
 }
 

@@ -31,6 +31,7 @@ STOPPED = [
     ("more monitor memory than RAM", TOO_MUCH, {"conf": LINUX + "memory = 4000M\n"}),
     ("less monitor memory than needed", r"memory = 1M in hyperps\.conf is too little\. Write memory = auto, or \d+M at least",
      {"conf": LINUX + "memory = 1M\n"}),
+    ("601 CPUs", r"more than 506 CPUs\. Switch some off in the firmware setup", {"firmware": "too-many-cpus"}),
     ("64 MiB of RAM", r"(?i:memory).*\. Add memory", {"memory": 64}),
     ("no hyperps.conf", r"can't open .*hyperps\.conf on the loader's own volume \(.*\)\. Create it",
      {"remove_files": (CONF_PATH,)}),
@@ -141,6 +142,16 @@ def test_twice(scratch):
            "started twice: Linux boots under the first monitor")
 
 
+def test_many_cpus(scratch):
+    """500 CPUs have their slots, and room for the gate; that they are not there is said."""
+    with machine_for(scratch, firmware="many-cpus", cpus=2, conf=LINUX + "unfit = continue\ngate = vmfunc\n") as machine:
+        status = linux_status(machine)
+        ok(re.search(r"hyperps: cpu0: .*calls by VMFUNC", machine.output) and "but the gate is not offered" not in machine.output,
+           "502 CPUs: the gate is offered")
+        ok(re.search(r"2 of 502 listed CPUs are de-privileged", machine.output), "502 CPUs: the monitor says how many it has")
+        ok("NOT ALL CPUS ARE UNDER THE MONITOR" in status and "panic:" not in machine.output, "502 CPUs: so does hpsctl status")
+
+
 def test_fit(scratch, model, features, calls):
     """Linux boots under the monitor on that CPU."""
     with machine_for(scratch, cpu_model=model, append="quiet clearcpuid=fsrm") as machine:
@@ -162,6 +173,7 @@ def test():
             test_continued(scratch, *case)
         test_unprotected_linux(scratch)
         test_twice(scratch)
+        test_many_cpus(scratch)
         for case in FIT:
             test_fit(scratch, *case)
 

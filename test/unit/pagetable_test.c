@@ -65,7 +65,7 @@ static bool expected(const struct pagetable_layout *l, u64 va, u64 *hpa, u64 *fl
 		*flags = PTE_PRESENT | PTE_ACCESSED;
 	else if (offset < l->rodata_end)
 		*flags = PTE_PRESENT | PTE_ACCESSED | PTE_NX;
-	else if (offset >= PAGETABLE_SMALL_PAGES)
+	else if (offset >= l->small_size)
 		*flags |= PTE_LARGE;
 	return true;
 }
@@ -114,13 +114,13 @@ static void walk_table(const struct pagetable_layout *l, u64 table, unsigned lev
 	}
 }
 
-static void check(u64 region_base, u64 region_size, u64 text_end, u64 rodata_end)
+static void check(u64 region_base, u64 region_size, u64 text_end, u64 rodata_end, u64 small_size)
 {
-	struct pagetable_layout l = { region_base, region_size, text_end, rodata_end, APIC, LOW_BASE };
+	struct pagetable_layout l = { region_base, region_size, text_end, rodata_end, APIC, LOW_BASE, small_size };
 	struct walk final = { 0 }, boot = { 0 };
 	u64 pml4, boot_pml4;
 
-	take_pool(&pool, region_base + (2 << 20) - PAGE_SIZE, pagetable_pages(region_size));
+	take_pool(&pool, region_base + (2 << 20) - PAGE_SIZE, pagetable_pages(region_size, small_size));
 	take_pool(&low_pool, LOW_BASE + 2 * PAGE_SIZE, PAGETABLE_BOOT_PAGES);
 	pml4 = pagetable_build_final(&pool, &l);
 	assert_int_equal(pml4, pool.hpa);
@@ -146,19 +146,21 @@ static void check(u64 region_base, u64 region_size, u64 text_end, u64 rodata_end
 static void regions(void **state)
 {
 	(void)state;
-	check(0x10000000, 2 << 20, PAGE_SIZE, 2 * PAGE_SIZE);
-	check(0x10000000, 4 << 20, 0x11000, 0x15000);
-	check(0x10000000, 16 << 20, PAGE_SIZE, PAGE_SIZE); /* no read-only data */
-	check(0x3fe00000, 18 << 20, 0x200000, 0x201000); /* crosses a GiB of physical memory */
-	check(0x1fe00000, (1ULL << 30) + (2 << 20), 0x3000, 16 << 20);
-	check(0x7fffffe00000, 64ULL << 30, 0x3000, 0x5000);
-	check(0x100000000, PAGETABLE_REGION_MAX, 0x3000, 0x5000);
+	check(0x10000000, 2 << 20, PAGE_SIZE, 2 * PAGE_SIZE, PAGETABLE_SMALL_PAGES);
+	check(0x10000000, 4 << 20, 0x11000, 0x15000, PAGETABLE_SMALL_PAGES);
+	check(0x10000000, 16 << 20, PAGE_SIZE, PAGE_SIZE, PAGETABLE_SMALL_PAGES); /* no read-only data */
+	check(0x3fe00000, 18 << 20, 0x200000, 0x201000, PAGETABLE_SMALL_PAGES); /* crosses a GiB of physical memory */
+	check(0x1fe00000, (1ULL << 30) + (2 << 20), 0x3000, 16 << 20, PAGETABLE_SMALL_PAGES);
+	check(0x1fe00000, 256 << 20, 0x3000, 0x5000, 104 << 20);
+	check(0x7fffffe00000, 64ULL << 30, 0x3000, 0x5000, PAGETABLE_SMALL_PAGES);
+	check(0x100000000, PAGETABLE_REGION_MAX, 0x3000, 0x5000, PAGETABLE_SMALL_PAGES);
 }
 
 static void bad_layouts(void **state)
 {
-	const struct pagetable_layout good = { 0x10000000, 4 << 20, 0x1000, 0x2000, APIC, LOW_BASE };
-	struct pagetable_layout bad[9];
+	const struct pagetable_layout good = { 0x10000000,           4 << 20, 0x1000, 0x2000, APIC, LOW_BASE,
+					       PAGETABLE_SMALL_PAGES };
+	struct pagetable_layout bad[10];
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
@@ -172,6 +174,7 @@ static void bad_layouts(void **state)
 	bad[6].rodata_end = 0x1800;
 	bad[7].apic += 8;
 	bad[8].trampoline += 8;
+	bad[9].small_size = 3 << 20;
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		take_pool(&pool, 0x10001000, 1024);
 		assert_int_equal(pagetable_build_final(&pool, &bad[i]), 0);
@@ -181,11 +184,13 @@ static void bad_layouts(void **state)
 
 static void small_pools(void **state)
 {
-	const struct pagetable_layout l = { 0x10000000, 20 << 20, 0x1000, 0x2000, APIC, LOW_BASE };
+	const struct pagetable_layout l = {
+		0x10000000, 20 << 20, 0x1000, 0x2000, APIC, LOW_BASE, PAGETABLE_SMALL_PAGES
+	};
 	u64 final[ENTRIES] = { 0 };
 
 	(void)state;
-	for (u64 pages = 1; pages < pagetable_pages(l.region_size); pages++) {
+	for (u64 pages = 1; pages < pagetable_pages(l.region_size, l.small_size); pages++) {
 		take_pool(&pool, 0x10001000, pages);
 		assert_int_equal(pagetable_build_final(&pool, &l), 0);
 		free_pools(NULL);
