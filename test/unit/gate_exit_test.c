@@ -623,6 +623,23 @@ static void test_without_mce(void **state)
 	without_mce = false;
 }
 
+/* A debug trap that waits comes before the NMI: an event that is injected would make it vanish. And that ends the shadow of STI. */
+static void test_debug_trap(void **state)
+{
+	(void)state;
+	expect_good(NULL, 0);
+	area.cpu.latched = LATCHED_NMI;
+	*field(VMCS_GUEST_PENDING_DEBUG) = PENDING_DEBUG_BS;
+	*field(VMCS_GUEST_INTERRUPTIBILITY) = INTERRUPTIBILITY_STI;
+	host_deliver_latched(&area.cpu);
+	assert_int_equal(*field(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID, 0);
+	assert_int_equal(*field(VMCS_PRIMARY_CONTROLS), PRIMARY | PRIMARY_NMI_WINDOW_EXITING);
+	*field(VMCS_GUEST_PENDING_DEBUG) = 0;
+	host_deliver_latched(&area.cpu);
+	assert_int_equal(*field(VMCS_ENTRY_INTERRUPTION_INFO), EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI);
+	assert_int_equal(*field(VMCS_GUEST_INTERRUPTIBILITY), 0);
+}
+
 /* VM entry refuses what lies above 4 GiB outside 64-bit mode: it is done once more, with RIP as the CPU would have it. */
 static void test_rip_wraps(void **state)
 {
@@ -642,8 +659,9 @@ static void test_rip_wraps(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one),     cmocka_unit_test(test_two),         cmocka_unit_test(test_many),
-		cmocka_unit_test(test_forgets), cmocka_unit_test(test_without_mce), cmocka_unit_test(test_rip_wraps),
+		cmocka_unit_test(test_one),        cmocka_unit_test(test_two),         cmocka_unit_test(test_many),
+		cmocka_unit_test(test_forgets),    cmocka_unit_test(test_without_mce), cmocka_unit_test(test_rip_wraps),
+		cmocka_unit_test(test_debug_trap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
