@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "gate_page.h"
 #include "loader.h"
+#include "pagetable.h"
+#include "x86.h"
 
 #define GATE_STEP (1ULL << 24)
 
@@ -99,6 +101,22 @@ static void make_executable(EFI_PHYSICAL_ADDRESS base, UINT64 size)
 		attribute->clear(attribute, base, size, EFI_MEMORY_XP);
 }
 
+/* Whether the firmware's page tables, which map this address to itself, let code run there. */
+static bool is_executable(UINT64 address)
+{
+	const UINT64 *table = (const void *)(READ_REGISTER(cr3) & PTE_ADDRESS);
+
+	for (unsigned shift = 39;; shift -= 9) {
+		UINT64 entry = table[address >> shift & 511];
+
+		if ((entry & PTE_NX) && (rdmsr(MSR_IA32_EFER) & EFER_NXE))
+			return false;
+		if (shift == PAGE_SHIFT || (entry & PTE_LARGE))
+			return true;
+		table = (const void *)(entry & PTE_ADDRESS);
+	}
+}
+
 EFI_STATUS memory_take(struct monitor_memory *memory)
 {
 	EFI_STATUS status = take_region(memory);
@@ -119,6 +137,12 @@ EFI_STATUS memory_take(struct monitor_memory *memory)
 			     status);
 	}
 	make_executable(memory->low, PAGE_SIZE);
+	if (!is_executable(memory->low)) {
+		memory_give_back(memory);
+		return unfit(EFI_UNSUPPORTED,
+			     L"the firmware lets no code run in reserved memory. Switch its memory protection "
+			     L"off, or update it");
+	}
 	return EFI_SUCCESS;
 }
 

@@ -11,6 +11,7 @@
  *   line 2: its load options
  *   line 3: words, in the first group only:
  *     lock-feature-control  lock IA32_FEATURE_CONTROL with VMX off, as some firmware does
+ *     no-execute            let no code run in the first 2 MiB
  *     absent-cpu            list a CPU that is not there
  *     many-cpus, too-many-cpus   list 500, or 600, that are not there
  *     screen-bar, screen-reserved, screen-ram   offer a screen, whose frame buffer is that of the PCI graphics card, in
@@ -532,6 +533,21 @@ static void lock_feature_control(void)
 		__asm__ volatile("wrmsr" ::"c"(0x3a), "a"(1), "d"(0));
 }
 
+/* As firmware with a strict memory policy does. The entry may lie in a page that can't be written. */
+static void forbid_execution(void)
+{
+	UINT64 cr0, cr3, *table;
+	UINTN level;
+
+	__asm__ volatile("mov %%cr0, %0; mov %%cr3, %1" : "=r"(cr0), "=r"(cr3));
+	table = (UINT64 *)(cr3 & ~0xfffULL);
+	for (level = 4; level > 2; level--)
+		table = (UINT64 *)(table[0] & 0x000ffffffffff000ULL);
+	__asm__ volatile("mov %0, %%cr0" ::"r"(cr0 & ~(1ULL << 16)) : "memory");
+	table[0] |= 1ULL << 63;
+	__asm__ volatile("mov %0, %%cr0; mov %1, %%cr3" ::"r"(cr0), "r"(cr3) : "memory");
+}
+
 /* Reads next.txt into text (ASCII, terminated). */
 static EFI_STATUS read_next(EFI_HANDLE volume, CHAR8 *text, UINTN size)
 {
@@ -586,6 +602,8 @@ static EFI_STATUS prepare(const CHAR16 *words)
 
 	if (has_word(words, "lock-feature-control"))
 		lock_feature_control();
+	if (has_word(words, "no-execute"))
+		forbid_execution();
 	if (has_word(words, "screen-bar"))
 		status = install_screen(card_frame_buffer(), EfiReservedMemoryType);
 	if (has_word(words, "screen-reserved"))

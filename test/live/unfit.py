@@ -32,6 +32,8 @@ STOPPED = [
     ("less monitor memory than needed", r"memory = 1M in hyperps\.conf is too little\. Write memory = auto, or \d+M at least",
      {"conf": LINUX + "memory = 1M\n"}),
     ("601 CPUs", r"more than 506 CPUs\. Switch some off in the firmware setup", {"firmware": "too-many-cpus"}),
+    ("no execution in reserved memory", r"lets no code run in reserved memory\. Switch its memory protection off, or update it",
+     {"firmware": "no-execute"}),
     ("64 MiB of RAM", r"(?i:memory).*\. Add memory", {"memory": 64}),
     ("no hyperps.conf", r"can't open .*hyperps\.conf on the loader's own volume \(.*\)\. Create it",
      {"remove_files": (CONF_PATH,)}),
