@@ -372,11 +372,16 @@ static void reset_without_apic(struct seq_file *out)
 static void reset_by_boot_cpu(struct seq_file *out)
 {
 	unsigned long flags;
+	int tries;
 
 	local_irq_save(flags);
 	if (smp_processor_id() == 1) {
-		start(0, per_cpu(x86_cpu_to_apicid, 0));
-		if (reach(&seen->done, 1) && !seen->vmx && seen->answers == 1 && seen->ud[STUB_MODES - 1] == 1)
+		/* The emulator loses an INIT that comes while the CPU is in VMX root, on behalf of a guest, say. */
+		for (tries = 0; tries < 20 && !READ_ONCE(seen->done); tries++) {
+			start(0, per_cpu(x86_cpu_to_apicid, 0));
+			mdelay(50);
+		}
+		if (seen->done == 1 && !seen->vmx && seen->answers == 1 && seen->ud[STUB_MODES - 1] == 1)
 			command(COMMAND_RESET);
 	}
 	local_irq_restore(flags);
