@@ -123,6 +123,7 @@ bool acpi_end_ports(struct boot_end_port *end)
 	add(&end, fadt.pm1b_control ? fadt.pm1b_control + 1ULL : 0, SLEEP_ENABLE, SLEEP_ENABLE, true);
 	all = add_register(&end, &fadt.x_pm1a_control, fadt.pm1a_control, 1, SLEEP_ENABLE, SLEEP_ENABLE, true);
 	all = add_register(&end, &fadt.x_pm1b_control, fadt.pm1b_control, 1, SLEEP_ENABLE, SLEEP_ENABLE, true) && all;
+	all = all && fadt.pm1a_control < 0xffff && fadt.pm1b_control < 0xffff;
 	can_sleep = fadt.pm1a_control || fadt.x_pm1a_control.address;
 	/* Commands to SMM, which looks at more registers than the monitor would have there, pass. */
 	if ((fadt.flags & FADT_RESET_REGISTER) && fadt.reset.space == ACPI_SPACE_IO && fadt.reset.address &&

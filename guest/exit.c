@@ -99,7 +99,7 @@ static void exit_msr(struct vcpu *vcpu, bool write)
 static void exit_cr(struct vcpu *vcpu)
 {
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), number = CR_NUMBER(qualification);
-	u64 *reg = cr_register(vcpu, CR_REGISTER(qualification));
+	u64 *reg = cr_register(vcpu, CR_REGISTER(qualification)), value = is_64bit() ? *reg : (u32)*reg;
 
 	if (number == 8 && CR_ACCESS_TYPE(qualification) == 1) {
 		*reg = vcpu->cr8;
@@ -108,9 +108,9 @@ static void exit_cr(struct vcpu *vcpu)
 	} else if (number == 8 && *reg <= 15) {
 		vcpu->cr8 = *reg;
 		skip_instruction();
-	} else if (number == 4 && !CR_ACCESS_TYPE(qualification) && !(*reg & vmread(VMCS_CR4_MASK) & ~CR4_MCE)) {
+	} else if (number == 4 && !CR_ACCESS_TYPE(qualification) && !(value & vmread(VMCS_CR4_MASK) & ~CR4_MCE)) {
 		/* As cr0_follow(): the guest sees what it wrote, and executes the instruction again. */
-		vmwrite(VMCS_CR4_READ_SHADOW, *reg & CR4_MCE);
+		vmwrite(VMCS_CR4_READ_SHADOW, value & CR4_MCE);
 	} else if (number == 0 && !CR_ACCESS_TYPE(qualification) && (!(*reg & CR0_NW) || (*reg & CR0_CD))) {
 		cr0_follow(*reg);
 	} else {

@@ -92,7 +92,8 @@ static void end_machine(const char *why)
 
 /*
  * NMIs exit, and the host's blocking of them is the virtual one, so they are latched and injected at one place only:
- * here. A machine check goes first, a waiting debug trap before an NMI, which would make it vanish. What finds no room, or comes while this runs, waits for the NMI-window exit.
+ * here. A machine check goes first, a waiting debug trap before an NMI, which would make it vanish. What finds no room, or
+ * comes while this runs, waits for the NMI-window exit.
  */
 void host_deliver_latched(struct cpu *cpu)
 {

@@ -89,6 +89,8 @@ void exit_cr_access(struct guest_registers *regs)
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), number = CR_REGISTER(qualification);
 	u64 value = number == REGISTER_RSP ? vmread(VMCS_GUEST_RSP) : regs->value[number];
 
+	/* Outside 64-bit mode the operand has 32 bits, and nobody knows what lies above. */
+	value = is_64bit() ? value : (u32)value;
 	/* Something waited until the host left the gate: it is delivered now, before the instruction is executed again. */
 	if (CR_NUMBER(qualification) == 3 && CR_ACCESS_TYPE(qualification) == CR_ACCESS_MOV_TO) {
 		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->capabilities.primary);

@@ -190,8 +190,8 @@ struct hyperps_measurement {
  * GATE_SET (VMCALL only): RDI = linear address G of a page of the host's code, RSI = guest-physical address C of a page
  * below 4 GiB that holds a copy of the host's top-level page table; RDI = 0 switches the gate off. For the calling CPU
  * only; an INIT, a write that changes CR0.PG, WP or PE, CR4.PAE, SMEP, SMAP or LA57, or EFER.NXE, and one that sets
- * DEBUGCTL.LBR or BTF, switches it off, too. Result word 0: the value for CR3. Errors: _PERMISSION the monitor does not offer the gate, or paging is not set up as it
- * needs (the log says why); _INVALID G or C is none; _AGAIN C does not make safe code: try another page.
+ * DEBUGCTL.LBR or BTF, switches it off, too. Result word 0: the value for CR3. Errors: _PERMISSION the monitor does not
+ * offer the gate, or paging is not set up as it needs (the log says why); _INVALID G or C is none; _AGAIN C does not make safe code: try another page.
  *
  * A call: interrupts off; CR3 as GATE_SET said; R9 = call number, RDI, RSI, RDX, R8 = arguments, RBP = stack pointer;
  * EAX = 0, ECX = 1, VMFUNC, which ends at G + HYPERPS_GATE_ENTRY. The three instructions that lie before it,

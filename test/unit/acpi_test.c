@@ -120,6 +120,8 @@ static void test_unseen(void **state)
 		{ .pm1a_control = 0x404, .x_pm1b_control = MEMORY(0xfed00000) },
 		{ .pm1a_control = 0x404, .flags = FADT_HARDWARE_REDUCED, .sleep_control = MEMORY(0xfed00000) },
 		{ .x_pm1a_control = IO(0xffff) },
+		{ .pm1a_control = 0x10404 },
+		{ .pm1a_control = 0x404, .pm1b_control = 0xffff },
 		{ .flags = 0 },
 		/* The port of SMM's commands: they pass. */
 		{ .pm1a_control = 0x404, .smi_command = 0xb2, .flags = FADT_RESET_REGISTER, .reset = IO(0xb2) },

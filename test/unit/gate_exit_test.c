@@ -623,6 +623,27 @@ static void test_without_mce(void **state)
 	without_mce = false;
 }
 
+/* MOV to CR4: MCE is what the host believes, whatever lies above a 32-bit operand; a bit that it may not set is #GP. */
+static void test_mce(void **state)
+{
+	struct guest_registers registers = { { 0 } };
+
+	(void)state;
+	expect_good(NULL, 0);
+	area.cpu.gate.on = false;
+	*field(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS)) = 0;
+	*field(VMCS_CR4_READ_SHADOW) = CR4_MCE;
+	*field(VMCS_EXIT_QUALIFICATION) = 4;
+	registers.value[REGISTER_RAX] = BIT(40) | CR4_PAE;
+	exit_cr_access(&registers);
+	assert_int_equal(*field(VMCS_CR4_READ_SHADOW), 0);
+	assert_int_equal(*field(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID, 0);
+	registers.value[REGISTER_RAX] = CR4_MCE | CR4_VMXE;
+	exit_cr_access(&registers);
+	assert_int_equal(*field(VMCS_CR4_READ_SHADOW), 0);
+	assert_int_equal(*field(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VECTOR, VECTOR_GP);
+}
+
 /* A debug trap that waits comes before the NMI: an event that is injected would make it vanish. And that ends the shadow of STI. */
 static void test_debug_trap(void **state)
 {
@@ -661,7 +682,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one),        cmocka_unit_test(test_two),         cmocka_unit_test(test_many),
 		cmocka_unit_test(test_forgets),    cmocka_unit_test(test_without_mce), cmocka_unit_test(test_rip_wraps),
-		cmocka_unit_test(test_debug_trap),
+		cmocka_unit_test(test_debug_trap), cmocka_unit_test(test_mce),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
