@@ -2,11 +2,11 @@
 # hpsctl, hyperps.ko and the host's initrds. The kernels come from $(CACHE)/kernels/<flavour>/ (tools/setup).
 FLAVOURS := cloud generic
 
-HPSCTL_SOURCES := host/hpsctl.c host/hpsctl_format.c host/monitor_device.c host/run.c host/image.c host/measure.c host/uart.c \
-	host/demo.c host/attack.c host/keyvault.c guest/sha256.c
-HPSCTL_HEADERS := host/hpsctl.h host/hpsctl_format.h host/monitor_device.h host/image.h host/uart.h host/hyperps_ioctl.h \
-	host/hyperps_demo.h host/keyvault.h test/guests/vault.h guest/sha256.h include/types.h include/hyperps/abi.h
-HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost -Iguest -Itest/guests
+HPSCTL_SOURCES := host/hpsctl/hpsctl.c host/hpsctl/hpsctl_format.c host/hpsctl/monitor_device.c host/hpsctl/run.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/uart.c \
+	host/hpsctl/demo.c host/hpsctl/attack.c host/hpsctl/keyvault.c guest/sha256.c
+HPSCTL_HEADERS := host/hpsctl/hpsctl.h host/hpsctl/hpsctl_format.h host/hpsctl/monitor_device.h host/hpsctl/image.h host/hpsctl/uart.h host/module/hyperps_ioctl.h \
+	host/module/hyperps_demo.h host/hpsctl/keyvault.h test/guests/vault.h guest/sha256.h include/types.h include/hyperps/abi.h
+HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Iguest -Itest/guests
 
 host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
@@ -22,8 +22,8 @@ kbuild = mkdir -p $(2) && cp -u $(3) $(2)/ && \
 	{ [ -d $$headers ] || { echo "no headers for Linux $$release: apt-get install linux-headers-$$release" >&2; false; }; } && \
 	$(MAKE) --no-print-directory -C $$headers M=$(abspath $(2)) HYPERPS_INCLUDE=$(abspath include) KCFLAGS=-Werror modules
 
-HOST_MODULE_SOURCES := host/main.c host/call.c host/gate.c host/gate.h host/gate_page.S host/vm.c host/vm.h host/vm_memory.c \
-	host/vcpu.c host/power.c host/hyperps.h host/hyperps_ioctl.h host/hyperps_demo.c host/hyperps_demo.h host/Kbuild
+HOST_MODULE_SOURCES := host/module/main.c host/module/call.c host/module/gate.c host/module/gate.h host/module/gate_page.S host/module/vm.c host/module/vm.h host/module/vm_memory.c \
+	host/module/vcpu.c host/module/power.c host/module/hyperps.h host/module/hyperps_ioctl.h host/module/hyperps_demo.c host/module/hyperps_demo.h host/module/Kbuild
 
 $(BUILD)/modules/%/hyperps.ko $(BUILD)/modules/%/hyperps_demo.ko: $(HOST_MODULE_SOURCES) include/hyperps/abi.h include/hyperps/gate.h $(CACHE)/kernels/%/release
 	@echo 'building $(@D)/hyperps.ko, hyperps_demo.ko'
@@ -43,12 +43,12 @@ attack_files = test/lib.sh=test/guestfs/lib.sh $(foreach a,$(ATTACKS),test/attac
 	$(foreach m,$(ATTACK_MODULES),test/modules/$(m).ko=$(BUILD)/test-modules/$(1)/$(m).ko)
 
 # The part that all initrds share; $(1) is the flavour.
-initrd_files = init=host/init bin/hpsctl=$(BUILD)/hpsctl hyperps.ko=$(BUILD)/modules/$(1)/hyperps.ko \
+initrd_files = init=host/image/init bin/hpsctl=$(BUILD)/hpsctl hyperps.ko=$(BUILD)/modules/$(1)/hyperps.ko \
 	hyperps_demo.ko=$(BUILD)/modules/$(1)/hyperps_demo.ko
 
-$(BUILD)/initrd-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(HOST_GUESTS:%=$(BUILD)/guests/%) \
+$(BUILD)/initrd-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(HOST_GUESTS:%=$(BUILD)/guests/%) \
 		$(ATTACKS:%=test/attacks/%) test/guestfs/lib.sh $(ATTACK_PROGRAMS:%=$(BUILD)/guestfs/%) $(BUILD)/test-modules/%/modules.order
-	host/mkinitrd --output $@ $(call initrd_files,$*) $(call attack_files,$*) \
+	host/image/mkinitrd --output $@ $(call initrd_files,$*) $(call attack_files,$*) \
 		$(foreach g,$(HOST_GUESTS),guests/$(g)=$(BUILD)/guests/$(g))
 
 include test/modules/modules.mk test/guests/guests.mk test/guestfs/guestfs.mk

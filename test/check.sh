@@ -22,7 +22,7 @@ result $? "there are C files to check (${#files[@]})"
 details=$(clang-format-14 --dry-run -Werror "${files[@]}" 2>&1)
 result $? "formatting is .clang-format's" "$details"
 
-includes=(-Iinclude -Icore -Imm -Ivmx -Iguest -Iboot -Ihost)
+includes=(-Iinclude -Icore -Imm -Ivmx -Iguest -Iboot -Ihost/hpsctl -Ihost/module)
 for header in $(git ls-files 'include/*.h' 'core/*.h' 'mm/*.h' 'vmx/*.h' 'guest/*.h' boot/conf.h boot/pagetable.h boot/trampoline.h); do
 	details=$(gcc -std=gnu11 -Wall -Wextra -Werror -Wno-unused-function -ffreestanding -mgeneral-regs-only "${includes[@]}" \
 		-fsyntax-only -x c -include "$header" /dev/null 2>&1)

@@ -9,8 +9,8 @@ STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpu
 STOCK_MODULES_generic := $(STOCK_MODULES) coretemp mce-inject intel-uncore-frequency-common intel-uncore-frequency isst_if_common \
 	isst_if_mbox_msr
 STOCK_MODULES_cloud := $(STOCK_MODULES) iosf_mbi
-TEST_CLIENT := host/monitor_device.c host/hpsctl_format.c host/image.c host/measure.c guest/sha256.c
-VAULT_CLIENT := $(TEST_CLIENT) host/keyvault.c test/guests/hmac.c
+TEST_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/image.c host/hpsctl/measure.c guest/sha256.c
+VAULT_CLIENT := $(TEST_CLIENT) host/hpsctl/keyvault.c test/guests/hmac.c
 
 $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
@@ -29,9 +29,9 @@ $(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_po
 # What the kernels started by kexec_same run.
 KEXEC_SCRIPTS := after_kexec after_crash kexec_early lib.sh
 KEXEC_PROGRAMS := vmcore vmx_ring3 gate_ring3
-$(BUILD)/initrd-kexec-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
+$(BUILD)/initrd-kexec-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
 		$(KEXEC_SCRIPTS:%=test/guestfs/%) $(KEXEC_PROGRAMS:%=$(BUILD)/guestfs/%)
-	host/mkinitrd --output $@ $(call initrd_files,$*) $(foreach s,$(KEXEC_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
+	host/image/mkinitrd --output $@ $(call initrd_files,$*) $(foreach s,$(KEXEC_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
 		$(foreach p,$(KEXEC_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p))
 
 # $(1) is the flavour.
@@ -43,10 +43,10 @@ test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
 	$(foreach m,$(TEST_MODULES),test/modules/$(m).ko=$(BUILD)/test-modules/$(1)/$(m).ko) \
 	test/vmlinuz=$(CACHE)/kernels/$(1)/vmlinuz test/kexec-initrd.img=$(BUILD)/initrd-kexec-$(1).img
 
-$(BUILD)/initrd-test-%.img: host/mkinitrd host/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) $(GUEST_BINARIES) \
+$(BUILD)/initrd-test-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) $(GUEST_BINARIES) \
 		$(TEST_SCRIPTS:%=test/guestfs/%) $(ATTACKS:%=test/attacks/%) test/guestfs/lib.sh test/guestfs/microcode.py $(BUILD)/test-modules/%/modules.order \
 		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
-	host/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
+	host/image/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
 		$(CACHE)/kernels/$*/lib/modules -name $(m).ko))
 	test/guestfs/microcode.py $@.early
 	cat $@ >>$@.early

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * vCPUs through /dev/hyperps: what the requests of host/hyperps_ioctl.h promise, with a guest that does what it is told
+ * vCPUs through /dev/hyperps: what the requests of host/module/hyperps_ioctl.h promise, with a guest that does what it is told
  * by port; and that all memory comes back, whatever is closed or killed first.
  */
 #define _GNU_SOURCE

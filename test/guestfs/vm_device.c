@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * VMs through /dev/hyperps: what the requests of host/hyperps_ioctl.h promise, and that all memory comes back however a
+ * VMs through /dev/hyperps: what the requests of host/module/hyperps_ioctl.h promise, and that all memory comes back however a
  * VM's owner ends. Without a guest the content can't be looked at: call_probe.ko sums it up as it is handed over. The
  * same module makes calls to the monitor fail.
  */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* host/hpsctl_format.c: what is said about protection, log rings at every fill, and hostile bytes. */
+/* host/hpsctl/hpsctl_format.c: what is said about protection, log rings at every fill, and hostile bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* host/image.c, host/measure.c: images of every kind, wrong and mangled ones, and a measurement by hand. */
+/* host/hpsctl/image.c, host/hpsctl/measure.c: images of every kind, wrong and mangled ones, and a measurement by hand. */
 #include <elf.h>
 #include <setjmp.h>
 #include <stdarg.h>

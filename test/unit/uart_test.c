@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* host/uart.c: what a driver of a 16550 does to find, set up and use the port. */
+/* host/hpsctl/uart.c: what a driver of a 16550 does to find, set up and use the port. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
