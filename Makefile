@@ -13,7 +13,7 @@ NASM := nasm
 WARNINGS := -Wall -Wextra -Werror -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wundef
 
 # The order matters only for variables: a fragment uses those of the ones before it.
-include tools/tools.mk core/core.mk boot/boot.mk host/host.mk test/test.mk
+include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk test/test.mk
 
 all: $(IMAGE) host
 

@@ -3,10 +3,10 @@
 FLAVOURS := cloud generic
 
 HPSCTL_SOURCES := host/hpsctl/hpsctl.c host/hpsctl/hpsctl_format.c host/hpsctl/monitor_device.c host/hpsctl/run.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/uart.c \
-	host/hpsctl/demo.c host/hpsctl/attack.c host/hpsctl/keyvault.c guest/sha256.c
+	host/hpsctl/demo.c host/hpsctl/attack.c host/hpsctl/keyvault.c mm/sha256.c
 HPSCTL_HEADERS := host/hpsctl/hpsctl.h host/hpsctl/hpsctl_format.h host/hpsctl/monitor_device.h host/hpsctl/image.h host/hpsctl/uart.h host/module/hyperps_ioctl.h \
-	host/module/hyperps_demo.h host/hpsctl/keyvault.h test/guests/vault.h guest/sha256.h include/types.h include/hyperps/abi.h
-HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Iguest -Itest/guests
+	host/module/hyperps_demo.h host/hpsctl/keyvault.h test/guests/vault.h mm/sha256.h include/types.h include/hyperps/abi.h
+HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Itest/guests
 
 host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)

@@ -5,13 +5,13 @@ GUESTS := $(GUESTS_64) protected real
 GUEST_BINARIES := $(GUESTS:%=$(BUILD)/guests/%)
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -O2 -g $(WARNINGS) -mgeneral-regs-only -fno-stack-protector \
 	-fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none -include include/hidden.h \
-	-Iinclude -Iguest -Itest/guests -Itest/guests/lib
+	-Iinclude -Imm -Itest/guests -Itest/guests/lib
 # Relative addresses, since ring 3 has the code at another address; linked where it runs all the same.
 GUEST_CFLAGS_64 := $(GUEST_CFLAGS) -fpie -mno-red-zone
 GUEST_LINK := $(LD) -nostdlib -static -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments --fatal-warnings
 
 # What each is made of besides its own .c and lib/.
-GUEST_EXTRA_vault := guest/sha256.o test/guests/hmac.o
+GUEST_EXTRA_vault := mm/sha256.o test/guests/hmac.o
 GUEST_EXTRA_registers := test/guests/registers_trip.asm.o
 GUEST_EXTRA_misbehave := test/guests/misbehave_cpu.o test/guests/misbehave_io.o
 GUEST_LIB := test/guests/lib/start.asm.o test/guests/lib/lib.o

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+# The monitor: its layers linked into one flat image, build/monitor.bin.
+# From the ground up: each uses only those before it (test/layers.py).
+LAYERS := mm base vmx service guest host_cpu startup
+MONITOR_C := $(filter-out startup/asm_offsets.c,$(wildcard $(LAYERS:%=%/*.c)))
+MONITOR_ASM := $(wildcard $(LAYERS:%=%/*.asm))
+MONITOR_HEADERS := $(wildcard include/*.h include/hyperps/*.h $(LAYERS:%=%/*.h))
+MONITOR_OBJECTS := $(MONITOR_C:%.c=$(BUILD)/monitor/%.o) $(MONITOR_ASM:%.asm=$(BUILD)/monitor/%.asm.o)
+MONITOR_INCLUDES := -Iinclude $(LAYERS:%=-I%)
+# No red zone: exceptions use the interrupted stack. No vector registers: they hold the host's values.
+MONITOR_CFLAGS := -std=gnu11 -ffreestanding -O2 -g $(WARNINGS) -Wframe-larger-than=2048 -mgeneral-regs-only \
+	-mno-red-zone -fPIE -fvisibility=hidden -fno-stack-protector -fno-asynchronous-unwind-tables \
+	-fno-strict-aliasing -fcf-protection=none -fno-jump-tables -mindirect-branch=thunk-inline -mindirect-branch-register $(MONITOR_INCLUDES) -DVERSION='"$(VERSION)"'
+
+$(BUILD)/monitor/%.o: %.c | $(BUILD)/monitor/asm_offsets.inc
+	@mkdir -p $(@D)
+	$(CC) $(MONITOR_CFLAGS) -include include/hidden.h -MMD -MP -c $< -o $@
+
+# The font of the screen: the 8x16 glyphs in the VGA BIOS of Debian's vgabios, which its source (vgafonts.h) calls public domain.
+# They are found by what lies around them: glyph 0 is empty, glyph 1 a face. From the space to the tilde.
+$(BUILD)/monitor/font.bin: /usr/share/vgabios/vgabios.bin
+	@mkdir -p $(@D)
+	perl -0777 -ne '/\0{18}\x7e\x81\xa5\x81\x81\xbd\x99\x81\x81\x7e\0{4}/ or die "no 8x16 font in $<\n"; print substr($$_, $$-[0] + 32 * 16, 95 * 16)' \
+		$< >$@
+
+$(BUILD)/monitor/base/font.asm.o: $(BUILD)/monitor/font.bin
+
+$(BUILD)/monitor/%.asm.o: %.asm $(BUILD)/monitor/asm_offsets.inc include/registers.inc
+	@mkdir -p $(@D)
+	$(NASM) -f elf64 -Werror -I$(BUILD)/monitor/ -Iinclude/ $< -o $@
+
+# The compiler evaluates the offsets: lines that begin with #define in its output become NASM's %define.
+$(BUILD)/monitor/asm_offsets.inc: startup/asm_offsets.c $(MONITOR_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(MONITOR_CFLAGS) -S $< -o - | sed -n 's/^#define \([A-Z0-9_]*\) \$$*\(-\{0,1\}[0-9]*\)$$/%define \1 \2/p' > $@
+
+$(BUILD)/monitor.elf: linker.ld $(MONITOR_OBJECTS)
+	$(LD) -nostdlib -static -z noexecstack --no-warn-rwx-segments --fatal-warnings -T $< \
+		$(MONITOR_OBJECTS) -o $@
+
+$(BUILD)/monitor.bin: $(BUILD)/monitor.elf
+	objcopy -O binary -R .bss $< $@
+
+-include $(MONITOR_OBJECTS:.o=.d)
