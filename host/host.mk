@@ -5,8 +5,10 @@ FLAVOURS := cloud generic
 HPSCTL_SOURCES := host/hpsctl/hpsctl.c host/hpsctl/hpsctl_format.c host/hpsctl/monitor_device.c host/hpsctl/run.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/uart.c \
 	host/hpsctl/demo.c host/hpsctl/attack.c host/hpsctl/keyvault.c mm/sha256.c
 HPSCTL_HEADERS := host/hpsctl/hpsctl.h host/hpsctl/hpsctl_format.h host/hpsctl/monitor_device.h host/hpsctl/image.h host/hpsctl/uart.h host/module/hyperps_ioctl.h \
-	host/module/hyperps_demo.h host/hpsctl/keyvault.h test/guests/vault.h mm/sha256.h include/types.h include/hyperps/abi.h
-HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Itest/guests
+	host/module/hyperps_demo.h host/hpsctl/keyvault.h host/guests/vault.h mm/sha256.h include/types.h include/hyperps/abi.h
+# What programs besides hpsctl use of it.
+HPSCTL_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
+HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Ihost/guests
 
 host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
@@ -30,25 +32,13 @@ $(BUILD)/modules/%/hyperps.ko $(BUILD)/modules/%/hyperps_demo.ko: $(HOST_MODULE_
 	+@$(call kbuild,$*,$(@D),$(HOST_MODULE_SOURCES)) >$(@D)/kbuild.log 2>&1 || { cat $(@D)/kbuild.log; false; }
 	@touch $(@D)/hyperps.ko $(@D)/hyperps_demo.ko
 
-# The guests to try by hand, or that demo and attack run. The test initrds have all of them.
-HOST_GUESTS := hello vault registers
-
-# What hpsctl attack runs; $(1) is the flavour.
-ATTACKS := $(notdir $(wildcard test/attacks/[0-9][0-9]-*))
-ATTACK_PROGRAMS := devmem gate_ring3 vmx_ring3 vcpu_vectors
-ATTACK_MODULES := hostile vmx_probe nmi_probe ipi_storm vm_memory vm_donate vm_stress vcpu_attack vcpu_siege vcpu_registers \
-	gate_probe gate_attack escape
-attack_files = test/lib.sh=test/guestfs/lib.sh $(foreach a,$(ATTACKS),test/attacks/$(a)=test/attacks/$(a)) \
-	$(foreach p,$(ATTACK_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p)) \
-	$(foreach m,$(ATTACK_MODULES),test/modules/$(m).ko=$(BUILD)/test-modules/$(1)/$(m).ko)
+include host/guests/guests.mk host/attacks/attacks.mk
 
 # The part that all initrds share; $(1) is the flavour.
 initrd_files = init=host/image/init bin/hpsctl=$(BUILD)/hpsctl hyperps.ko=$(BUILD)/modules/$(1)/hyperps.ko \
 	hyperps_demo.ko=$(BUILD)/modules/$(1)/hyperps_demo.ko
 
 $(BUILD)/initrd-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(HOST_GUESTS:%=$(BUILD)/guests/%) \
-		$(ATTACKS:%=test/attacks/%) test/guestfs/lib.sh $(ATTACK_PROGRAMS:%=$(BUILD)/guestfs/%) $(BUILD)/test-modules/%/modules.order
+		$(ATTACK_SCRIPTS) $(ATTACK_BINARIES) $(BUILD)/attack-modules/%/modules.order
 	host/image/mkinitrd --output $@ $(call initrd_files,$*) $(call attack_files,$*) \
 		$(foreach g,$(HOST_GUESTS),guests/$(g)=$(BUILD)/guests/$(g))
-
-include test/modules/modules.mk test/guests/guests.mk test/guestfs/guestfs.mk

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Tests. `make test` runs all; its parts are `make test-unit`, `coverage`, `mutation`, `fuzz` and `test-live`.
+include test/modules/modules.mk test/guests/guests.mk test/guestfs/guestfs.mk
+
 UNIT_CC ?= gcc
 UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined -fno-sanitize-recover=all \
-	-fno-omit-frame-pointer -Itest/unit/fake -Iinclude $(LAYERS:%=-I%) -Iboot -Ihost/hpsctl -Ihost/module -Itest/guests \
+	-fno-omit-frame-pointer -Itest/unit/fake -Iinclude $(LAYERS:%=-I%) -Iboot -Ihost/hpsctl -Ihost/module -Ihost/guests \
 	-idirafter /usr/include/efi -idirafter /usr/include/efi/x86_64
 
 # Each unit test and the sources that it tests.
@@ -28,11 +30,11 @@ UNIT_SOURCES_sha256 := mm/sha256.c
 UNIT_SOURCES_decode := guest/decode.c
 UNIT_SOURCES_policy := guest/policy.c vmx/msr_policy.c
 UNIT_SOURCES_paging := guest/paging.c
-UNIT_SOURCES_hmac := test/guests/hmac.c mm/sha256.c
+UNIT_SOURCES_hmac := host/guests/hmac.c mm/sha256.c
 UNIT_SOURCES_vcpu_vmcs := guest/decode.c guest/policy.c guest/run.c guest/vcpu.c vmx/msr_policy.c vmx/vmcs.c
 UNIT_NAMES := $(patsubst test/unit/%_test.c,%,$(wildcard test/unit/*_test.c))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
-UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/guests/*.h test/unit/fake/*.h)
+UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/unit/fake/*.h)
 
 # What the tested sources name, and no path in the test calls.
 UNIT_NEVER_gate_exit := apic_send_to_others delay_us exit_ept_violation exit_io exit_rdmsr exit_wrmsr gate_views_are_safe \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Starts the key vault (test/guests/vault.c) and uses it as its owner would: requests and answers go through the page
+ * Starts the key vault (host/guests/vault.c) and uses it as its owner would: requests and answers go through the page
  * that the vault shares. A second vault with a known key shows that the answers are what they should be.
  */
 #include <errno.h>

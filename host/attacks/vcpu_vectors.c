@@ -19,7 +19,7 @@
 
 #include "hyperps_ioctl.h"
 #include "image.h"
-#include "../guests/patterns.h"
+#include "patterns.h"
 
 #define MEMORY (16ULL << 20)
 #define AREA 8192

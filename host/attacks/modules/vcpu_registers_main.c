@@ -22,7 +22,7 @@
 #define PAGES 8
 #define MISSING 0x100000ULL
 #define MMIO 0x10000000ULL
-#define GUEST_MARK 0x5ec7e7ULL /* as in test/guests/patterns.h */
+#define GUEST_MARK 0x5ec7e7ULL /* as in host/guests/patterns.h */
 #define HOST_MARK 0x405706ULL
 #define FLAGS 0x240cd7ULL /* ID, AC, OF, DF, SF, ZF, AF, PF, CF; interrupts off */
 #define XSTATES 0x2e7ULL /* x87, SSE, AVX, AVX-512, PKRU */
