@@ -24,8 +24,7 @@ kbuild = mkdir -p $(2) && cp -u $(3) $(2)/ && \
 	{ [ -d $$headers ] || { echo "no headers for Linux $$release: apt-get install linux-headers-$$release" >&2; false; }; } && \
 	$(MAKE) --no-print-directory -C $$headers M=$(abspath $(2)) HYPERPS_INCLUDE=$(abspath include) KCFLAGS=-Werror modules
 
-HOST_MODULE_SOURCES := host/module/main.c host/module/call.c host/module/gate.c host/module/gate.h host/module/gate_page.S host/module/vm.c host/module/vm.h host/module/vm_memory.c \
-	host/module/vcpu.c host/module/power.c host/module/hyperps.h host/module/hyperps_ioctl.h host/module/hyperps_demo.c host/module/hyperps_demo.h host/module/Kbuild
+HOST_MODULE_SOURCES := $(wildcard host/module/*.[chS]) host/module/Kbuild
 
 $(BUILD)/modules/%/hyperps.ko $(BUILD)/modules/%/hyperps_demo.ko: $(HOST_MODULE_SOURCES) include/hyperps/abi.h include/hyperps/gate.h $(CACHE)/kernels/%/release
 	@echo 'building $(@D)/hyperps.ko, hyperps_demo.ko'

@@ -12,9 +12,9 @@ $(BUILD)/attack-programs/%: host/attacks/%.c $(HPSCTL_CLIENT) $(HPSCTL_HEADERS) 
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(HPSCTL_CLIENT)
 
-ATTACK_MODULE_HEADERS := host/attacks/modules/tap.h host/attacks/modules/calls.h
-ATTACK_MODULE_SOURCES := $(wildcard host/attacks/modules/*.[chS]) host/attacks/modules/Kbuild host/module/gate.c host/module/gate.h \
-	host/module/gate_page.S
+ATTACK_MODULE_HEADERS := host/attacks/modules/tap.h host/attacks/modules/calls.h host/module/vmcall.h
+ATTACK_MODULE_SOURCES := $(wildcard host/attacks/modules/*.[chS]) host/attacks/modules/Kbuild host/module/vmcall.h host/module/gate.c \
+	host/module/gate.h host/module/gate_page.S
 
 $(BUILD)/attack-modules/%/modules.order: $(ATTACK_MODULE_SOURCES) include/hyperps/abi.h include/hyperps/gate.h $(CACHE)/kernels/%/release
 	@echo 'building $(@D)'

@@ -23,6 +23,7 @@
 #include <asm/linkage.h>
 
 #include "hyperps_demo.h"
+#include "vmcall.h"
 
 #define RWX 7
 #define AGAIN_LIMIT 10
@@ -93,14 +94,11 @@ asm(".pushsection .text\n"
 /* Result word 0, which is never negative, or the monitor's error code. */
 static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 {
-	register u64 r8 asm("r8") = d;
-	u64 rax = number, rbx = 0, rdx = c, rsi = b, rdi = a;
+	const u64 argument[HYPERPS_ARGUMENTS] = { a, b, c, d };
+	u64 result[HYPERPS_RESULTS];
+	s64 error = hyperps_vmcall(number, argument, result);
 
-	asm volatile("vmcall"
-		     : "+a"(rax), "+b"(rbx), "+d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8)
-		     :
-		     : "r9", "r10", "r11", "memory", "cc");
-	return rax ? (s64)rax : (s64)rbx;
+	return error ? error : (s64)result[0];
 }
 
 static bool has_monitor(void)

@@ -12,7 +12,8 @@
 #include <linux/suspend.h>
 #include <asm/smp.h>
 
-#include "hyperps.h"
+#include "power.h"
+#include "vm_end.h"
 
 static int online_state;
 

@@ -13,9 +13,10 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-#include "vm.h"
+#include "vcpu.h"
+#include "vm_end.h"
 
-struct vcpu {
+struct vcpu_file {
 	struct mutex lock; /* held during RUN; guards the fields below */
 	struct vm *vm;
 	u64 index;
@@ -31,7 +32,7 @@ static_assert(sizeof_field(struct hyperps_run, words) == (HYPERPS_RESULTS - 1) *
  * One VCPU_RUN. With interrupts off a signal can't come unnoticed just before it: its interrupt stays pending, and ends
  * the guest's turn.
  */
-static long enter(struct vcpu *vcpu, u64 flags, u64 answer, u64 event)
+static long enter(struct vcpu_file *vcpu, u64 flags, u64 answer, u64 event)
 {
 	const u64 argument[HYPERPS_ARGUMENTS] = { vcpu->vm->handle, vcpu->index | flags, answer, event };
 	long error = -EINTR;
@@ -47,7 +48,7 @@ static long enter(struct vcpu *vcpu, u64 flags, u64 answer, u64 event)
 }
 
 /* The module's part of an exit. 0: the vCPU can go on, 1: the exit is for user space; or an error code. */
-static long serve(struct vcpu *vcpu, bool lazy)
+static long serve(struct vcpu_file *vcpu, bool lazy)
 {
 	const u64 *word = vcpu->exit;
 	u32 reason = word[0];
@@ -69,7 +70,7 @@ static long serve(struct vcpu *vcpu, bool lazy)
 	}
 }
 
-static long run_locked(struct vcpu *vcpu)
+static long run_locked(struct vcpu_file *vcpu)
 {
 	struct hyperps_run *run = vcpu->run;
 	u64 flags = READ_ONCE(run->flags), answer = READ_ONCE(run->answer), event = READ_ONCE(run->event);
@@ -105,7 +106,7 @@ static long run_locked(struct vcpu *vcpu)
 
 static long vcpu_ioctl(struct file *file, unsigned int command, unsigned long argument)
 {
-	struct vcpu *vcpu = file->private_data;
+	struct vcpu_file *vcpu = file->private_data;
 	long result;
 
 	if (command != HYPERPS_VCPU_IOC_RUN)
@@ -121,14 +122,14 @@ static long vcpu_ioctl(struct file *file, unsigned int command, unsigned long ar
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *area)
 {
-	struct vcpu *vcpu = file->private_data;
+	struct vcpu_file *vcpu = file->private_data;
 
 	if (area->vm_pgoff || area->vm_end - area->vm_start != PAGE_SIZE || !(area->vm_flags & VM_SHARED))
 		return -EINVAL;
 	return vm_insert_page(area, area->vm_start, virt_to_page(vcpu->run));
 }
 
-static void vcpu_free(struct vcpu *vcpu)
+static void vcpu_free(struct vcpu_file *vcpu)
 {
 	vm_put(vcpu->vm);
 	free_page((unsigned long)vcpu->run);
@@ -152,7 +153,7 @@ static const struct file_operations vcpu_operations = {
 
 long vcpu_create(struct vm *vm, const struct hyperps_vm_create_vcpu *request)
 {
-	struct vcpu *vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
+	struct vcpu_file *vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
 	struct file *file;
 	long result;
 	int fd;

@@ -9,11 +9,12 @@ STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpu
 STOCK_MODULES_generic := $(STOCK_MODULES) coretemp mce-inject intel-uncore-frequency-common intel-uncore-frequency isst_if_common \
 	isst_if_mbox_msr
 STOCK_MODULES_cloud := $(STOCK_MODULES) iosf_mbi
-VAULT_CLIENT := $(HPSCTL_CLIENT) host/hpsctl/keyvault.c host/guests/hmac.c
+TEST_CLIENT := $(HPSCTL_CLIENT) test/guestfs/tap.c
+VAULT_CLIENT := $(TEST_CLIENT) host/hpsctl/keyvault.c host/guests/hmac.c
 
-$(BUILD)/guestfs/%: test/guestfs/%.c $(HPSCTL_CLIENT) $(HPSCTL_HEADERS)
+$(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) test/guestfs/tap.h $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -o $@ $< $(HPSCTL_CLIENT)
+	$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
 
 $(BUILD)/guestfs/private_access $(BUILD)/guestfs/kexec_same: test/modules/private_page.h
 
@@ -21,9 +22,9 @@ $(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPS
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
 
-$(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_policy.h $(HPSCTL_CLIENT) $(HPSCTL_HEADERS)
+$(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_policy.h $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -Ivmx -o $@ $< vmx/msr_policy.c $(HPSCTL_CLIENT)
+	$(CC) $(HOST_CFLAGS) -Ivmx -o $@ $< vmx/msr_policy.c $(TEST_CLIENT)
 
 # What the kernels started by kexec_same run.
 KEXEC_FILES := $(foreach s,after_kexec after_crash kexec_early,test/$(s)=test/guestfs/$(s)) test/vmcore=$(BUILD)/guestfs/vmcore \

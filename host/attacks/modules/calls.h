@@ -6,24 +6,22 @@
 #include <linux/cpu.h>
 #include <linux/sched.h>
 #include <linux/smp.h>
-#include <hyperps/abi.h>
+
 #include "tap.h"
+#include "vmcall.h"
 
 #define READ_WRITE_EXECUTE 7
 #define PATTERN 0x5ec2e75ec2e75ec2ULL
 
 static inline s64 call(u64 number, u64 a, u64 b, u64 c, u64 d, u64 *result)
 {
-	register u64 r8 asm("r8") = d;
-	u64 rax = number, rbx = 0, rdx = c, rsi = b, rdi = a;
+	const u64 argument[HYPERPS_ARGUMENTS] = { a, b, c, d };
+	u64 words[HYPERPS_RESULTS];
+	s64 error = hyperps_vmcall(number, argument, words);
 
-	asm volatile("vmcall"
-		     : "+a"(rax), "=b"(rbx), "+d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8)
-		     :
-		     : "r9", "r10", "r11", "memory");
 	if (result)
-		*result = rbx;
-	return (s64)rax;
+		*result = words[0];
+	return error;
 }
 
 #define VIEW_PAGES (1ULL << 34) /* all of a VM's guest-physical addresses */
@@ -64,30 +62,26 @@ static inline s64 finish(u64 number, u64 handle)
 	return error;
 }
 
-/* 64 bytes of an object of HYPERPS_CALL_READ, from a multiple of 64 on. */
-static inline s64 read_words(u64 object_and_index, u64 offset, u64 words[8])
+/* VCPU_RUN. The words are those of the exit where the result is 0. */
+static inline s64 run_vcpu(u64 vm, u64 index, u64 answer, u64 event, u64 words[HYPERPS_RESULTS])
 {
-	register u64 r8 asm("r8"), r9 asm("r9"), r10 asm("r10"), r11 asm("r11");
-	u64 rax = HYPERPS_CALL_READ, rdi = object_and_index, rsi = offset;
+	const u64 argument[HYPERPS_ARGUMENTS] = { vm, index, answer, event };
 
-	asm volatile("vmcall"
-		     : "+a"(rax), "=b"(words[0]), "=d"(words[1]), "+S"(rsi), "+D"(rdi), "=r"(r8), "=r"(r9), "=r"(r10),
-		       "=r"(r11)
-		     :
-		     : "memory");
-	words[2] = rsi;
-	words[3] = rdi;
-	words[4] = r8;
-	words[5] = r9;
-	words[6] = r10;
-	words[7] = r11;
-	return (s64)rax;
+	return hyperps_vmcall(HYPERPS_CALL_VCPU_RUN, argument, words);
+}
+
+/* 64 bytes of an object of HYPERPS_CALL_READ, from a multiple of 64 on. */
+static inline s64 read_words(u64 object_and_index, u64 offset, u64 words[HYPERPS_RESULTS])
+{
+	const u64 argument[HYPERPS_ARGUMENTS] = { object_and_index, offset };
+
+	return hyperps_vmcall(HYPERPS_CALL_READ, argument, words);
 }
 
 /* One word of an object; ~0 if there is none. */
 static inline u64 read_word(u64 object_and_index, u64 offset)
 {
-	u64 words[8];
+	u64 words[HYPERPS_RESULTS];
 
 	if (read_words(object_and_index, offset / HYPERPS_READ_BYTES * HYPERPS_READ_BYTES, words))
 		return ~0ULL;

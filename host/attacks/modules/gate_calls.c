@@ -11,11 +11,6 @@
 
 #define CALLS 10000
 
-long hyperps_vmcall(u64 number, const u64 argument[4], u64 *value)
-{
-	return call(number, argument[0], argument[1], argument[2], argument[3], value);
-}
-
 /* The reading itself is one of them. */
 static u64 exits_of(u64 slot)
 {

@@ -149,29 +149,9 @@ enum { IO, MMIO_ACCESS, MISSING, WRITES_READ_ONLY, UNDECLARED, LOOP, EVENTS, STA
 static u64 vm;
 static struct page *code, *data, *constant, *late, *zero, *more[MORE_PAGES];
 
-static s64 run(u64 index, u64 answer, u64 event, u64 words[8])
+static s64 run(u64 index, u64 answer, u64 event, u64 words[HYPERPS_RESULTS])
 {
-	register u64 r8 asm("r8") = event;
-	register u64 r9 asm("r9");
-	register u64 r10 asm("r10");
-	register u64 r11 asm("r11");
-	u64 rax = HYPERPS_CALL_VCPU_RUN, rbx, rdx = answer, rsi = index, rdi = vm;
-
-	asm volatile("vmcall"
-		     : "+a"(rax), "=b"(rbx), "+d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8), "=r"(r9), "=r"(r10), "=r"(r11)
-		     :
-		     : "memory");
-	if (rax)
-		return (s64)rax;
-	words[0] = rbx;
-	words[1] = rdx;
-	words[2] = rsi;
-	words[3] = rdi;
-	words[4] = r8;
-	words[5] = r9;
-	words[6] = r10;
-	words[7] = r11;
-	return 0;
+	return run_vcpu(vm, index, answer, event, words);
 }
 
 /* Runs until something else than an interruption ends it. */

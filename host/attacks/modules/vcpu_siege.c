@@ -120,20 +120,12 @@ static u64 frame(unsigned int i)
 	return page_to_pfn(chunk) + i;
 }
 
-static s64 run(enum vcpu vcpu, u64 words[4])
+static s64 run(enum vcpu vcpu, u64 words[HYPERPS_RESULTS])
 {
-	register u64 r8 asm("r8") = 0;
-	u64 rax = HYPERPS_CALL_VCPU_RUN, rbx = 0, rdx = 0, rsi = vcpu, rdi = vm;
+	s64 error = run_vcpu(vm, vcpu, 0, 0, words);
 
-	asm volatile("vmcall"
-		     : "+a"(rax), "=b"(rbx), "+d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8)
-		     :
-		     : "r9", "r10", "r11", "memory");
-	words[0] = (u32)rbx;
-	words[1] = rdx;
-	words[2] = rsi;
-	words[3] = rdi;
-	return (s64)rax;
+	words[0] = (u32)words[0];
+	return error;
 }
 
 /* The host's part of the churner's exits. What comes back is zero before it is poisoned again. */
@@ -160,7 +152,7 @@ static s64 serve(struct runner *self, u64 reason)
 
 static void run_once(struct runner *self)
 {
-	u64 words[4];
+	u64 words[HYPERPS_RESULTS];
 	s64 error;
 
 	/* An interrupt ends the run, and must not come before it. */
@@ -342,7 +334,7 @@ static void check_controls(struct seq_file *out)
 static void check_new_pages(struct seq_file *out)
 {
 	unsigned int given = 0, zero = 0, tries = 0;
-	u64 words[4];
+	u64 words[HYPERPS_RESULTS];
 	s64 error = 0;
 
 	memset64(page_address(chunk + FIRST_FREE), POISON, FREE_PAGES * PAGE_SIZE / 8);

@@ -8,7 +8,7 @@
 #include <asm/processor.h>
 #include <asm/trapnr.h>
 
-#include "hyperps/abi.h"
+#include "calls.h"
 #include "tap.h"
 
 #define CPUID_1_ECX_VMX BIT(5)
@@ -86,29 +86,11 @@ static int try_set_cr4(unsigned long value)
 	return fault_of("mov %1, %%cr4", 0, "r"(value));
 }
 
-static long call_monitor(u64 number)
-{
-	long rax = number;
-	u64 rdi = 0, rsi = 0;
-
-	asm volatile("1: vmcall\n"
-		     "2:\n" _ASM_EXTABLE_FAULT(1b, 2b)
-		     : "+a"(rax), "+D"(rdi), "+S"(rsi)
-		     :
-		     : "memory", "cc", "rbx", "rdx", "r8", "r9", "r10", "r11");
-	return rax;
-}
-
 static bool monitor_runs(void)
 {
-	u64 rax = HYPERPS_CALL_IDENTIFY, signature = 0, rdi = 0, rsi = 0;
+	u64 signature;
 
-	asm volatile("1: vmcall\n"
-		     "2:\n" _ASM_EXTABLE_FAULT(1b, 2b)
-		     : "+a"(rax), "+b"(signature), "+D"(rdi), "+S"(rsi)
-		     :
-		     : "memory", "cc", "rdx", "r8", "r9", "r10", "r11");
-	return !rax && signature == HYPERPS_SIGNATURE;
+	return !call(HYPERPS_CALL_IDENTIFY, 0, 0, 0, 0, &signature) && signature == HYPERPS_SIGNATURE;
 }
 
 static void check_vector(struct seq_file *out, int vector, int expected, const char *what)
@@ -204,13 +186,12 @@ static void check_calls(struct seq_file *out)
 	long rax;
 
 	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
-		rax = call_monitor(numbers[i]);
+		rax = call(numbers[i], 0, 0, 0, 0, NULL);
 		tap_check(out, rax == HYPERPS_ERROR_NO_CALL, "call %#llx does not exist (RAX %ld)", numbers[i], rax);
 	}
-	rax = call_monitor(HYPERPS_CALL_TAKE_CPUS);
+	rax = call(HYPERPS_CALL_TAKE_CPUS, 0, 0, 0, 0, NULL);
 	tap_check(out, rax == HYPERPS_ERROR_PERMISSION, "the loader's call is refused (RAX %ld)", rax);
-	/* Object 0, offset 0: call_monitor() passes zeros. */
-	rax = call_monitor(HYPERPS_CALL_READ);
+	rax = call(HYPERPS_CALL_READ, 0, 0, 0, 0, NULL);
 	tap_check(out, rax == HYPERPS_ERROR_INVALID, "reading object 0 is refused (RAX %ld)", rax);
 }
 
