@@ -91,7 +91,7 @@ $(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c boot/host_view.c boot/memory_type.c $
 	clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $<
 	clang $(FUZZ_CHECKS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter-out $<,$^)
 
-LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
+LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-test-$(f).img $(BUILD)/initrd-$(f).img)
 
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
 LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
@@ -107,6 +107,7 @@ TEST_JOBS ?= 2
 
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 	$(filter-out include/hyperps/guest.h include/hyperps/gate.h,$(MONITOR_HEADERS))
+test: SETUP_FLAGS := --newer-kernels
 test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines
@@ -132,6 +133,7 @@ kvm-unit-tests-dir:
 
 # Takes MINUTES of the emulator's time, and a round more.
 MINUTES ?= 60
+soak: SETUP_FLAGS := --newer-kernels
 soak: setup
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
 	test/run.pl 'test/live/soak.py $(MINUTES)'
@@ -145,6 +147,7 @@ tcb-lines:
 
 .PHONY: test test-unit test-live kvm-unit-tests kvm-unit-tests-dir fuzz tcb-lines
 
+bench: SETUP_FLAGS := --newer-kernels
 bench: setup
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
 	test/bench.py

@@ -22,7 +22,7 @@ $(BUILD)/firmware.efi: $(BUILD)/firmware/acpi.so
 	objcopy -j .text -j .data -j .dynamic -j .dynsym -j .rela -j .reloc --target=efi-app-x86_64 $< $@
 
 $(CACHE)/kernels/%/vmlinuz:
-	tools/setup --no-emulator
+	tools/setup --no-emulator $(if $(filter $*,$(NEWER_FLAVOURS)),--newer-kernels)
 
 # Another KERNEL, INITRD or CONF given on the command line must not find an image that was made from the old one.
 IMAGE_PARTS := $(KERNEL) $(INITRD) $(CONF)
@@ -40,7 +40,7 @@ $(BUILD)/hyperps.conf: tools/tools.mk
 		'initrd = \EFI\HYPERPS\initrd.img' 'options = console=tty0 console=ttyS0,115200' >$@
 
 setup:
-	tools/setup
+	tools/setup $(SETUP_FLAGS)
 
 stick: $(IMAGE)
 	@echo "$(IMAGE) is ready for a USB stick ($$(($$(stat -c %s $(IMAGE)) >> 20)) MiB). Writing it ERASES THE WHOLE STICK:"

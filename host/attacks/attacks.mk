@@ -12,8 +12,8 @@ $(BUILD)/attack-programs/%: host/attacks/%.c $(HPSCTL_CLIENT) $(HPSCTL_HEADERS) 
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -o $@ $< $(HPSCTL_CLIENT)
 
-ATTACK_MODULE_HEADERS := host/attacks/modules/tap.h host/attacks/modules/calls.h host/module/vmcall.h
-ATTACK_MODULE_SOURCES := $(wildcard host/attacks/modules/*.[chS]) host/attacks/modules/Kbuild host/module/vmcall.h host/module/gate.c \
+ATTACK_MODULE_HEADERS := host/attacks/modules/tap.h host/attacks/modules/calls.h host/module/vmcall.h host/module/compat.h
+ATTACK_MODULE_SOURCES := $(wildcard host/attacks/modules/*.[chS]) host/attacks/modules/Kbuild host/module/vmcall.h host/module/compat.h host/module/gate.c \
 	host/module/gate.h host/module/gate_page.S
 
 $(BUILD)/attack-modules/%/modules.order: $(ATTACK_MODULE_SOURCES) include/hyperps/abi.h include/hyperps/gate.h $(CACHE)/kernels/%/release
@@ -26,4 +26,4 @@ attack_files = test/lib.sh=host/attacks/lib.sh $(foreach a,$(ATTACKS),test/attac
 	$(foreach p,$(ATTACK_PROGRAMS),test/$(p)=$(BUILD)/attack-programs/$(p)) \
 	$(foreach m,$(ATTACK_MODULES),test/modules/$(m).ko=$(BUILD)/attack-modules/$(1)/$(m).ko)
 
-.SECONDARY: $(ATTACK_BINARIES) $(FLAVOURS:%=$(BUILD)/attack-modules/%/modules.order)
+.SECONDARY: $(ATTACK_BINARIES) $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/attack-modules/$(f)/modules.order)

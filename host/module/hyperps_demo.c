@@ -8,7 +8,6 @@
 
 #include <linux/fs.h>
 #include <linux/gfp.h>
-#include <linux/hrtimer.h>
 #include <linux/irqflags.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -22,6 +21,7 @@
 #include <asm/fpu/api.h>
 #include <asm/linkage.h>
 
+#include "compat.h"
 #include "hyperps_demo.h"
 #include "vmcall.h"
 
@@ -206,8 +206,7 @@ static long call_with_registers(struct demo_call *request)
 
 	if ((number != HYPERPS_CALL_IDENTIFY && number != HYPERPS_CALL_VCPU_RUN) || request->interrupt > NSEC_PER_SEC)
 		return -EINVAL;
-	hrtimer_init_on_stack(&timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
-	timer.function = on_timer;
+	hrtimer_setup_on_stack(&timer, on_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
 	kernel_fpu_begin();
 	local_irq_disable();
 	hrtimer_start(&timer, ns_to_ktime(request->interrupt), HRTIMER_MODE_REL_PINNED_HARD);

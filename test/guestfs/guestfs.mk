@@ -9,6 +9,8 @@ STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpu
 STOCK_MODULES_generic := $(STOCK_MODULES) coretemp mce-inject intel-uncore-frequency-common intel-uncore-frequency isst_if_common \
 	isst_if_mbox_msr
 STOCK_MODULES_cloud := $(STOCK_MODULES) iosf_mbi
+STOCK_MODULES_cloud-6.12 := $(STOCK_MODULES_cloud)
+STOCK_MODULES_cloud-7 := $(STOCK_MODULES_cloud)
 TEST_CLIENT := $(HPSCTL_CLIENT) test/guestfs/tap.c
 VAULT_CLIENT := $(TEST_CLIENT) host/hpsctl/keyvault.c host/guests/hmac.c
 
@@ -46,9 +48,9 @@ $(BUILD)/initrd-test-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl 
 		$(BUILD)/attack-modules/%/modules.order $(BUILD)/test-modules/%/modules.order \
 		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
 	host/image/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
-		$(CACHE)/kernels/$*/lib/modules -name $(m).ko))
+		$(CACHE)/kernels/$* -path '*/modules/*' -name '$(m).ko*'))
 	test/guestfs/microcode.py $@.early
 	cat $@ >>$@.early
 	mv $@.early $@
 
-.SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)
+.SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

@@ -11,11 +11,11 @@
 #include <linux/mm.h>
 #include <linux/slab.h>
 #include <linux/stop_machine.h>
-#include <asm/apic.h>
 #include <asm/nmi.h>
 #include <asm/trapnr.h>
 
 #include "calls.h"
+#include "compat.h"
 #include "escape.h"
 #include "tap.h"
 
@@ -160,7 +160,7 @@ static void check_sending(struct seq_file *out)
 	if (register_nmi_handler(NMI_LOCAL, on_nmi, 0, "escape"))
 		return;
 	atomic_set(&nmis, 0);
-	send(APIC_DM_NMI, read_apic_id());
+	send(APIC_DM_NMI, per_cpu(x86_cpu_to_apicid, raw_smp_processor_id()));
 	mdelay(10);
 	tap_check(out, atomic_read(&nmis) == 1, "positive control: an NMI that is sent by the same code arrives (%d)",
 		  atomic_read(&nmis));
@@ -296,7 +296,7 @@ static bool is_x2apic(void)
 {
 	u64 base;
 
-	rdmsrl(MSR_IA32_APICBASE, base);
+	rdmsrq(MSR_IA32_APICBASE, base);
 	return base & X2APIC_ENABLE;
 }
 
@@ -397,19 +397,19 @@ struct disturbed {
 /* All others stand still, with interrupts off: what they would send to this CPU would get lost. */
 static int with_disturbed_apic(void *data)
 {
-	u32 id = apic_read(APIC_ID), high = apic_read(APIC_ICR2);
+	u32 id = local_apic_read(APIC_ID), high = local_apic_read(APIC_ICR2);
 	struct disturbed *got = data;
 	u64 left;
 
-	apic_write(APIC_ID, id ^ 0x70 << 24);
-	apic_write(APIC_ICR2, 0x5a << 24);
-	got->id = (apic_read(APIC_ID) ^ id) >> 24;
+	local_apic_write(APIC_ID, id ^ 0x70 << 24);
+	local_apic_write(APIC_ICR2, 0x5a << 24);
+	got->id = (local_apic_read(APIC_ID) ^ id) >> 24;
 	do
 		got->error = call(HYPERPS_CALL_VM_SYNC, got->handle, 0, 0, 0, &left);
 	while (!got->error && left);
-	got->high = apic_read(APIC_ICR2) >> 24;
-	apic_write(APIC_ID, id);
-	apic_write(APIC_ICR2, high);
+	got->high = local_apic_read(APIC_ICR2) >> 24;
+	local_apic_write(APIC_ID, id);
+	local_apic_write(APIC_ICR2, high);
 	return 0;
 }
 

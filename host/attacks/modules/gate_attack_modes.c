@@ -11,6 +11,7 @@
 #include <asm/trapnr.h>
 
 #include "calls.h"
+#include "compat.h"
 #include "gate_attack.h"
 #include "tap.h"
 
@@ -102,7 +103,7 @@ static void attack_pat(struct seq_file *out)
 	u64 pat;
 	size_t i;
 
-	rdmsrl(MSR_IA32_CR_PAT, pat);
+	rdmsrq(MSR_IA32_CR_PAT, pat);
 	for (i = 0; i < ARRAY_SIZE(values); i++) {
 		local_irq_save(flags);
 		try_msr(MSR_IA32_CR_PAT, values[i]);
@@ -142,7 +143,7 @@ static void attack_efer(struct seq_file *out)
 	int index0;
 
 	local_irq_save(flags);
-	rdmsrl(MSR_EFER, efer);
+	rdmsrq(MSR_EFER, efer);
 	asm volatile("wrmsr; mov %3, %%eax; wrmsr" ::"c"(MSR_EFER), "a"((u32)(efer & ~(u64)EFER_NX)), "d"(0),
 		     "r"((u32)efer)
 		     : "memory");

@@ -6,11 +6,11 @@
 #include <linux/atomic.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
-#include <asm/apic.h>
 #include <asm/nmi.h>
 #include <asm/special_insns.h>
 
 #include "calls.h"
+#include "compat.h"
 #include "gate_attack.h"
 #include "tap.h"
 

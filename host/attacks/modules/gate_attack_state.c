@@ -5,7 +5,6 @@
 #include <linux/delay.h>
 #include <linux/stop_machine.h>
 #include <linux/string.h>
-#include <asm/apic.h>
 #include <asm/desc.h>
 #include <asm/io.h>
 #include <asm/irq_vectors.h>
@@ -14,6 +13,7 @@
 #include <asm/trapnr.h>
 
 #include "calls.h"
+#include "compat.h"
 #include "gate_attack.h"
 #include "tap.h"
 
@@ -209,12 +209,12 @@ static void arm_timer(unsigned int step)
 {
 	unsigned int i;
 
-	if (apic_read(APIC_LVTT) & APIC_LVT_TIMER_TSCDEADLINE) {
-		wrmsrl(MSR_IA32_TSC_DEADLINE, rdtsc() + step);
+	if (local_apic_read(APIC_LVTT) & APIC_LVT_TIMER_TSCDEADLINE) {
+		wrmsrq(MSR_IA32_TSC_DEADLINE, rdtsc() + step);
 		return;
 	}
 	/* It counts in units of 16 or so. */
-	apic_write(APIC_TMICT, 1 + step / 16);
+	local_apic_write(APIC_TMICT, 1 + step / 16);
 	for (i = 0; i < 16 - step % 16; i++)
 		asm volatile("nop");
 }
@@ -222,10 +222,10 @@ static void arm_timer(unsigned int step)
 /* Whether the way in has eaten the interrupt: the APIC waits for its end all the same. */
 static bool is_lost(void)
 {
-	bool in_service = apic_read(APIC_ISR + RESCHEDULE_VECTOR / 32 * 0x10) & BIT(RESCHEDULE_VECTOR % 32);
+	bool in_service = local_apic_read(APIC_ISR + RESCHEDULE_VECTOR / 32 * 0x10) & BIT(RESCHEDULE_VECTOR % 32);
 
 	if (in_service)
-		ack_APIC_irq();
+		local_apic_eoi();
 	return in_service;
 }
 
@@ -241,12 +241,12 @@ struct interrupts {
 static int with_interrupts(void *data)
 {
 	static const u8 sti[] = { 0xfb }, sti_load_ss[] = { 0xfb, 0x41, 0x8e, 0xd0 }, sti_nop[] = { 0xfb, 0x90 };
-	u32 priority = apic_read(APIC_TASKPRI), timer = apic_read(APIC_LVTT);
+	u32 priority = local_apic_read(APIC_TASKPRI), timer = local_apic_read(APIC_LVTT);
 	struct interrupts *result = data;
 	enum outcome outcome;
 	unsigned int i;
 
-	apic_write(APIC_TASKPRI, OWN_PRIORITY);
+	local_apic_write(APIC_TASKPRI, OWN_PRIORITY);
 	rig_prepare(HYPERPS_GATE_ENTRY, sti, sizeof(sti));
 	send_to_self();
 	result->sti = rig_run();
@@ -260,7 +260,7 @@ static int with_interrupts(void *data)
 	send_to_self();
 	result->before = rig_run();
 	result->lost_first += is_lost();
-	apic_write(APIC_LVTT, (timer & ~APIC_VECTOR_MASK) | RESCHEDULE_VECTOR);
+	local_apic_write(APIC_LVTT, (timer & ~APIC_VECTOR_MASK) | RESCHEDULE_VECTOR);
 	for (i = 0; i < INTERRUPTED; i++) {
 		rig_prepare(HYPERPS_GATE_ENTRY, NULL, 0);
 		gate_attempt.flags |= X86_EFLAGS_IF;
@@ -274,8 +274,8 @@ static int with_interrupts(void *data)
 		local_irq_disable();
 		result->lost[CALLED] += is_lost();
 	}
-	apic_write(APIC_LVTT, timer);
-	apic_write(APIC_TASKPRI, priority);
+	local_apic_write(APIC_LVTT, timer);
+	local_apic_write(APIC_TASKPRI, priority);
 	arm_timer(100000);
 	return 0;
 }

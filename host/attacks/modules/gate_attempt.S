@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* One attempt at the gate: gate_attack.h. Its data is global: one CPU at a time. */
-#include <linux/linkage.h>
 #include <asm/segment.h>
+
+#include "compat.h"
 
 #define REGISTER(n) gate_attempt + 8 * (n)(%rip)
 #define FRAME gate_attempt + 120(%rip)
@@ -18,7 +19,7 @@
 #define STATUS gate_attempt + 272(%rip)
 
 	.text
-SYM_CODE_START(gate_attempt_run)
+SYM_START(gate_attempt_run, SYM_L_GLOBAL, SYM_A_NONE)
 	pushq	%rbx
 	pushq	%rbp
 	pushq	%r12
@@ -75,6 +76,7 @@ SYM_CODE_START(gate_attempt_run)
 	jmp	.Lrecover
 
 SYM_INNER_LABEL(gate_attempt_returned, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR
 	movq	$1, DONE
 	movq	$-1, VECTOR
 	movq	%rbx, RESULT
@@ -96,17 +98,19 @@ SYM_INNER_LABEL(gate_attempt_returned, SYM_L_GLOBAL)
 	popq	%r12
 	popq	%rbp
 	popq	%rbx
+	ANNOTATE_UNRET_SAFE
 	ret
 	int3
 
 /* A VMFUNC that is not on the gate page. */
 SYM_INNER_LABEL(gate_attempt_vmfunc, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR
 	.byte	0x0f, 0x01, 0xd4
 	int3
 
-	.altmacro
 .macro STUB vector, code
 stub_\vector:
+	ANNOTATE_NOENDBR
 	.if !\code
 	pushq	$0
 	.endif
@@ -124,7 +128,8 @@ stub_\vector:
 	STUB	14, 1
 	STUB	16, 0
 	STUB	17, 1
-SYM_CODE_END(gate_attempt_run)
+SYM_FUNC_END(gate_attempt_run)
+	STACK_FRAME_NON_STANDARD gate_attempt_run
 
 	.section .rodata
 /* Vector and handler; ends with 0. */

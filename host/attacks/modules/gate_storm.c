@@ -9,10 +9,10 @@
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
-#include <asm/apic.h>
 #include <asm/nmi.h>
 
 #include "calls.h"
+#include "compat.h"
 #include "gate.h"
 #include "gate_storm.h"
 #include "tap.h"

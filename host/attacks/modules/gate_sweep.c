@@ -12,7 +12,6 @@
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
-#include <asm/apic.h>
 #include <asm/desc.h>
 #include <asm/dma.h>
 #include <asm/irq_vectors.h>
@@ -22,6 +21,7 @@
 #include <asm/trapnr.h>
 
 #include "calls.h"
+#include "compat.h"
 #include "gate.h"
 #include "gate_sweep.h"
 

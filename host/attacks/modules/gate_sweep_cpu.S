@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* A CPU that a SIPI starts, and that makes one call through the gate at the tick it is told: gate_sweep.h. */
-#include <linux/linkage.h>
+#include "compat.h"
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
 #include <asm/segment.h>
@@ -67,7 +67,8 @@ SYM_DATA_END_LABEL(sweep_start, SYM_L_GLOBAL, sweep_start_end)
 #define CALL_NUMBER sweep_cpu + 68(%rip)
 
 	.text
-SYM_CODE_START(sweep_run)
+SYM_START(sweep_run, SYM_L_GLOBAL, SYM_A_NONE)
+	ANNOTATE_NOENDBR
 	leaq	hyperps_gate_page(%rip), %rdi
 	movq	TOP, %rsi
 	movl	SET_NUMBER, %eax
@@ -102,16 +103,21 @@ SYM_CODE_START(sweep_run)
 	movq	%rdx, VALUE
 	movq	$1, DONE
 3:	jmp	3b
-SYM_CODE_END(sweep_run)
+SYM_FUNC_END(sweep_run)
+	STACK_FRAME_NON_STANDARD sweep_run
 
 /* Ends the single-stepping that called it. */
-SYM_CODE_START(sweep_trap)
+SYM_START(sweep_trap, SYM_L_GLOBAL, SYM_A_NONE)
+	ANNOTATE_NOENDBR
 	andq	$~X86_EFLAGS_TF, 16(%rsp)
 	iretq
-SYM_CODE_END(sweep_trap)
+SYM_FUNC_END(sweep_trap)
+	STACK_FRAME_NON_STANDARD sweep_trap
 
 /* A call of nothing, to compare with. */
-SYM_CODE_START(sweep_nothing)
+SYM_START(sweep_nothing, SYM_L_GLOBAL, SYM_A_NONE)
+	ANNOTATE_UNRET_SAFE
 	ret
 	int3
-SYM_CODE_END(sweep_nothing)
+SYM_FUNC_END(sweep_nothing)
+	STACK_FRAME_NON_STANDARD sweep_nothing

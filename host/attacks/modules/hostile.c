@@ -71,7 +71,8 @@ static int try_execute(unsigned long address)
 
 	execute_address = address;
 	barrier();
-	asm volatile(ANNOTATE_RETPOLINE_SAFE "call *%2\n"
+	asm volatile(ANNOTATE_RETPOLINE_SAFE "\n"
+					     "call *%2\n"
 		     : "+a"(vector), ASM_CALL_CONSTRAINT
 		     : "d"(address)
 		     : "memory", "cc");

@@ -9,9 +9,9 @@
 #include <linux/io.h>
 #include <linux/kthread.h>
 #include <linux/smp.h>
-#include <asm/apic.h>
 #include <asm/nmi.h>
 
+#include "compat.h"
 #include "tap.h"
 
 #define NMIS 8000

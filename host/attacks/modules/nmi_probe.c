@@ -7,10 +7,9 @@
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/smp.h>
-#include <linux/version.h>
-#include <asm/apic.h>
 #include <asm/nmi.h>
 
+#include "compat.h"
 #include "tap.h"
 
 #define NMIS_PER_CPU 10
@@ -30,11 +29,7 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 
 static void send_nmi(int cpu)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
-	__apic_send_IPI_mask(cpumask_of(cpu), NMI_VECTOR);
-#else
 	apic->send_IPI_mask(cpumask_of(cpu), NMI_VECTOR);
-#endif
 }
 
 /* Sends that many NMIs to a CPU, each after the one before it has arrived; returns how many arrived in time. */

@@ -11,6 +11,7 @@
 #include <asm/fpu/api.h>
 
 #include "calls.h"
+#include "compat.h"
 #include "tap.h"
 
 #define CODE 0x1000ULL
@@ -394,25 +395,25 @@ static void check_time(struct seq_file *out)
 	/* No interrupt ends a run: only the monitor does. */
 	local_irq_save(flags);
 	asm volatile("mov %%cr8, %0; mov %1, %%cr8" : "=&r"(cr8) : "r"(15UL));
-	rdmsrl(MSR_IA32_TSC_ADJUST, adjust);
+	rdmsrq(MSR_IA32_TSC_ADJUST, adjust);
 	guest = guest_tsc();
 	start = rdtsc();
 	for (i = 0; i < TSC_WRITES; i++)
-		wrmsrl(MSR_IA32_TSC, rdtsc());
-	rdmsrl(MSR_IA32_TSC_ADJUST, passed);
+		wrmsrq(MSR_IA32_TSC, rdtsc());
+	rdmsrq(MSR_IA32_TSC_ADJUST, passed);
 	passed = rdtsc() - start - (passed - adjust);
 	guest = guest_tsc() - guest;
-	wrmsrl(MSR_IA32_TSC_ADJUST, adjust);
+	wrmsrq(MSR_IA32_TSC_ADJUST, adjust);
 
 	start = rdtsc();
 	run(LOOP, 0, 0, words);
 	slice = rdtsc() - start;
 	for (from = slice - slice / 50; from < slice + slice / 200; from += slice / 5000) {
-		wrmsrl(MSR_IA32_TSC_ADJUST, adjust - rdtsc() - from);
+		wrmsrq(MSR_IA32_TSC_ADJUST, adjust - rdtsc() - from);
 		start = rdtsc();
 		run(CPUID, 0, 0, words);
 		longest = max(longest, rdtsc() - start);
-		wrmsrl(MSR_IA32_TSC_ADJUST, adjust);
+		wrmsrq(MSR_IA32_TSC_ADJUST, adjust);
 	}
 	asm volatile("mov %0, %%cr8" ::"r"(cr8));
 	local_irq_restore(flags);

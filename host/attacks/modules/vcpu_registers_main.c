@@ -13,6 +13,7 @@
 #include <asm/msr.h>
 
 #include "calls.h"
+#include "compat.h"
 #include "tap.h"
 
 #define CODE 0x1000ULL
@@ -150,7 +151,7 @@ static void read_rest(struct rest *rest)
 	asm volatile("mov %%cr3, %0; mov %%cr4, %1; mov %%cr8, %2" : "=r"(rest->cr3), "=r"(rest->cr4), "=r"(rest->cr8));
 	rest->xcr0 = xgetbv(0);
 	for (i = 0; i < msr_count(); i++)
-		rdmsrl(msrs[i], rest->msr[i]);
+		rdmsrq(msrs[i], rest->msr[i]);
 	asm volatile("sgdt %0; sidt %1" : "=m"(rest->gdtr), "=m"(rest->idtr));
 	asm volatile("mov %%es, %0; mov %%cs, %1; mov %%ss, %2; mov %%ds, %3"
 		     : "=r"(rest->selector[0]), "=r"(rest->selector[1]), "=r"(rest->selector[2]),
@@ -168,7 +169,7 @@ static void write_rest(const struct rest *rest)
 		     "r"(rest->dr[2]), "r"(rest->dr[3]));
 	asm volatile("mov %0, %%db6; mov %1, %%db7; mov %2, %%cr2" ::"r"(rest->dr6), "r"(rest->dr7), "r"(rest->cr2));
 	for (i = 0; i < OWN_MSRS; i++)
-		wrmsrl(msrs[i], rest->msr[i]);
+		wrmsrq(msrs[i], rest->msr[i]);
 }
 
 static void fill_rest(struct rest *rest, u64 round)
@@ -192,7 +193,7 @@ static bool has_mark(const void *data, size_t bytes)
 	size_t i;
 
 	for (i = 0; i + 3 <= bytes; i++)
-		if (byte[i] == (u8)GUEST_MARK && byte[i + 1] == (u8)(GUEST_MARK >> 8) &&
+		if (byte[i] == (GUEST_MARK & 0xff) && byte[i + 1] == (GUEST_MARK >> 8 & 0xff) &&
 		    byte[i + 2] == GUEST_MARK >> 16)
 			return true;
 	return false;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* The two sides of vcpu_registers.c: the host's crossing with all general registers filled, and the guest. */
-#include <linux/linkage.h>
+#include "compat.h"
 
 #define IN(n) 8 * (n)(%rdi) /* struct trip: RAX, RCX, RDX, RBX, flags, RBP, RSI, RDI, R8 to R15 */
 
 	.text
 /* void trip_cross(struct trip *): the function that `crossing` names keeps the stack; all else it may change. */
-SYM_CODE_START(trip_cross)
+SYM_START(trip_cross, SYM_L_GLOBAL, SYM_A_NONE)
 	pushq	%rbx
 	pushq	%rbp
 	pushq	%r12
@@ -32,6 +32,7 @@ SYM_CODE_START(trip_cross)
 	movq	IN(15), %r15
 	movq	IN(7), %rdi
 	popfq
+	ANNOTATE_RETPOLINE_SAFE
 	call	*(%rsp)
 	pushq	%r15
 	pushq	%r14
@@ -63,16 +64,22 @@ SYM_CODE_START(trip_cross)
 	popq	%r12
 	popq	%rbp
 	popq	%rbx
+	ANNOTATE_UNRET_SAFE
 	ret
-SYM_CODE_END(trip_cross)
+SYM_FUNC_END(trip_cross)
+	STACK_FRAME_NON_STANDARD trip_cross
 
-SYM_CODE_START(trip_monitor)
+SYM_START(trip_monitor, SYM_L_GLOBAL, SYM_A_NONE)
+	ENDBR
 	vmcall
+	ANNOTATE_UNRET_SAFE
 	ret
-SYM_CODE_END(trip_monitor)
+SYM_FUNC_END(trip_monitor)
+	STACK_FRAME_NON_STANDARD trip_monitor
 
 /* What a monitor would leave behind that switches nothing: RDI = the guest's data page, RSI = its vector state. */
-SYM_CODE_START(trip_spoil)
+SYM_START(trip_spoil, SYM_L_GLOBAL, SYM_A_NONE)
+	ENDBR
 	movl	$-1, %eax
 	movl	$-1, %edx
 	xrstor64 (%rsi)
@@ -88,8 +95,10 @@ SYM_CODE_START(trip_spoil)
 	movq	8 * 12(%rdi), %r12
 	movq	8 * 5(%rdi), %rbp
 	xorl	%eax, %eax
+	ANNOTATE_UNRET_SAFE
 	ret
-SYM_CODE_END(trip_spoil)
+SYM_FUNC_END(trip_spoil)
+	STACK_FRAME_NON_STANDARD trip_spoil
 
 /*
  * The guest: 64-bit code at 0x1000. Page 0x5000 has its vector state, 0x6000 gets it back, 0x7000 is DATA: from 0 on
@@ -103,7 +112,7 @@ SYM_CODE_END(trip_spoil)
 
 	.section .rodata
 	.balign	16
-SYM_CODE_START(trip_guest)
+SYM_START(trip_guest, SYM_L_GLOBAL, SYM_A_NONE)
 	movq	%cr4, %rax
 	orq	$0x40600, %rax
 	orq	DATA + 0x188, %rax
@@ -323,5 +332,6 @@ verify:
 1:	movl	%ebx, %eax
 	out	%eax, $0x5b
 	jmp	fill
-SYM_CODE_END(trip_guest)
+SYM_FUNC_END(trip_guest)
+	STACK_FRAME_NON_STANDARD trip_guest
 SYM_DATA(trip_guest_end, .byte 0)

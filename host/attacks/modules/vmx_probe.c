@@ -9,6 +9,7 @@
 #include <asm/trapnr.h>
 
 #include "calls.h"
+#include "compat.h"
 #include "tap.h"
 
 #define CPUID_1_ECX_VMX BIT(5)
