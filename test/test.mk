@@ -112,10 +112,18 @@ test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines
 	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/sparse.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS)
 	test/run.pl $^
+
+# The kernel modules once more, under sparse, for test/sparse.sh.
+SPARSE_host := $(HOST_MODULE_SOURCES)
+SPARSE_attacks := $(ATTACK_MODULE_SOURCES)
+SPARSE_test := $(TEST_MODULE_SOURCES)
+sparse-host sparse-attacks sparse-test: sparse-%: $(CACHE)/kernels/cloud/release
+	+@$(call kbuild,cloud,$(BUILD)/sparse/$*,$(SPARSE_$*)) C=2 CHECK=sparse
+.PHONY: sparse-host sparse-attacks sparse-test
 
 fuzz: $(FUZZ_PROGRAM)
 	test/run.pl 'test/fuzz/run.py $(FUZZ_SECONDS)'

@@ -20,7 +20,6 @@
 extern const char hyperps_gate_page[];
 
 static u64 gate_cr3;
-/* Set in the CR3 with which this kernel goes on: keep the TLB, where that can be said. */
 u64 hyperps_cr3_bits;
 static struct page *top;
 static enum cpuhp_state hotplug_state;

@@ -19,6 +19,9 @@ struct gate_result {
 asmlinkage struct gate_result hyperps_gate_enter(u64 argument1, u64 argument2, u64 argument3, u64 gate_cr3,
 						 u64 argument4, u64 number);
 
+/* Set in the CR3 with which this kernel goes on: keep the TLB, where that can be said. */
+extern u64 hyperps_cr3_bits;
+
 /* The gate's CR3; 0 if it is off. */
 u64 hyperps_gate_cr3(void);
 
