@@ -10,12 +10,13 @@ import re
 import sys
 
 from live import ATTACKS, BOOT_TIMEOUT, kernel, main, monitor_lines, note, ok, record_attacks
-from machine import BUILD, Machine
+from machine import BUILD, TOP, Machine
 
 FLAVOUR, CPUS, GATE = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 LABEL = f"{FLAVOUR}, {CPUS} CPUs, gate = {GATE}:"
 PROMPT = "/root # "
-COMPLAINTS = "BUG:|Oops|WARNING: CPU|unchecked MSR|general protection|soft lockup|rcu.*stall|NMI received for unknown reason"
+with open(os.path.join(TOP, "host", "attacks", "lib.sh"), encoding="utf-8") as library:
+    COMPLAINTS = re.search("^complaints='(.*)'$", library.read(), re.M).group(1)
 TIMEOUT = 900
 
 

@@ -275,6 +275,7 @@ static void check_control_registers(struct seq_file *out)
 
 static void check_efer(struct seq_file *out)
 {
+	const u64 settable = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
 	u64 efer = 0, again = 0;
 	unsigned int bit, set = 0;
 
@@ -283,8 +284,7 @@ static void check_efer(struct seq_file *out)
 	check_vector(out, write_msr(MSR_EFER, efer | BIT_ULL(63)), X86_TRAP_GP, "setting reserved bit 63 of EFER");
 	check_vector(out, write_msr(MSR_EFER, efer & ~(u64)EFER_LME), X86_TRAP_GP, "clearing EFER.LME with paging on");
 	for (bit = 0; bit < 64; bit++)
-		if (!((EFER_SCE | EFER_LME | EFER_LMA | EFER_NX) >> bit & 1) &&
-		    write_msr(MSR_EFER, efer | BIT_ULL(bit)) != X86_TRAP_GP)
+		if (!(settable & BIT_ULL(bit)) && write_msr(MSR_EFER, efer | BIT_ULL(bit)) != X86_TRAP_GP)
 			set++;
 	tap_check(out, !set, "no bit of EFER but four can be set (%u could)", set);
 	tap_check(out, write_msr(MSR_EFER, efer) == VECTOR_NONE,
