@@ -13,6 +13,7 @@
 
 #include "calls.h"
 #include "compat.h"
+#include "counted_nmi.h"
 #include "gate.h"
 #include "gate_storm.h"
 #include "tap.h"
@@ -21,10 +22,8 @@
 #define SETS 300
 #define ROUNDS 150
 #define HOSTILE_CALLS 20
-#define WAIT_MICROSECONDS 200000
 #define GPA 0x200000ULL
 
-static atomic_t expected_cpu = ATOMIC_INIT(-1), arrived = ATOMIC_INIT(0);
 static u64 handles[NR_CPUS]; /* of the VMs in use: read without any lock by those who attack them */
 static bool fuzz;
 
@@ -35,14 +34,6 @@ struct caller {
 	struct page *page;
 	int cpu;
 };
-
-static int on_nmi(unsigned int type, struct pt_regs *regs)
-{
-	if (atomic_cmpxchg(&expected_cpu, raw_smp_processor_id(), -1) != raw_smp_processor_id())
-		return NMI_DONE;
-	atomic_inc(&arrived);
-	return NMI_HANDLED;
-}
 
 static u64 next_random(struct caller *caller)
 {
@@ -167,34 +158,6 @@ static bool start(struct caller *caller, int cpu)
 	return true;
 }
 
-static void send_nmi(int cpu)
-{
-	unsigned long flags;
-
-	local_irq_save(flags);
-	apic->icr_write(APIC_DM_NMI, per_cpu(x86_cpu_to_apicid, cpu));
-	local_irq_restore(flags);
-}
-
-/* At another moment of the other CPU's loop each time. */
-static int send_nmis(int cpu)
-{
-	int i, waited;
-
-	atomic_set(&arrived, 0);
-	for (i = 0; i < NMIS; i++) {
-		ndelay(i * 7 % 1009);
-		atomic_set(&expected_cpu, cpu);
-		send_nmi(cpu);
-		for (waited = 0; atomic_read(&expected_cpu) != -1 && waited < WAIT_MICROSECONDS; waited++)
-			udelay(1);
-		if (atomic_read(&expected_cpu) != -1)
-			break;
-	}
-	atomic_set(&expected_cpu, -1);
-	return atomic_read(&arrived);
-}
-
 /*
  * This CPU's gate at other addresses, and off, while the others call. The top-level tables come from all over the RAM:
  * some of their address bytes make code that is refused, and neighbours share these.
@@ -232,7 +195,7 @@ static void storm_nmis(struct seq_file *out, struct caller *callers)
 		if (!start(&callers[cpu], cpu))
 			return;
 		msleep(10);
-		got = send_nmis(cpu);
+		got = send_counted_nmis(cpu, NMIS);
 		tap_check(out, got == NMIS, "NMIs reach CPU %d while it is in the gate (%d of %d)", cpu, got, NMIS);
 		stop(out, &callers[cpu], "under NMIs");
 	}
@@ -273,7 +236,7 @@ void check_storms(struct seq_file *out)
 {
 	struct caller *callers = kcalloc(nr_cpu_ids, sizeof(*callers), GFP_KERNEL);
 
-	if (!callers || register_nmi_handler(NMI_LOCAL, on_nmi, 0, "gate_probe"))
+	if (!callers || register_nmi_handler(NMI_LOCAL, count_nmi, 0, "gate_probe"))
 		return;
 	cpus_read_lock();
 	storm_nmis(out, callers);
