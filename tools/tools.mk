@@ -12,14 +12,14 @@ FIRMWARE_CFLAGS := -std=gnu11 -O2 $(WARNINGS) -Wno-missing-prototypes -ffreestan
 
 $(BUILD)/firmware/acpi.o: test/firmware/acpi.c tools/tools.mk
 	@mkdir -p $(@D)
-	$(CC) $(FIRMWARE_CFLAGS) -c $< -o $@
+	$(call quiet,CC)$(CC) $(FIRMWARE_CFLAGS) -c $< -o $@
 
 $(BUILD)/firmware/acpi.so: $(BUILD)/firmware/acpi.o
-	$(LD) -nostdlib -znocombreloc -zdefs -shared -Bsymbolic -T /usr/lib/elf_x86_64_efi.lds \
+	$(call quiet,LD)$(LD) -nostdlib -znocombreloc -zdefs -shared -Bsymbolic -T /usr/lib/elf_x86_64_efi.lds \
 		/usr/lib/crt0-efi-x86_64.o $< -o $@ -L/usr/lib -l:libgnuefi.a
 
 $(BUILD)/firmware.efi: $(BUILD)/firmware/acpi.so
-	objcopy -j .text -j .data -j .dynamic -j .dynsym -j .rela -j .reloc --target=efi-app-x86_64 $< $@
+	$(call quiet,OBJCOPY)objcopy -j .text -j .data -j .dynamic -j .dynsym -j .rela -j .reloc --target=efi-app-x86_64 $< $@
 
 $(CACHE)/kernels/%/vmlinuz:
 	tools/setup --no-emulator
@@ -31,7 +31,7 @@ $(BUILD)/image-parts: tools-force
 	@echo '$(IMAGE_PARTS)' | cmp -s - $@ || echo '$(IMAGE_PARTS)' >$@
 
 $(IMAGE): $(BUILD)/hyperps.efi $(BUILD)/image-parts $(IMAGE_PARTS) tools/mkimage
-	tools/mkimage $@ --loader $< --kernel $(KERNEL) --initrd $(INITRD) --conf $(CONF)
+	$(call quiet,IMAGE)tools/mkimage $@ --loader $< --kernel $(KERNEL) --initrd $(INITRD) --conf $(CONF)
 
 # The launcher's copy gets console options of its own; these suit real machines too.
 $(BUILD)/hyperps.conf: tools/tools.mk
