@@ -16,12 +16,12 @@ $(BUILD)/monitor/%.o: %.c | $(BUILD)/monitor/asm_offsets.inc
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(MONITOR_CFLAGS) -include include/hidden.h -MMD -MP -c $< -o $@
 
-# The font of the screen: the 8x16 glyphs in the VGA BIOS of Debian's vgabios, which its source (vgafonts.h) calls public domain.
-# They are found by what lies around them: glyph 0 is empty, glyph 1 a face. From the space to the tilde.
-$(BUILD)/monitor/font.bin: /usr/share/vgabios/vgabios.bin
+# The font of the screen: a byte for each row of 8 pixels.
+$(BUILD)/monitor/font.bin: base/font.txt
 	@mkdir -p $(@D)
-	$(call quiet,GEN)perl -0777 -ne '/\0{18}\x7e\x81\xa5\x81\x81\xbd\x99\x81\x81\x7e\0{4}/ or die "no 8x16 font in $<\n"; print substr($$_, $$-[0] + 32 * 16, 95 * 16)' \
-		$< >$@
+	$(call quiet,GEN)perl -ane 'next unless /^[.#]{8}( [.#]{8})*$$/; $$glyph[$$_] .= pack "B8", $$F[$$_] =~ tr/.#/01/r for 0..$$#F; \
+		print splice @glyph unless ++$$rows % 16' $< >$@
+	@[ $$(stat -c %s $@) = $$((95 * 16)) ] || { echo "$<: it takes 95 glyphs of 16 rows" >&2; false; }
 
 $(BUILD)/monitor/base/font.asm.o: $(BUILD)/monitor/font.bin
 
