@@ -8,6 +8,10 @@ BUILD := build
 CACHE := $(or $(HYPERPS_CACHE),.cache)
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
 
+# Neither make nor the kernel's build of modules takes such a path.
+$(if $(or $(word 2,$(CURDIR)),$(word 2,$(CACHE)),$(findstring :,$(CURDIR)$(CACHE))),$(error a space or colon in the path of \
+	this folder or of HYPERPS_CACHE: move it))
+
 CC := gcc
 NASM := nasm
 WARNINGS := -Wall -Wextra -Werror -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wundef

@@ -40,7 +40,7 @@ $(BUILD)/hyperps.conf: tools/tools.mk
 		'initrd = \EFI\HYPERPS\initrd.img' 'options = console=tty0 console=ttyS0,115200' >$@
 
 setup:
-	tools/setup
+	@tools/setup
 
 stick: $(IMAGE)
 	@echo "$(IMAGE) is ready for a USB stick ($$(($$(stat -c %s $(IMAGE)) >> 20)) MiB). Writing it ERASES THE WHOLE STICK:"
@@ -54,7 +54,7 @@ stick: $(IMAGE)
 
 # Set-up comes first, whatever -j says: the rest needs what it installs.
 run: setup
-	+@$(MAKE) --no-print-directory $(IMAGE) $(BUILD)/firmware.efi
-	tools/run --image $(IMAGE) $(RUN_FLAGS)
+	+@$(MAKE) --no-print-directory BRIEF=1 $(IMAGE) $(BUILD)/firmware.efi
+	@tools/run --image $(IMAGE) $(RUN_FLAGS)
 
 .PHONY: setup stick run tools-force
