@@ -16,9 +16,9 @@ CC := gcc
 NASM := nasm
 WARNINGS := -Wall -Wextra -Werror -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wundef
 
-# $(call quiet,WORD) before a command prints `  WORD    file` in the command's place, unless V=1. BRIEF=1 leaves all but the
-# main steps out.
-quiet = $(if $(filter 1,$(V)),,@$(if $(and $(filter 1,$(BRIEF)),$(filter CC AS GEN,$(1))),:,printf '  %-7s %s\n' $(1) '$(@:$(BUILD)/%=%)') &&)
+# $(call quiet,WORD) before a command prints `  WORD    file` in the command's place; not so with V=1 or make -s. BRIEF=1 leaves
+# all but the main steps out.
+quiet = $(if $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS))),,@$(if $(and $(filter 1,$(BRIEF)),$(filter CC AS GEN,$(1))),:,printf '  %-7s %s\n' $(1) '$(@:$(BUILD)/%=%)') &&)
 # Behind a command: its output goes to the file, whose end is shown if the command fails.
 log_to = >$(1) 2>&1 || { echo "failed; the end of the log, $(1):" >&2; tail -n 20 $(1) >&2; false; }
 
