@@ -9,8 +9,9 @@ CACHE := $(or $(HYPERPS_CACHE),.cache)
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
 
 # Neither make nor the kernel's build of modules takes such a path.
-$(if $(or $(word 2,$(CURDIR)),$(word 2,$(CACHE)),$(findstring :,$(CURDIR)$(CACHE))),$(error a space or colon in the path of \
-	this folder or of HYPERPS_CACHE: move it))
+comma := ,
+$(if $(word 3,$(CURDIR) $(CACHE))$(findstring :,$(CURDIR)$(CACHE))$(findstring $(comma),$(CURDIR)),$(error The path of this \
+	folder has a space, colon or comma, or that of HYPERPS_CACHE a space or colon: move it))
 
 CC := gcc
 NASM := nasm
