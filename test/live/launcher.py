@@ -11,6 +11,7 @@ import tempfile
 import time
 
 from live import BOOT_TIMEOUT, TOP, main, note, ok
+from machine import Machine
 
 RUN = os.path.join(TOP, "tools", "run")
 # What `make run` prints besides: a new clone's set-up and build.
@@ -50,8 +51,19 @@ def refused(*arguments):
     return done.stderr.strip() if done.returncode == 2 and done.stderr.count("\n") == 1 else None
 
 
+def test_memory():
+    """A machine with more memory than the emulator's own can be read from outside, up to the end of it."""
+    with Machine(emulator="bochs", memory=3072) as machine:
+        base = int(machine.expect(r"HyperPS: monitor at 0x([0-9A-F]+)").group(1), 16)
+        machine.expect(r"warning: DMA is not protected")
+        machine.pause()
+        ok(any(machine.read_physical(base, 4096)), f"3072 MiB: the monitor is seen from outside at {base:#x}")
+        ok(len(machine.read_physical((3072 << 20) - 4096, 4096)) == 4096, "so is the last page")
+
+
 def test():
     """See the module's text."""
+    test_memory()
     ok("64 to 3072" in (refused("--emulator", "bochs", "--memory", "4096") or ""), "too much memory: one line names the limits")
     # More memory than the emulator's own; letters in the path that mean something to it and to mtools.
     with tempfile.TemporaryDirectory(prefix="a b,c@@1M") as folder:
