@@ -43,7 +43,7 @@ UNIT_NEVER_vcpu_vmcs := log_line stop_other_cpus guest_exit
 define UNIT_RULE
 $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) $(UNIT_HEADERS)
 	@mkdir -p $$(@D)
-	$(UNIT_CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) -lcmocka $$(UNIT_NEVER_$(1):%=-Wl,--defsym=%=abort)
+	$$(call quiet,CC)$(UNIT_CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) -lcmocka $$(UNIT_NEVER_$(1):%=-Wl,--defsym=%=abort)
 endef
 $(foreach t,$(UNIT_NAMES),$(eval $(call UNIT_RULE,$(t))))
 
@@ -59,13 +59,13 @@ COVERAGE_CFLAGS := -std=gnu11 -g $(WARNINGS) -Wno-missing-prototypes -Itest/unit
 
 $(BUILD)/test/coverage/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(COVERAGE_CFLAGS) -O0 --coverage -c -o $@ $<
+	$(call quiet,CC)$(CC) $(COVERAGE_CFLAGS) -O0 --coverage -c -o $@ $<
 
 $(BUILD)/test/coverage/mm.a: $(patsubst mm/%.c,$(BUILD)/test/coverage/%.o,$(wildcard mm/*.c))
-	$(AR) rcs $@ $^
+	$(call quiet,AR)$(AR) rcs $@ $^
 
 $(COVERAGE_PROGRAMS): $(BUILD)/test/coverage/%: test/unit/%_test.c boot/pagetable.c boot/host_view.c boot/memory_type.c $(BUILD)/test/coverage/mm.a
-	$(CC) $(COVERAGE_CFLAGS) -O1 -o $@ $^ --coverage -fno-profile-arcs -fno-test-coverage -lcmocka
+	$(call quiet,CC)$(CC) $(COVERAGE_CFLAGS) -O1 -o $@ $^ --coverage -fno-profile-arcs -fno-test-coverage -lcmocka
 
 coverage-programs: $(COVERAGE_PROGRAMS)
 coverage: $(COVERAGE_PROGRAMS)
@@ -83,11 +83,11 @@ FUZZ_SECONDS ?= 600
 
 $(BUILD)/test/fuzz/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h)
 	@mkdir -p $(@D)
-	clang $(FUZZ_CFLAGS) $(FUZZ_CHECKS) -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp -c -o $@ $<
+	$(call quiet,CC)clang $(FUZZ_CFLAGS) $(FUZZ_CHECKS) -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp -c -o $@ $<
 
 $(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c boot/host_view.c boot/memory_type.c $(patsubst mm/%.c,$(BUILD)/test/fuzz/%.o,$(wildcard mm/*.c))
-	clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $<
-	clang $(FUZZ_CHECKS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter-out $<,$^)
+	$(call quiet,CC)clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $< && \
+		clang $(FUZZ_CHECKS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter-out $<,$^)
 
 LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 
@@ -97,7 +97,7 @@ LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,va
 	'test/live/attacks.py cloud 4 vmfunc' 'test/live/attacks.py cloud 4 vmcall' \
 	'test/live/host.py generic 2 vmx_absent,attacks/01-monitor-memory,power,vm_device,vcpu_device,vm_run,demo,nmi,cpus,kernel_log,drivers,private_page' \
 	'test/live/attacks.py cloud 2 vmfunc' 'test/live/attacks.py cloud 2 vmcall' \
-	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py \
+	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py test/live/launcher.py \
 	'test/live/attacks.py cloud 1 vmfunc' 'test/live/attacks.py cloud 1 vmcall' \
 	'test/live/host.py cloud 2 vmx_absent,gate_sweep,cpus,kernel_log,drivers,kexec_same' 'test/live/views.py cloud 1 15' \
 	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,kernel_log'
@@ -109,7 +109,7 @@ test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines
 	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/mkimage.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS)
 	test/run.pl $^

@@ -18,27 +18,27 @@ GUEST_LIB := test/guests/lib/start.asm.o test/guests/lib/lib.o
 
 $(BUILD)/guests/%.asm.o: %.asm
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -w+all -Werror $< -o $@
+	$(call quiet,AS)$(NASM) -f elf64 -w+all -Werror $< -o $@
 
 $(BUILD)/guests/%.o: %.c test/guests/guests.mk
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS_64) -MMD -MP -c $< -o $@
+	$(call quiet,CC)$(CC) $(GUEST_CFLAGS_64) -MMD -MP -c $< -o $@
 
 define GUEST_RULE
 $(BUILD)/guests/$(1): test/guests/lib/guest.ld $(patsubst %,$(BUILD)/guests/%,test/guests/$(1).o $(GUEST_EXTRA_$(1)) $(GUEST_LIB))
-	$$(GUEST_LINK) -T $$< $$(filter %.o,$$^) -o $$@
+	$$(call quiet,LD)$$(GUEST_LINK) -T $$< $$(filter %.o,$$^) -o $$@
 endef
 $(foreach g,$(GUESTS_64),$(eval $(call GUEST_RULE,$(g))))
 
 $(BUILD)/guests/protected: test/guests/protected.ld test/guests/protected.c test/guests/protected_start.asm include/hyperps/guest.h
 	@mkdir -p $(@D)
-	$(NASM) -f elf32 -w+all -Werror test/guests/protected_start.asm -o $@_start.o
-	$(CC) -m32 $(GUEST_CFLAGS) -fno-pie -c test/guests/protected.c -o $@.o
-	$(GUEST_LINK) -m elf_i386 -T $< $@_start.o $@.o -o $@
+	$(call quiet,LD)$(NASM) -f elf32 -w+all -Werror test/guests/protected_start.asm -o $@_start.o && \
+		$(CC) -m32 $(GUEST_CFLAGS) -fno-pie -c test/guests/protected.c -o $@.o && \
+		$(GUEST_LINK) -m elf_i386 -T $< $@_start.o $@.o -o $@
 
 $(BUILD)/guests/real: test/guests/real.asm
 	@mkdir -p $(@D)
-	$(NASM) -f bin -w+all -Werror $< -o $@
+	$(call quiet,AS)$(NASM) -f bin -w+all -Werror $< -o $@
 
 guests: $(GUEST_BINARIES)
 .PHONY: guests
