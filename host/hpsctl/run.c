@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -42,13 +41,18 @@ enum run_status { RUN_NOT_STARTED = 125, RUN_MEASUREMENT = 126, RUN_GUEST_FAILED
 struct options {
 	const char *name; /* of the command */
 	const char *file;
-	char *arguments;
+	const char *arguments;
 	uint64_t memory;
 	uint32_t cpus;
 	uint64_t mmio_base, mmio_size; /* size 0: none */
 	const char *measurement; /* as hexadecimal digits, or NULL */
-	bool lazy, json, help;
+	bool lazy, json;
 };
+
+#define DEFAULTS(command)                                                                                              \
+	{                                                                                                              \
+		.name = (command)->name, .arguments = "", .memory = 128 << 20, .cpus = 1                               \
+	}
 
 struct machine;
 
@@ -77,38 +81,6 @@ struct machine {
 };
 
 static sigset_t awaited; /* by the main thread; all threads block them */
-
-static const char run_help[] =
-	"usage: hpsctl run [OPTION]... IMAGE [-- ARGUMENT...]\n"
-	"\n"
-	"Runs an image as a VM: an ELF file with a multiboot header, another ELF file for x86-64, or a flat binary "
-	"for\n"
-	"real mode. The VM has RAM from address 0 on, a serial port at 0x3f8 on standard input and output, and a\n"
-	"debug-exit port at 0xf4. The arguments become its command line.\n"
-	"\n"
-	"  -m, --memory SIZE            RAM: a number with K, M or G; 128M if not given\n"
-	"  -c, --cpus N                 vCPUs: 1 (default) to 16; all start at the image's entry\n"
-	"  -i, --mmio-ignore BASE,SIZE  from this address on reads give 0, and writes do nothing\n"
-	"  -s, --measure HEX            start only if the monitor measures this; see hpsctl measure\n"
-	"  -l, --lazy                   RAM beyond the image is given when the guest touches it, not in advance\n"
-	"  -j, --json                   the last line of standard error is a JSON object that says how it ended\n"
-	"  -h, --help                   this text\n"
-	"\n"
-	"Exit status: the guest's own, 0 to 255; of a write of V to the debug-exit port, V * 2 + 1. Also 125 the VM\n"
-	"can't start or go on, 126 the measurement differs, 127 the guest failed, 128 + N ended by signal N.\n";
-
-static const char measure_help[] =
-	"usage: hpsctl measure [OPTION]... IMAGE [-- ARGUMENT...]\n"
-	"\n"
-	"Prints the measurement (SHA-256) that the monitor takes of the VM that hpsctl run makes of the same options,\n"
-	"image and arguments. Needs neither root nor the monitor.\n"
-	"\n"
-	"  -m, --memory SIZE            as with hpsctl run\n"
-	"  -c, --cpus N\n"
-	"  -i, --mmio-ignore BASE,SIZE\n"
-	"  -h, --help                   this text\n"
-	"\n"
-	"Exit status: 0 success, 1 the image can't be loaded, 2 wrong usage.\n";
 
 __attribute__((format(printf, 2, 3))) static bool complain(const struct options *options, const char *format, ...)
 {
@@ -156,86 +128,66 @@ static bool parse_range(const char *text, uint64_t *base, uint64_t *size)
 }
 
 /* The words, with spaces between them. */
-static char *join(int count, char **words)
+static const char *join(int count, char **words)
 {
-	size_t length = 1;
-	char *text;
+	char *text = NULL;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
 
-	for (int i = 0; i < count; i++)
-		length += strlen(words[i]) + 1;
-	text = calloc(1, length);
-	for (int i = 0; text && i < count; i++) {
-		strcat(text, i ? " " : "");
-		strcat(text, words[i]);
-	}
-	return text;
+	for (int i = 0; out && i < count; i++)
+		fprintf(out, "%s%s", i ? " " : "", words[i]);
+	if (out && !fclose(out))
+		return text;
+	perror("hpsctl");
+	exit(RUN_NOT_STARTED);
 }
 
-static bool parse_option(struct options *options, int option)
+static error_t parse(int key, char *text, struct argp_state *state)
 {
-	switch (option) {
+	struct options *options = state->input;
+
+	switch (key) {
 	case 'm':
-		return parse_size(optarg, &options->memory) ||
-		       complain(options, "--memory wants 64K to 1024G, in steps of 4K, not '%s'", optarg);
+		if (!parse_size(text, &options->memory))
+			argp_error(state, "--memory wants 64K to 1024G, in steps of 4K, not '%s'", text);
+		return 0;
 	case 'c':
-		return (parse_number(optarg, &options->cpus) && options->cpus && options->cpus <= HYPERPS_VCPUS) ||
-		       complain(options, "--cpus wants 1 to %d, not '%s'", HYPERPS_VCPUS, optarg);
+		if (!parse_number(text, &options->cpus) || !options->cpus || options->cpus > HYPERPS_VCPUS)
+			argp_error(state, "--cpus wants 1 to %d, not '%s'", HYPERPS_VCPUS, text);
+		return 0;
 	case 'i':
-		return parse_range(optarg, &options->mmio_base, &options->mmio_size) ||
-		       complain(options, "--mmio-ignore wants BASE,SIZE in multiples of 4096, not '%s'", optarg);
+		if (!parse_range(text, &options->mmio_base, &options->mmio_size))
+			argp_error(state, "--mmio-ignore wants BASE,SIZE in multiples of 4096, not '%s'", text);
+		return 0;
 	case 's':
-		options->measurement = optarg;
-		return (strlen(optarg) == 64 && strspn(optarg, "0123456789abcdefABCDEF") == 64) ||
-		       complain(options, "--measure wants 64 hexadecimal digits, not '%s'", optarg);
+		options->measurement = text;
+		if (strlen(text) != 64 || strspn(text, "0123456789abcdefABCDEF") != 64)
+			argp_error(state, "--measure wants 64 hexadecimal digits, not '%s'", text);
+		return 0;
 	case 'l':
 		options->lazy = true;
-		return true;
+		return 0;
 	case 'j':
 		options->json = true;
-		return true;
-	case 'h':
-		options->help = true;
-		return true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (state->quoted && options->file) {
+			options->arguments = join(state->argc - state->next + 1, state->argv + state->next - 1);
+			state->next = state->argc;
+		} else if (options->file) {
+			argp_error(state, "unexpected '%s': the guest's arguments stand after --", text);
+		}
+		options->file = options->file ? options->file : text;
+		return 0;
+	case ARGP_KEY_END:
+		if (!options->file)
+			argp_error(state, "which image?");
+		if (options->mmio_size && options->mmio_base < options->memory)
+			argp_error(state, "--mmio-ignore lies in the RAM, which ends at 0x%" PRIx64, options->memory);
+		return 0;
 	default:
-		return false;
+		return ARGP_ERR_UNKNOWN;
 	}
-}
-
-static bool parse(struct options *options, int argc, char **argv, const char *short_options)
-{
-	static const struct option long_options[] = {
-		{ "memory", required_argument, NULL, 'm' },
-		{ "cpus", required_argument, NULL, 'c' },
-		{ "mmio-ignore", required_argument, NULL, 'i' },
-		{ "measure", required_argument, NULL, 's' },
-		{ "lazy", no_argument, NULL, 'l' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int option, count = 0;
-
-	*options = (struct options){ .name = argv[0], .memory = 128 << 20, .cpus = 1 };
-	while (count < argc && strcmp(argv[count], "--"))
-		count++;
-	opterr = 0;
-	while ((option = getopt_long(count, argv, short_options, long_options, NULL)) != -1) {
-		if (option == '?' || !strchr(short_options, option))
-			return complain(options, "bad option %s; see hpsctl %s --help", argv[optind - 1], argv[0]);
-		if (!parse_option(options, option))
-			return false;
-	}
-	if (options->help)
-		return true;
-	if (optind == count)
-		return complain(options, "which image? See hpsctl %s --help", argv[0]);
-	options->file = argv[optind++];
-	if (optind < count)
-		return complain(options, "unexpected '%s': the guest's arguments stand after --", argv[optind]);
-	if (options->mmio_size && options->mmio_base < options->memory)
-		return complain(options, "--mmio-ignore lies in the RAM, which ends at 0x%" PRIx64, options->memory);
-	options->arguments = join(argc - count - (count < argc), argv + count + (count < argc));
-	return options->arguments || complain(options, "there is no memory");
 }
 
 /* The file's content, or NULL and a message. */
@@ -294,25 +246,14 @@ static bool prepare(const struct options *options, struct guest *guest, char *me
 	return done;
 }
 
-static void to_hex(const uint8_t sha256[32], char hex[65])
+static int run_measure(const struct command *command, int argc, char **argv)
 {
-	for (int i = 0; i < 32; i++)
-		sprintf(hex + 2 * i, "%02x", sha256[i]);
-}
-
-int measure_main(int argc, char **argv)
-{
-	struct options options;
+	struct options options = DEFAULTS(command);
 	struct guest guest;
 	uint8_t sha256[32];
 	char hex[65], message[MESSAGE_BYTES];
 
-	if (!parse(&options, argc, argv, "m:c:i:h"))
-		return EXIT_USAGE;
-	if (options.help) {
-		fputs(measure_help, stdout);
-		return EXIT_OK;
-	}
+	parse_command(command, argc, argv, &options);
 	if (!prepare(&options, &guest, message)) {
 		complain(&options, "%s", message);
 		return EXIT_NOT_RUNNING;
@@ -320,11 +261,8 @@ int measure_main(int argc, char **argv)
 	guest_measure(&guest, sha256);
 	to_hex(sha256, hex);
 	image_free(&guest.image);
-	free(options.arguments);
-	if (puts(hex) >= 0 && !fflush(stdout))
-		return EXIT_OK;
-	complain(&options, "cannot write: %s", strerror(errno));
-	return EXIT_NOT_RUNNING;
+	puts(hex);
+	return output_is_written() ? EXIT_OK : EXIT_NOT_RUNNING;
 }
 
 /* The first reason for the machine's end counts; returns whether this is it. */
@@ -699,19 +637,14 @@ static void run_machine(struct machine *machine)
 		pthread_join(machine->cpu[i].thread, NULL);
 }
 
-int run_main(int argc, char **argv)
+static int run_run(const struct command *command, int argc, char **argv)
 {
 	static struct machine machine = { .lock = PTHREAD_MUTEX_INITIALIZER };
 	struct run_result *result = &machine.result;
-	struct options options;
+	struct options options = DEFAULTS(command);
 	char message[MESSAGE_BYTES];
 
-	if (!parse(&options, argc, argv, "m:c:i:s:ljh"))
-		return RUN_NOT_STARTED;
-	if (options.help) {
-		fputs(run_help, stdout);
-		return EXIT_OK;
-	}
+	parse_command(command, argc, argv, &options);
 	machine.options = &options;
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGNAL_ENDED);
@@ -729,3 +662,54 @@ int run_main(int argc, char **argv)
 		format_run_json(stderr, result);
 	return result->exit_code;
 }
+
+#define IMAGE_OPTIONS                                                                                                  \
+	{ "memory", 'm', "SIZE", 0, "RAM: a number with K, M or G; 128M if not given", 0 },                            \
+		{ "cpus", 'c', "N", 0, "vCPUs: 1 (default) to 16; all start at the image's entry", 0 },                \
+	{                                                                                                              \
+		"mmio-ignore", 'i', "BASE,SIZE", 0, "from this address on reads give 0, and writes do nothing", 0      \
+	}
+
+static const struct argp_option run_options[] = {
+	IMAGE_OPTIONS,
+	{ "measure", 's', "HEX", 0, "start only if the monitor measures this; see hpsctl measure", 0 },
+	{ "lazy", 'l', NULL, 0, "RAM beyond the image is given when the guest touches it, not in advance", 0 },
+	OPTION_JSON("the last line of standard error is a JSON object that says how it ended"),
+	{ 0 },
+};
+
+static const struct argp_option measure_options[] = { IMAGE_OPTIONS, { 0 } };
+
+const struct command run_command = {
+	.name = "run",
+	.summary = "run an image as a VM",
+	.argp = { .options = run_options,
+		  .parser = parse,
+		  .args_doc = "IMAGE [-- ARGUMENT...]",
+		  .doc = "Runs an image as a VM: an ELF file with a multiboot header, another ELF file for x86-64, or "
+			 "a flat "
+			 "binary for real mode. The VM has RAM from address 0 on, a serial port at 0x3f8 on standard "
+			 "input and "
+			 "output, and a debug-exit port at 0xf4. The arguments become its command line.\v"
+			 "Exit status: the guest's own, 0 to 255; of a write of V to the debug-exit port, V * 2 + 1. "
+			 "Also 125 "
+			 "the VM can't start or go on, or wrong usage, 126 the measurement differs, 127 the guest "
+			 "failed, "
+			 "128 + N ended by signal N." },
+	.usage_status = RUN_NOT_STARTED,
+	.run = run_run,
+};
+
+const struct command measure_command = {
+	.name = "measure",
+	.summary = "the measurement that such a VM will have",
+	.argp = { .options = measure_options,
+		  .parser = parse,
+		  .args_doc = "IMAGE [-- ARGUMENT...]",
+		  .doc = "Prints the measurement (SHA-256) that the monitor takes of the VM that hpsctl run makes of "
+			 "the same "
+			 "options, image and arguments. Needs neither root nor the monitor.\v"
+			 "Exit status: 0 success, 1 the image can't be loaded, 2 wrong usage." },
+	.usage_status = EXIT_USAGE,
+	.run = run_measure,
+};
