@@ -13,7 +13,7 @@ NASM := nasm
 WARNINGS := -Wall -Wextra -Werror -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wundef
 
 # The order matters only for variables: a fragment uses those of the ones before it.
-include tools/tools.mk core/core.mk boot/boot.mk host/host.mk test/test.mk
+include tools/tools.mk core/core.mk boot/boot.mk host/host.mk docs/man/man.mk test/test.mk
 
 all: $(IMAGE) host
 
@@ -26,6 +26,7 @@ help:
 	@echo 'make bench    measure native against monitor in the emulator; writes build/bench.json'
 	@echo 'make stick    build the stick image and say how to write it to a real stick'
 	@echo 'make all      build everything but the tests'
+	@echo 'make man      the manual pages hpsctl.8, hyperps.conf.5, hyperps.7, in build/man/'
 	@echo 'make setup    install packages, build the emulator, download the stock kernels (tools/setup --help)'
 	@echo 'make format   reformat the C files'
 	@echo 'make clean    remove build/ (.cache/ keeps the emulator and the kernels)'
