@@ -7,7 +7,7 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/host_view.c+boot/memory_type.c
 UNIT_TESTS := capabilities: manager_property:$(MM_SOURCES) manager:$(MM_SOURCES) \
 	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/pagetable.c+boot/host_view.c+boot/memory_type.c page_mark:mm/page_mark.c+boot/host_view.c+boot/memory_type.c+mm/ept.c+mm/page_pool.c memory_type:boot/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
-	gate_page:vmx/gate_page.c port: gate_exit:vmx/gate_page.c gate_tlb:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl/hpsctl_format.c \
+	gate_page:vmx/gate_page.c port: gate_exit:vmx/gate_page.c gate_tlb:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl/hpsctl_format.c+host/hpsctl/json.c \
 	image:host/hpsctl/image.c+host/hpsctl/measure.c+guest/sha256.c uart:host/hpsctl/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c+vmx/msr_policy.c paging:guest/paging.c \
 	hmac:test/guests/hmac.c+guest/sha256.c vcpu_vmcs:guest/decode.c+guest/policy.c+vmx/msr_policy.c acpi:
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))

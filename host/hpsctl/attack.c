@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "hpsctl.h"
+#include "json.h"
 #include "keyvault.h"
 #include "monitor_device.h"
 
@@ -50,6 +51,7 @@ struct suite {
 	uint8_t mac[32];
 	uint64_t cpus, counted;
 	const char *gate;
+	struct json json;
 };
 
 static const char *name_of(const struct attack *attack)
@@ -234,16 +236,19 @@ static enum attack_status status_of(const struct attack *attack)
 	return has_control(attack) && is_refused(attack) && !attack->failed_setup ? ATTACK_REFUSED : ATTACK_NOT_RUN;
 }
 
-static void print_result(const struct suite *suite, const struct attack *attack, uint64_t counted, bool last)
+static void print_result(struct suite *suite, const struct attack *attack, uint64_t counted)
 {
 	FILE *details = suite->options.json ? stderr : stdout;
 	const char *line = attack->failures;
 
 	if (suite->options.json) {
-		printf("  {\"name\": \"%s\", \"cpus\": %" PRIu64
-		       ", \"gate\": \"%s\", \"control\": %s, \"refused\": %s}%s\n",
-		       name_of(attack), suite->cpus, suite->gate, has_control(attack) ? "true" : "false",
-		       is_refused(attack) && !attack->failed_setup ? "true" : "false", last ? "" : ",");
+		json_begin(&suite->json, NULL, '{');
+		json_text_or_null(&suite->json, "name", name_of(attack));
+		json_number(&suite->json, "cpus", suite->cpus);
+		json_text_or_null(&suite->json, "gate", suite->gate);
+		json_bool(&suite->json, "control", has_control(attack));
+		json_bool(&suite->json, "refused", is_refused(attack) && !attack->failed_setup);
+		json_end(&suite->json);
 	} else {
 		printf("%.2s %-18s control %-7s %-14s %u checks", attack->file, name_of(attack),
 		       has_control(attack) ? "works," : "FAILS,",
@@ -291,13 +296,11 @@ static bool is_wanted(const struct options *options, const struct attack *attack
 static enum attack_status run_all(struct suite *suite, struct attack *attacks, int count)
 {
 	bool through = false, not_run = false;
-	int last = count - 1;
 
-	while (last >= 0 && !is_wanted(&suite->options, &attacks[last]))
-		last--;
+	suite->json = (struct json){ .out = stdout };
 	if (suite->options.json)
-		puts("[");
-	for (int i = 0; i <= last; i++) {
+		json_begin_lines(&suite->json, NULL, '[');
+	for (int i = 0; i < count; i++) {
 		struct attack *attack = &attacks[i];
 		uint64_t before = suite->counted;
 
@@ -305,12 +308,12 @@ static enum attack_status run_all(struct suite *suite, struct attack *attacks, i
 			continue;
 		run_attack(&suite->options, attack);
 		check_state(suite, attack);
-		print_result(suite, attack, suite->counted - before, i == last);
+		print_result(suite, attack, suite->counted - before);
 		through |= status_of(attack) == ATTACK_GOT_THROUGH;
 		not_run |= status_of(attack) == ATTACK_NOT_RUN;
 	}
 	if (suite->options.json)
-		puts("]");
+		json_end(&suite->json);
 	if (through)
 		fprintf(stderr, "hpsctl attack: FAILED: an attack got through\n");
 	else if (not_run)
