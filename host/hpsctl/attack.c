@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -372,7 +371,6 @@ static enum attack_status run_suite(struct suite *suite, struct attack *attacks,
 	enum attack_status status = ATTACK_NOT_RUN;
 	char gate;
 
-	suite->vault = (struct vault){ .vm = -1, .vcpu = -1, .run = MAP_FAILED };
 	suite->device = open_device();
 	if (suite->device < 0)
 		return status;

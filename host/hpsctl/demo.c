@@ -197,7 +197,7 @@ static bool frame_at(const struct demo *demo, uint64_t gpa, uint64_t *frame)
 {
 	struct hyperps_vm_frame request = { .gpa = gpa };
 
-	if (ioctl(demo->vault.vm, HYPERPS_VM_IOC_FRAME, &request))
+	if (ioctl(demo->vault.vm.fd, HYPERPS_VM_IOC_FRAME, &request))
 		return false;
 	*frame = request.frame;
 	return true;
@@ -419,7 +419,7 @@ static bool attack_all(struct demo *demo)
 	say(demo, "Starting a key vault in a VM ...");
 	if (!vault_start(&demo->vault, demo->device, demo->options.guest, ""))
 		return fail(demo, "the key vault does not start: %s", demo->vault.error);
-	if (ioctl(demo->vault.vm, HYPERPS_VM_IOC_INFO, &info) || ioctl(demo->attacker, DEMO_IOC_OWN, &demo->own))
+	if (ioctl(demo->vault.vm.fd, HYPERPS_VM_IOC_INFO, &info) || ioctl(demo->attacker, DEMO_IOC_OWN, &demo->own))
 		return fail(demo, "cannot ask for the VM: %s", strerror(errno));
 	demo->vm = info.handle;
 	memcpy(result->fingerprint, demo->vault.fingerprint, sizeof(result->fingerprint));
@@ -521,7 +521,6 @@ static int run_demo(const struct command *command, int argc, char **argv)
 
 	parse_command(command, argc, argv, &demo.options);
 	result->target = demo.options.shared ? "the shared page" : "the key";
-	demo.vault = (struct vault){ .vm = -1, .vcpu = -1, .run = MAP_FAILED };
 	demo.device = open_device();
 	if (demo.device < 0) {
 		fprintf(stderr,

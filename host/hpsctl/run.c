@@ -5,7 +5,6 @@
  * Locks: machine.lock guards the serial port and the machine's end; it is not held while output is written.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -14,16 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "hpsctl.h"
 #include "hpsctl_format.h"
 #include "image.h"
 #include "uart.h"
+#include "vm.h"
 
 #define DEBUG_EXIT_PORT 0xf4
-#define FILE_BYTES_MAX (1ULL << 30)
 /* QEMU's fw_cfg device: a key is written to the first port, and its item's bytes are read from the second. */
 #define FW_CFG_PORT 0x510
 #define FW_CFG_SIGNATURE 0x00
@@ -60,15 +58,14 @@ struct cpu {
 	struct machine *machine;
 	size_t index;
 	pthread_t thread;
-	int fd;
-	struct hyperps_run *run;
+	struct vm_vcpu *vcpu;
 	uint64_t exits[HYPERPS_EXITS];
 };
 
 struct machine {
 	const struct options *options;
 	struct guest guest;
-	int vm;
+	struct vm vm;
 	struct cpu cpu[HYPERPS_VCPUS];
 	pthread_mutex_t lock;
 	struct uart uart;
@@ -190,51 +187,18 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	}
 }
 
-/* The file's content, or NULL and a message. */
-static void *read_file(const struct options *options, size_t *size, char *message)
-{
-	int fd = open(options->file, O_RDONLY | O_CLOEXEC);
-	uint8_t *data = NULL, *larger;
-	size_t room = 0;
-	ssize_t got = fd < 0 ? -1 : 0;
-
-	*size = 0;
-	while (fd >= 0) {
-		if (*size == room) {
-			room = room ? 2 * room : 1 << 20;
-			larger = room > FILE_BYTES_MAX ? NULL : realloc(data, room);
-			if (!larger) {
-				errno = room > FILE_BYTES_MAX ? EFBIG : ENOMEM;
-				got = -1;
-				break;
-			}
-			data = larger;
-		}
-		got = read(fd, data + *size, room - *size);
-		if (got <= 0)
-			break;
-		*size += got;
-	}
-	if (got < 0) {
-		snprintf(message, MESSAGE_BYTES, "cannot read %s: %s", options->file, strerror(errno));
-		free(data);
-		data = NULL;
-	}
-	if (fd >= 0)
-		close(fd);
-	return data;
-}
-
 /* From the options to what the VM begins with. False: the message says why not. */
 static bool prepare(const struct options *options, struct guest *guest, char *message)
 {
 	char error[200];
 	size_t size;
-	void *file = read_file(options, &size, message);
+	void *file = read_file(options->file, &size);
 	bool done;
 
-	if (!file)
+	if (!file) {
+		snprintf(message, MESSAGE_BYTES, "cannot read %s: %s", options->file, strerror(errno));
 		return false;
+	}
 	*guest = (struct guest){ .range[0] = { 0, options->memory, RWX }, .ranges = 1, .vcpus = options->cpus };
 	if (options->mmio_size)
 		guest->range[guest->ranges++] =
@@ -401,7 +365,7 @@ static void halt(struct machine *machine)
 /* Does what the exit asks for. Returns false if this vCPU is done. */
 static bool serve(struct machine *machine, struct cpu *cpu)
 {
-	struct hyperps_run *run = cpu->run;
+	struct hyperps_run *run = cpu->vcpu->run;
 
 	switch (run->exit) {
 	case HYPERPS_EXIT_OUT:
@@ -450,10 +414,10 @@ static void *run_vcpu(void *argument)
 	bool goes_on = true;
 
 	/* LAZY also without --lazy: what the guest has released it may touch again. */
-	cpu->run->flags = HYPERPS_RUN_LAZY;
+	cpu->vcpu->run->flags = HYPERPS_RUN_LAZY;
 	while (goes_on && !machine->ended) {
-		if (!ioctl(cpu->fd, HYPERPS_VCPU_IOC_RUN, 0)) {
-			cpu->exits[cpu->run->exit < HYPERPS_EXITS ? cpu->run->exit : 0]++;
+		if (!ioctl(cpu->vcpu->fd, HYPERPS_VCPU_IOC_RUN, 0)) {
+			cpu->exits[cpu->vcpu->run->exit < HYPERPS_EXITS ? cpu->vcpu->run->exit : 0]++;
 			goes_on = serve(machine, cpu);
 		} else if (errno == ENOMEM) {
 			end(machine, RUN_NOT_STARTED, "host_error",
@@ -467,8 +431,8 @@ static void *run_vcpu(void *argument)
 	return NULL;
 }
 
-/* What could not be done, errno's reason, and what to do. */
-static bool not_started(struct machine *machine, const char *what)
+/* errno's reason, and what to do. */
+static void not_started(struct machine *machine, const char *what)
 {
 	const char *advice = errno == ENOMEM   ? "; free memory in the host, give the VM less --memory, or use --lazy"
 			     : errno == EPERM  ? "; is every CPU under the monitor? See hpsctl status"
@@ -477,68 +441,35 @@ static bool not_started(struct machine *machine, const char *what)
 					       : "";
 
 	end(machine, RUN_NOT_STARTED, "not_started", "cannot %s: %s%s", what, strerror(errno), advice);
-	return false;
 }
 
-static bool populate(struct machine *machine, uint64_t gpa, uint64_t size, const void *source)
-{
-	while (size) {
-		struct hyperps_vm_populate request = { gpa, size, (uintptr_t)source };
-		int done = ioctl(machine->vm, HYPERPS_VM_IOC_POPULATE, &request);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done < 0)
-			return not_started(machine, source ? "load the image" : "give the VM its RAM");
-		gpa += done;
-		size -= done;
-		source = source ? (const char *)source + done : NULL;
-	}
-	return true;
-}
-
-/* The image's pages, or all of the RAM but these. */
-static bool populate_all(struct machine *machine, bool image_pages)
+/* All of the RAM but the image's pages, which are there. */
+static bool populate_the_rest(struct machine *machine)
 {
 	const struct image *image = &machine->guest.image;
 	uint64_t end_of_last = 0;
 
-	for (size_t i = 0, n; i < image->pages; i += n) {
-		for (n = 1; i + n < image->pages && image->gpa[i + n] == image->gpa[i] + n * IMAGE_PAGE;)
-			n++;
-		if (image_pages && !populate(machine, image->gpa[i], n * IMAGE_PAGE, image->data + i * IMAGE_PAGE))
+	for (size_t i = 0; i < image->pages; i++) {
+		if (!vm_populate(&machine->vm, end_of_last, image->gpa[i] - end_of_last, NULL))
 			return false;
-		if (!image_pages && !populate(machine, end_of_last, image->gpa[i] - end_of_last, NULL))
-			return false;
-		end_of_last = image->gpa[i] + n * IMAGE_PAGE;
+		end_of_last = image->gpa[i] + IMAGE_PAGE;
 	}
-	return image_pages || populate(machine, end_of_last, machine->options->memory - end_of_last, NULL);
+	return vm_populate(&machine->vm, end_of_last, machine->options->memory - end_of_last, NULL);
 }
 
-static bool create_vcpu(struct machine *machine, size_t index)
-{
-	struct cpu *cpu = &machine->cpu[index];
-
-	*cpu = (struct cpu){ .machine = machine, .index = index };
-	cpu->fd = ioctl(machine->vm, HYPERPS_VM_IOC_CREATE_VCPU, &machine->guest.image.start);
-	if (cpu->fd < 0)
-		return not_started(machine, "create a vCPU");
-	cpu->run = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
-	return cpu->run != MAP_FAILED || not_started(machine, "map a vCPU");
-}
-
-/* Bytes that Linux can give away, as it says. */
+/* Bytes that Linux can give away, as it says; all, if it does not say. */
 static uint64_t available(void)
 {
 	char line[128];
-	uint64_t kib = 0;
+	uint64_t kib;
 	FILE *file = fopen("/proc/meminfo", "r");
+	bool found = false;
 
-	while (file && !kib && fgets(line, sizeof(line), file))
-		sscanf(line, "MemAvailable: %" SCNu64, &kib);
+	while (file && !found && fgets(line, sizeof(line), file))
+		found = sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1;
 	if (file)
 		fclose(file);
-	return kib << 10;
+	return found ? kib << 10 : UINT64_MAX;
 }
 
 /* A VM's memory counts for no process: unless told, Linux would kill all others first when it runs out of memory. */
@@ -555,10 +486,8 @@ static void be_killed_first(void)
 /* A sealed VM that has all its memory. */
 static bool build(struct machine *machine)
 {
-	const struct guest *guest = &machine->guest;
 	const char *expected = machine->options->measurement;
-	struct hyperps_measurement measurement;
-	char hex[65];
+	char *hex = machine->result.measurement;
 	int device = open_device();
 
 	if (device < 0) {
@@ -571,30 +500,21 @@ static bool build(struct machine *machine)
 		    "the host has %" PRIu64 " MiB left: give the VM less --memory, or use --lazy", available() >> 20);
 		return false;
 	}
-	machine->vm = ioctl(device, HYPERPS_IOC_CREATE_VM, 0);
-	if (machine->vm < 0)
-		return not_started(machine, "create a VM");
-	for (size_t i = 0; i < guest->ranges; i++)
-		if (ioctl(machine->vm, HYPERPS_VM_IOC_DECLARE, &guest->range[i]))
-			return not_started(machine, "declare the VM's addresses");
-	if (!populate_all(machine, true))
+	if (!vm_make(&machine->vm, device, &machine->guest)) {
+		not_started(machine, machine->vm.failed);
 		return false;
-	for (size_t i = 0; i < guest->vcpus; i++)
-		if (!create_vcpu(machine, i))
-			return false;
-	if (ioctl(machine->vm, HYPERPS_VM_IOC_SEAL, 0))
-		return not_started(machine, "seal the VM");
-	if (ioctl(machine->vm, HYPERPS_VM_IOC_MEASUREMENT, &measurement))
-		return not_started(machine, "read the VM's measurement");
-	to_hex(measurement.sha256, machine->result.measurement);
-	to_hex(measurement.sha256, hex);
+	}
+	to_hex(machine->vm.measurement, hex);
 	if (expected && strcasecmp(expected, hex)) {
 		end(machine, RUN_MEASUREMENT, "measurement",
 		    "the measurement differs: the monitor measured %s, --measure says %s. The guest was not started",
 		    hex, expected);
 		return false;
 	}
-	return machine->options->lazy || populate_all(machine, false);
+	if (machine->options->lazy || populate_the_rest(machine))
+		return true;
+	not_started(machine, machine->vm.failed);
+	return false;
 }
 
 static void do_nothing(int signal)
@@ -616,6 +536,7 @@ static void run_machine(struct machine *machine)
 	pthread_sigmask(SIG_BLOCK, &awaited, NULL);
 	sigaction(SIGNAL_KICK, &kick, NULL);
 	for (started = 0; started < machine->guest.vcpus; started++) {
+		machine->cpu[started] = (struct cpu){ machine, started, .vcpu = &machine->vm.vcpu[started] };
 		__atomic_add_fetch(&machine->running, 1, __ATOMIC_SEQ_CST);
 		errno = pthread_create(&machine->cpu[started].thread, NULL, run_vcpu, &machine->cpu[started]);
 		if (errno) {
@@ -624,9 +545,12 @@ static void run_machine(struct machine *machine)
 			break;
 		}
 	}
-	sigwait(&awaited, &signal);
-	if (signal != SIGNAL_ENDED)
-		end(machine, RUN_SIGNAL + signal, "signal", "ended by %s", strsignal(signal));
+	/* SIGNAL_ENDED may come from anyone: it only says that it is worth looking. */
+	while (!machine->ended) {
+		sigwait(&awaited, &signal);
+		if (signal != SIGNAL_ENDED)
+			end(machine, RUN_SIGNAL + signal, "signal", "ended by %s", strsignal(signal));
+	}
 	/* Again and again: a thread may just be about to enter RUN. */
 	while (machine->running) {
 		for (size_t i = 0; i < started; i++)

@@ -9,7 +9,7 @@ STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpu
 STOCK_MODULES_generic := $(STOCK_MODULES) coretemp mce-inject intel-uncore-frequency-common intel-uncore-frequency isst_if_common \
 	isst_if_mbox_msr
 STOCK_MODULES_cloud := $(STOCK_MODULES) iosf_mbi
-TEST_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/image.c host/hpsctl/measure.c guest/sha256.c
+TEST_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/vm.c guest/sha256.c
 VAULT_CLIENT := $(TEST_CLIENT) host/hpsctl/keyvault.c test/guests/hmac.c
 
 $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
