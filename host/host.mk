@@ -2,9 +2,11 @@
 # hpsctl, hyperps.ko and the host's initrds. The kernels come from $(CACHE)/kernels/<flavour>/ (tools/setup).
 FLAVOURS := cloud generic
 
-HPSCTL_SOURCES := host/hpsctl/hpsctl.c host/hpsctl/show.c host/hpsctl/completion.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/monitor_device.c host/hpsctl/run.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/vm.c host/hpsctl/uart.c \
+HPSCTL_SOURCES := host/hpsctl/hpsctl.c host/hpsctl/show.c host/hpsctl/completion.c host/hpsctl/check.c host/hpsctl/check_command.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/monitor_device.c host/hpsctl/run.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/vm.c host/hpsctl/uart.c \
 	host/hpsctl/demo.c host/hpsctl/attack.c host/hpsctl/keyvault.c guest/sha256.c
-HPSCTL_HEADERS := host/hpsctl/hpsctl.h host/hpsctl/hpsctl_format.h host/hpsctl/json.h host/hpsctl/monitor_device.h host/hpsctl/image.h host/hpsctl/vm.h host/hpsctl/uart.h host/module/hyperps_ioctl.h \
+# What `hpsctl check` asks about a CPU is what loader and monitor ask.
+HPSCTL_SOURCES += boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
+HPSCTL_HEADERS := host/hpsctl/check.h host/hpsctl/check/x86.h host/hpsctl/hpsctl.h host/hpsctl/hpsctl_format.h host/hpsctl/json.h host/hpsctl/monitor_device.h host/hpsctl/image.h host/hpsctl/vm.h host/hpsctl/uart.h host/module/hyperps_ioctl.h \
 	host/module/hyperps_demo.h host/hpsctl/keyvault.h test/guests/vault.h guest/sha256.h include/types.h include/hyperps/abi.h
 HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Iguest -Itest/guests
 
@@ -14,7 +16,7 @@ test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
 
 $(BUILD)/hpsctl: $(HPSCTL_SOURCES) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
+	$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -Imm -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
 
 # $(call kbuild,flavour,folder,sources): build the modules of these sources in a copy, so that the source tree stays clean.
 kbuild = mkdir -p $(2) && cp -u $(3) $(2)/ && \

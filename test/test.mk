@@ -7,7 +7,8 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 MM_SOURCES := mm/manager.c+mm/dispatch.c+mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/host_view.c+boot/memory_type.c
 UNIT_TESTS := capabilities: manager_property:$(MM_SOURCES) manager:$(MM_SOURCES) \
 	ept:mm/ept.c+mm/page_pool.c+mm/page_mark.c+boot/pagetable.c+boot/host_view.c+boot/memory_type.c page_mark:mm/page_mark.c+boot/host_view.c+boot/memory_type.c+mm/ept.c+mm/page_pool.c memory_type:boot/memory_type.c msr_policy:vmx/msr_policy.c conf:boot/conf.c \
-	gate_page:vmx/gate_page.c port: gate_exit:vmx/gate_page.c gate_tlb:vmx/gate_page.c pagetable:boot/pagetable.c hpsctl_format:host/hpsctl/hpsctl_format.c+host/hpsctl/json.c \
+	gate_page:vmx/gate_page.c port: gate_exit:vmx/gate_page.c gate_tlb:vmx/gate_page.c pagetable:boot/pagetable.c check:host/hpsctl/check.c+host/hpsctl/hpsctl_format.c+host/hpsctl/json.c+boot/choose_capabilities.c+vmx/capabilities.c+boot/pagetable.c \
+	hpsctl_format:host/hpsctl/hpsctl_format.c+host/hpsctl/json.c \
 	image:host/hpsctl/image.c+host/hpsctl/measure.c+guest/sha256.c uart:host/hpsctl/uart.c sha256:guest/sha256.c decode:guest/decode.c policy:guest/policy.c+vmx/msr_policy.c paging:guest/paging.c \
 	hmac:test/guests/hmac.c+guest/sha256.c vcpu_vmcs:guest/decode.c+guest/policy.c+vmx/msr_policy.c acpi:
 UNIT_NAMES := $(foreach t,$(UNIT_TESTS),$(firstword $(subst :, ,$(t))))
@@ -16,8 +17,10 @@ UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
 define UNIT_RULE
 $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c $(2) $(wildcard include/*.h include/hyperps/*.h mm/*.h vmx/*.h boot/*.h host/*/*.h guest/*.h test/guests/*.h)
 	@mkdir -p $$(@D)
-	$(CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c $(2) -lcmocka
+	$(CC) $$(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c $(2) -lcmocka
 endef
+# Its x86.h comes before the monitor's.
+$(BUILD)/test/unit/check: UNIT_CFLAGS := -Ihost/hpsctl/check $(UNIT_CFLAGS)
 $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(firstword $(subst :, ,$(t))),$(subst +, ,$(word 2,$(subst :, ,$(t)))))))
 
 # They include these, with a VMCS of its own.
@@ -72,10 +75,10 @@ LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,va
 	'test/live/attacks.py cloud 4 vmfunc' 'test/live/attacks.py cloud 4 vmcall' \
 	'test/live/host.py generic 2 vmx_absent,attacks/01-monitor-memory,power,vm_device,vcpu_device,vm_run,demo,nmi,cpus,kernel_log,drivers,private_page' \
 	'test/live/attacks.py cloud 2 vmfunc' 'test/live/attacks.py cloud 2 vmcall' \
-	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py \
+	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py test/live/check.py \
 	'test/live/attacks.py cloud 1 vmfunc' 'test/live/attacks.py cloud 1 vmcall' \
 	'test/live/host.py cloud 2 vmx_absent,gate_sweep,cpus,kernel_log,drivers,kexec_same' 'test/live/views.py cloud 1 15' \
-	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,kernel_log'
+	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log'
 TEST_JOBS ?= 2
 
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc $(wildcard core/*.h mm/*.h vmx/*.h guest/*.h include/*.h include/hyperps/abi.h)

@@ -106,6 +106,16 @@ static const struct {
 	[HYPERPS_FEATURE_VTD] = { "vtd", "DMA remapping (VT-d)" },
 };
 
+const char *feature_key(unsigned int feature)
+{
+	return features[feature].key;
+}
+
+const char *feature_text(unsigned int feature)
+{
+	return features[feature].text;
+}
+
 static const struct {
 	const char *key;
 	const char *text;

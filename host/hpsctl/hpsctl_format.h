@@ -12,6 +12,10 @@
 /* The name of a VM exit's basic reason as the SDM has it ("Basic Exit Reasons"), or NULL for a number that has none. */
 const char *exit_reason_name(unsigned int reason);
 
+/* An enum hyperps_feature as a JSON key, and for people. */
+const char *feature_key(unsigned int feature);
+const char *feature_text(unsigned int feature);
+
 /* The status for people, or as one JSON object with a key a line. */
 void format_status_text(FILE *out, const struct hyperps_status *status);
 void format_status_json(FILE *out, const struct hyperps_status *status);
