@@ -15,6 +15,7 @@
 #define CPUS "/sys/devices/system/cpu/"
 #define CPUS_MAX (MONITOR_WINDOWS - 4) /* as the loader has it */
 #define NOTHING "nothing to do"
+#define VENDOR_INTEL 0x756e6547 /* EBX of CPUID leaf 0: "Genu" */
 
 /* What the functions of x86.h look at. */
 static const struct machine *machine;
@@ -102,7 +103,10 @@ static void check_vtx(struct check *check, struct vmx_capabilities *capabilities
 			  "the CPU's MSRs can't be read");
 	else if (message)
 		add_refusal(check, "vtx", message);
-	else
+	if (!(cpuid(1, 0).ecx & BIT(5)) && cpuid(0, 0).ebx == VENDOR_INTEL)
+		check_add(check, "running", ANSWER_NOTE, "if it may be there, load hyperps.ko, and ask again",
+			  "HyperPS itself hides VT-x from the kernel above it");
+	if (*done)
 		check_add(check, "vtx", ANSWER_YES, NOTHING,
 			  "VT-x, with EPT, unrestricted guest and all else that the monitor needs");
 }

@@ -79,6 +79,9 @@ static int run_check(const struct command *command, int argc, char **argv)
 	if (device >= 0 && !monitor_read_status(device, &status))
 		check_add(&check, "running", ANSWER_YES, "see hpsctl status",
 			  "HyperPS %.*s runs below this kernel already", (int)sizeof(status.version), status.version);
+	else if (device < 0 && (errno == EACCES || errno == EPERM))
+		check_add(&check, "running", ANSWER_UNKNOWN, "run it as root",
+			  "HyperPS may run below this kernel: /dev/hyperps can't be opened");
 	else
 		check_machine(&this_machine, &check);
 	if (device >= 0)

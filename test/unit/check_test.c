@@ -27,7 +27,7 @@ static struct cpuid_result fake_cpuid(unsigned int cpu, u32 leaf, u32 subleaf)
 	(void)subleaf;
 	switch (leaf) {
 	case 0:
-		return (struct cpuid_result){ .eax = 0x16 };
+		return (struct cpuid_result){ .eax = 0x16, .ebx = 0x756e6547 };
 	case 1:
 		return leaf1;
 	case 7:
@@ -184,7 +184,7 @@ static void unfit_cpus(void **state)
 	set_up(state);
 	leaf1.ecx = 0;
 	msr_lost[0] = true;
-	assert_says(VERDICT_UNFIT, "NO    this CPU has no VT-x", "");
+	assert_says(VERDICT_UNFIT, "NO    this CPU has no VT-x", "HyperPS itself hides VT-x");
 	set_up(state);
 	msrs[3][MSR_IA32_VMX_CR0_FIXED0] = 1;
 	assert_says(VERDICT_UNFIT, "NO    CPU 3 differs: its fixed bits", "\"cpus_alike\", \"answer\": \"no\"");
