@@ -93,7 +93,7 @@ def messages():
         with open(os.path.join(TOP, path), encoding="utf-8", errors="replace") as file:
             text = file.read()
         pairs = []
-        if path.endswith(".c") or path.endswith("core.h"):
+        if path.endswith((".c", ".h")):
             pairs = in_c(path, text)
         elif text.startswith("#!/bin/") or text.startswith("#!/usr/bin/env bash"):
             pairs = in_script(text, "fail|say|echo")
