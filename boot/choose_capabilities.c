@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* What the monitor uses of the boot CPU's VMX. The other CPUs must be able to do the same: vmx/capabilities.c. */
 #include "choose_capabilities.h"
-#include "vmx.h"
-#include "x86.h"
+#include "cpu_features.h"
 
 #define USE_NEWER "Use a CPU of 2010 or later (Westmere or newer)"
 #define HOT_EXITS (PRIMARY_CR3_LOAD_EXITING | PRIMARY_CR3_STORE_EXITING | PRIMARY_INVLPG_EXITING)

@@ -4,7 +4,7 @@
 
 #include "capabilities.h"
 
-/* VMX controls that the monitor is given, and has no word for itself; the others are in vmx/vmx.h. Pin-based: */
+/* VMX controls that the monitor is given, and has no word for itself; the others are in include/vmx.h. Pin-based: */
 #define PIN_EXTERNAL_INTERRUPT_EXITING BIT(0)
 #define PIN_NMI_EXITING BIT(3)
 #define PIN_VIRTUAL_NMIS BIT(5)

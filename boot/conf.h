@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The configuration file \EFI\HYPERPS\hyperps.conf. No EFI types: it builds for the build host too. */
+/* The configuration file \EFI\HYPERPS\hyperps.conf. No EFI types: it builds for the build machine too. */
 #ifndef CONF_H
 #define CONF_H
 

@@ -2,7 +2,7 @@
 #include "loader.h"
 #include "memory_type.h"
 #include "msr_policy.h"
-#include "x86.h"
+#include "cpu_features.h"
 
 /* Access rights as in "Guest Register State": LAR's byte 1 and bits 15:12 of its word 1, then bit 16 for unusable. */
 #define ACCESS_RIGHTS 0xf0ff

@@ -7,7 +7,6 @@
 #define HOST_VIEW_H
 
 #include "boot_info.h"
-#include "capabilities.h"
 
 /* One range of the firmware's memory map, type as in the UEFI specification (EFI_MEMORY_TYPE). */
 struct boot_memory_range {

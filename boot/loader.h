@@ -21,6 +21,9 @@ extern EFI_LOADED_IMAGE *loader; /* of loader_image; its DeviceHandle is the loa
 /* Keeps the one line that will be printed: "<what is wrong>. <what to do>", a Print() format. Returns status. */
 EFI_STATUS unfit(EFI_STATUS status, const CHAR16 *format, ...);
 
+/* What unfit() was told last. */
+extern CHAR16 unfit_reason[400];
+
 /* volume.c: files, searched on the loader's own volume first, then on all others */
 
 struct volume_file {

@@ -6,18 +6,6 @@
 EFI_HANDLE loader_image;
 EFI_LOADED_IMAGE *loader;
 
-static CHAR16 unfit_line[400];
-
-EFI_STATUS unfit(EFI_STATUS status, const CHAR16 *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	UnicodeVSPrint(unfit_line, sizeof(unfit_line), format, arguments);
-	va_end(arguments);
-	return status;
-}
-
 /* Leaves the user 10 s to read, or until a key is pressed: the firmware's boot menu may clear the screen. */
 static void wait_for_key(void)
 {
@@ -35,7 +23,7 @@ static void wait_for_key(void)
 
 static EFI_STATUS stop(EFI_STATUS status)
 {
-	Print(L"HyperPS: stopped: %s.\r\n", unfit_line);
+	Print(L"HyperPS: stopped: %s.\r\n", unfit_reason);
 	wait_for_key();
 	return status;
 }
@@ -101,7 +89,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
 
 	/* 2. Load what comes after the monitor: without it there is no point in going on. */
 	if (EFI_ERROR(fit))
-		Print(L"HyperPS: continuing UNPROTECTED: %s.\r\n", unfit_line);
+		Print(L"HyperPS: continuing UNPROTECTED: %s.\r\n", unfit_reason);
 	status = chainload_prepare(&conf);
 	if (EFI_ERROR(status))
 		return stop(status);
@@ -116,7 +104,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
 			return stop(fit);
 		}
 		if (EFI_ERROR(fit))
-			Print(L"HyperPS: continuing UNPROTECTED: %s.\r\n", unfit_line);
+			Print(L"HyperPS: continuing UNPROTECTED: %s.\r\n", unfit_reason);
 	}
 
 	/* 4. Go. */

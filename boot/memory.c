@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include "cpu_features.h"
 #include "gate_page.h"
 #include "loader.h"
+#include "page_mark.h"
 #include "pagetable.h"
-#include "x86.h"
 
 #define GATE_STEP (1ULL << 24)
 

@@ -4,7 +4,7 @@
 #include "loader.h"
 #include "pagetable.h"
 #include "trampoline.h"
-#include "x86.h"
+#include "cpu_features.h"
 #include "hyperps/abi.h"
 
 #define SPARE_CPU_SLOTS 4 /* for CPUs that the firmware does not list */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The monitor's page tables, as boot_info.h draws them. No EFI types: it builds for the build host too. */
+/* The monitor's page tables, as boot_info.h draws them. No EFI types: it builds for the build machine too. */
 #ifndef PAGETABLE_H
 #define PAGETABLE_H
 

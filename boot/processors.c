@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "acpi.h"
 #include "loader.h"
-#include "x86.h"
+#include "cpu_features.h"
 
 /* The part of EFI_MP_SERVICES_PROTOCOL that is called here ("MP Services Protocol", UEFI Platform Initialization). */
 struct mp_services {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The low pages through which every CPU enters the monitor; boot/trampoline.asm is their code. Shared with the monitor.
+ * The low pages through which every CPU enters the monitor; boot/trampoline.asm is their code.
  *
  *   low_base                 code page: an application processor starts here in real mode (its SIPI vector is
  *                            low_base >> 12)
@@ -10,13 +10,7 @@
 #ifndef TRAMPOLINE_H
 #define TRAMPOLINE_H
 
-#include "types.h"
-
-/* The CPUs count with locked instructions; the monitor only reads. */
-struct trampoline_data {
-	u32 next_slot; /* slot of the next CPU that arrives; starts at 1, since the boot CPU has slot 0 */
-	u32 excess; /* CPUs that found no slot left: they halt in the code page with interrupts off */
-};
+#include "boot_info.h"
 
 /*
  * Near the start of the code page. The assembler leaves offsets from the start of the page in the fields marked +, to

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* VM exits of guests, by reason. What is not the host's to handle is decided here, by the tables of policy.c. */
-#include "core.h"
-#include "host.h"
+#include "emulate.h"
+#include "event.h"
+#include "manager.h"
+#include "monitor.h"
 #include "policy.h"
 #include "vcpu.h"
-#include "x86.h"
 
 /* Exit qualification of a debug exception. */
 #define DEBUG_CAUSES (0xfULL | BIT(13) | BIT(14))
@@ -27,7 +28,7 @@ static void exit_cpuid_of_guest(struct vcpu *vcpu)
 						 .xcr0_supported = guest_xcr0,
 						 .xsave_bytes = guest_xsave_bytes,
 						 .index = vcpu->index,
-						 .vcpus = guest_of(vcpu->handle)->vcpus };
+						 .vcpus = vcpu->vm->vcpus };
 
 	guest_cpuid((u32)regs[REGISTER_RAX], (u32)regs[REGISTER_RCX], &state, &r);
 	regs[REGISTER_RAX] = r.eax;

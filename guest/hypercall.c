@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 /* Calls of guests to the monitor (include/hyperps/guest.h). */
-#include "core.h"
-#include "host.h"
-#include "manager.h"
+#include "cpu_features.h"
+#include "emulate.h"
+#include "event.h"
+#include "flush.h"
+#include "memory_service.h"
 #include "vcpu.h"
-#include "x86.h"
 #include "hyperps/guest.h"
-
-#define CPUID_1_ECX_RDRAND BIT(30)
 
 _Static_assert(HYPERPS_GUEST_RELEASE - HYPERPS_GUEST_SHARE == 2 && HYPERPS_EXIT_RELEASED - HYPERPS_EXIT_SHARED == 2 &&
 		       HYPERPS_GUEST_UNSHARE - HYPERPS_GUEST_SHARE == 1 &&
@@ -53,14 +52,13 @@ static s64 memory_request(struct vcpu *vcpu, u64 call, u64 gpa, u64 count, u64 w
 	return HYPERPS_OK;
 }
 
-/* SDM, "RDRAND": CF tells whether there was a number; ten tries are enough on a CPU that works. */
+/* SDM, "RDRAND": ten tries are enough on a CPU that works. */
 static bool random(u64 *value)
 {
-	bool done = false;
-
-	for (unsigned i = 0; i < 10 && !done; i++)
-		asm volatile("rdrand %0" : "=r"(*value), "=@ccc"(done));
-	return done;
+	for (unsigned i = 0; i < 10; i++)
+		if (rdrand(value))
+			return true;
+	return false;
 }
 
 enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
@@ -86,13 +84,13 @@ enum next guest_hypercall(struct vcpu *vcpu, u64 words[8])
 			return RETURN_TO_HOST;
 		break;
 	case HYPERPS_GUEST_RANDOM:
-		if (cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND)
+		if (cpuid(1, 0).ecx & BIT(CPUID_RDRAND))
 			result = random(&regs[REGISTER_RDX]) ? HYPERPS_OK : HYPERPS_ERROR_AGAIN;
 		break;
 	case HYPERPS_GUEST_MEASUREMENT:
 		if (!is_long)
 			break;
-		__builtin_memcpy(digest, guest_of(vcpu->handle)->digest, sizeof(digest));
+		__builtin_memcpy(digest, vcpu->vm->digest, sizeof(digest));
 		regs[REGISTER_RDI] = digest[0];
 		regs[REGISTER_RSI] = digest[1];
 		regs[REGISTER_RDX] = digest[2];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* SDM, "Paging"; five levels are not offered to guests. */
 #include "paging.h"
+#include "memory_service.h"
 #include "x86.h"
 
 #define ENTRY_PRESENT BIT(0)

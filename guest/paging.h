@@ -12,7 +12,4 @@
  */
 bool guest_translate(u64 handle, u64 linear, u64 cr0, u64 cr3, u64 cr4, u64 efer, u64 *gpa);
 
-/* core/memory.c. Reads from a page that the guest of a sealed VM has; nothing crosses the page. False if it has none. */
-bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
-
 #endif

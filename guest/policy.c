@@ -17,50 +17,49 @@ static const struct {
 	u32 leaf, subleaf, xcr0, eax, ebx, ecx, edx;
 } cpuid_allowed[] = {
 	{ 0x0, ANY, 0, ALL, ALL, ALL, ALL },
-	/*
-	 * EBX: CLFLUSH size. ECX: SSE3, PCLMULQDQ, SSSE3, CMPXCHG16B, PCID, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, RDRAND.
-	 * EDX: FPU, VME, DE, PSE, TSC, MSR, PAE, CX8, SEP, PGE, CMOV, PAT, PSE-36, CLFSH, MMX, FXSR, SSE, SSE2
-	 */
+	/* EBX: CLFLUSH size. */
 	{ 0x1, ANY, 0, ALL, 0xff00,
-	  BIT(0) | BIT(1) | BIT(9) | BIT(13) | BIT(17) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | BIT(30),
-	  BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(13) | BIT(15) |
-		  BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) },
-	{ 0x1, ANY, XCR0_X87, 0, 0, BIT(26), 0 }, /* XSAVE */
-	{ 0x1, ANY, XCR0_AVX, 0, 0, BIT(12) | BIT(28) | BIT(29), 0 }, /* FMA, AVX, F16C */
-	/*
-	 * EBX: FSGSBASE, TSC_ADJUST, BMI1, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA.
-	 * ECX: UMIP, GFNI, RDPID. EDX: FSRM, MD_CLEAR
-	 */
+	  BIT(CPUID_SSE3) | BIT(CPUID_PCLMULQDQ) | BIT(CPUID_SSSE3) | BIT(CPUID_CMPXCHG16B) | BIT(CPUID_PCID) |
+		  BIT(CPUID_SSE4_1) | BIT(CPUID_SSE4_2) | BIT(CPUID_MOVBE) | BIT(CPUID_POPCNT) | BIT(CPUID_AES) |
+		  BIT(CPUID_RDRAND),
+	  BIT(CPUID_FPU) | BIT(CPUID_VME) | BIT(CPUID_DE) | BIT(CPUID_PSE) | BIT(CPUID_TSC) | BIT(CPUID_MSR) |
+		  BIT(CPUID_PAE) | BIT(CPUID_CX8) | BIT(CPUID_SEP) | BIT(CPUID_PGE) | BIT(CPUID_CMOV) | BIT(CPUID_PAT) |
+		  BIT(CPUID_PSE_36) | BIT(CPUID_CLFSH) | BIT(CPUID_MMX) | BIT(CPUID_FXSR) | BIT(CPUID_SSE) |
+		  BIT(CPUID_SSE2) },
+	{ 0x1, ANY, XCR0_X87, 0, 0, BIT(CPUID_XSAVE), 0 },
+	{ 0x1, ANY, XCR0_AVX, 0, 0, BIT(CPUID_FMA) | BIT(CPUID_AVX) | BIT(CPUID_F16C), 0 },
 	{ 0x7, 0, 0, ALL,
-	  BIT(0) | BIT(1) | BIT(3) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(18) | BIT(19) | BIT(20) | BIT(23) |
-		  BIT(24) | BIT(29),
-	  BIT(2) | BIT(8) | BIT(22), BIT(4) | BIT(10) },
-	{ 0x7, 0, XCR0_AVX, 0, BIT(5), BIT(9) | BIT(10), 0 }, /* AVX2; VAES, VPCLMULQDQ */
-	/*
-	 * AVX-512. EBX: F, DQ, IFMA, PF, ER, CD, BW, VL. ECX: VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ. EDX: 4VNNIW, 4FMAPS,
-	 * VP2INTERSECT, FP16
-	 */
-	{ 0x7, 0, AVX512, 0, BIT(16) | BIT(17) | BIT(21) | BIT(26) | BIT(27) | BIT(28) | BIT(30) | BIT(31),
-	  BIT(1) | BIT(6) | BIT(11) | BIT(12) | BIT(14), BIT(2) | BIT(3) | BIT(8) | BIT(23) },
-	{ 0x7, 0, XCR0_PKRU, 0, 0, BIT(3), 0 }, /* PKU */
-	{ 0x7, 1, 0, BIT(10) | BIT(11) | BIT(12), 0, 0, 0 }, /* fast short MOVSB, STOSB, CMPSB */
-	{ 0x7, 1, XCR0_AVX, BIT(4), 0, 0, 0 }, /* AVX-VNNI */
-	{ 0x7, 1, AVX512, BIT(5), 0, 0, 0 }, /* AVX512_BF16 */
+	  BIT(CPUID_FSGSBASE) | BIT(CPUID_TSC_ADJUST) | BIT(CPUID_BMI1) | BIT(CPUID_SMEP) | BIT(CPUID_BMI2) |
+		  BIT(CPUID_ERMS) | BIT(CPUID_INVPCID) | BIT(CPUID_RDSEED) | BIT(CPUID_ADX) | BIT(CPUID_SMAP) |
+		  BIT(CPUID_CLFLUSHOPT) | BIT(CPUID_CLWB) | BIT(CPUID_SHA),
+	  BIT(CPUID_UMIP) | BIT(CPUID_GFNI) | BIT(CPUID_RDPID), BIT(CPUID_FSRM) | BIT(CPUID_MD_CLEAR) },
+	{ 0x7, 0, XCR0_AVX, 0, BIT(CPUID_AVX2), BIT(CPUID_VAES) | BIT(CPUID_VPCLMULQDQ), 0 },
+	{ 0x7, 0, AVX512, 0,
+	  BIT(CPUID_AVX512F) | BIT(CPUID_AVX512DQ) | BIT(CPUID_AVX512_IFMA) | BIT(CPUID_AVX512PF) |
+		  BIT(CPUID_AVX512ER) | BIT(CPUID_AVX512CD) | BIT(CPUID_AVX512BW) | BIT(CPUID_AVX512VL),
+	  BIT(CPUID_AVX512_VBMI) | BIT(CPUID_AVX512_VBMI2) | BIT(CPUID_AVX512_VNNI) | BIT(CPUID_AVX512_BITALG) |
+		  BIT(CPUID_AVX512_VPOPCNTDQ),
+	  BIT(CPUID_AVX512_4VNNIW) | BIT(CPUID_AVX512_4FMAPS) | BIT(CPUID_AVX512_VP2INTERSECT) |
+		  BIT(CPUID_AVX512_FP16) },
+	{ 0x7, 0, XCR0_PKRU, 0, 0, BIT(CPUID_PKU), 0 },
+	{ 0x7, 1, 0, BIT(CPUID_FZRM) | BIT(CPUID_FSRS) | BIT(CPUID_FSRCS), 0, 0, 0 },
+	{ 0x7, 1, XCR0_AVX, BIT(CPUID_AVX_VNNI), 0, 0, 0 },
+	{ 0x7, 1, AVX512, BIT(CPUID_AVX512_BF16), 0, 0, 0 },
 	{ 0xd, 0, XCR0_X87, ALL, ALL, 0, 0 },
-	{ 0xd, 1, XCR0_X87, BIT(0) | BIT(1) | BIT(2), ALL, 0, 0 }, /* XSAVEOPT, XSAVEC, XGETBV with ECX = 1 */
+	{ 0xd, 1, XCR0_X87, BIT(CPUID_XSAVEOPT) | BIT(CPUID_XSAVEC) | BIT(CPUID_XGETBV_1), ALL, 0, 0 },
 	{ 0xd, 2, XCR0_AVX, ALL, ALL, ALL, 0 },
 	{ 0xd, 5, AVX512, ALL, ALL, ALL, 0 },
 	{ 0xd, 6, AVX512, ALL, ALL, ALL, 0 },
 	{ 0xd, 7, AVX512, ALL, ALL, ALL, 0 },
 	{ 0xd, 9, XCR0_PKRU, ALL, ALL, ALL, 0 },
 	{ 0x80000000, ANY, 0, ALL, 0, 0, 0 },
-	/* LAHF, LZCNT, PREFETCHW; SYSCALL, NX, 1-GByte pages, RDTSCP, Intel 64 */
-	{ 0x80000001, ANY, 0, 0, 0, BIT(0) | BIT(5) | BIT(8), BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29) },
+	{ 0x80000001, ANY, 0, 0, 0, BIT(CPUID_LAHF) | BIT(CPUID_LZCNT) | BIT(CPUID_PREFETCHW),
+	  BIT(CPUID_SYSCALL) | BIT(CPUID_NX) | BIT(CPUID_1GB_PAGES) | BIT(CPUID_RDTSCP) | BIT(CPUID_INTEL_64) },
 	{ 0x80000002, ANY, 0, ALL, ALL, ALL, ALL },
 	{ 0x80000003, ANY, 0, ALL, ALL, ALL, ALL },
 	{ 0x80000004, ANY, 0, ALL, ALL, ALL, ALL },
 	{ 0x80000006, ANY, 0, 0, 0, ALL, 0 }, /* L2 cache */
-	{ 0x80000007, ANY, 0, 0, 0, 0, BIT(8) }, /* invariant TSC */
+	{ 0x80000007, ANY, 0, 0, 0, 0, BIT(CPUID_INVARIANT_TSC) },
 	{ 0x80000008, ANY, 0, 0xffff, 0, 0, 0 }, /* widths of addresses */
 };
 
@@ -93,17 +92,17 @@ void guest_cpuid(u32 leaf, u32 subleaf, const struct guest_cpuid_state *state, s
 		break;
 	case 0x1:
 		r->ebx |= state->index << 24 | state->vcpus << 16;
-		r->ecx |= BIT(31); /* a hypervisor is there */
+		r->ecx |= BIT(CPUID_HYPERVISOR);
 		if (state->cr4 & CR4_OSXSAVE)
-			r->ecx |= BIT(27);
+			r->ecx |= BIT(CPUID_OSXSAVE);
 		if (state->vcpus > 1)
-			r->edx |= BIT(28);
+			r->edx |= BIT(CPUID_HTT);
 		break;
 	case 0x7:
 		if (subleaf == 0) {
 			r->eax = minimum(r->eax, 1);
 			if (state->cr4 & CR4_PKE)
-				r->ecx |= BIT(4);
+				r->ecx |= BIT(CPUID_OSPKE);
 		}
 		break;
 	case 0xd:
@@ -127,14 +126,14 @@ void guest_cpuid(u32 leaf, u32 subleaf, const struct guest_cpuid_state *state, s
 
 u64 guest_cr4_allowed(u32 leaf1_ecx, u32 leaf1_edx, u32 leaf7_ebx, u32 leaf7_ecx)
 {
-	return CR4_MCE | CR4_PCE | (leaf1_edx & BIT(1) ? CR4_VME | CR4_PVI : 0) | (leaf1_edx & BIT(2) ? CR4_DE : 0) |
-	       (leaf1_edx & BIT(3) ? CR4_PSE : 0) | (leaf1_edx & BIT(4) ? CR4_TSD : 0) |
-	       (leaf1_edx & BIT(6) ? CR4_PAE : 0) | (leaf1_edx & BIT(13) ? CR4_PGE : 0) |
-	       (leaf1_edx & BIT(24) ? CR4_OSFXSR : 0) | (leaf1_edx & BIT(25) ? CR4_OSXMMEXCPT : 0) |
-	       (leaf1_ecx & BIT(17) ? CR4_PCIDE : 0) | (leaf1_ecx & BIT(26) ? CR4_OSXSAVE : 0) |
-	       (leaf7_ebx & BIT(0) ? CR4_FSGSBASE : 0) | (leaf7_ebx & BIT(7) ? CR4_SMEP : 0) |
-	       (leaf7_ebx & BIT(20) ? CR4_SMAP : 0) | (leaf7_ecx & BIT(2) ? CR4_UMIP : 0) |
-	       (leaf7_ecx & BIT(3) ? CR4_PKE : 0);
+	return CR4_MCE | CR4_PCE | (leaf1_edx & BIT(CPUID_VME) ? CR4_VME | CR4_PVI : 0) |
+	       (leaf1_edx & BIT(CPUID_DE) ? CR4_DE : 0) | (leaf1_edx & BIT(CPUID_PSE) ? CR4_PSE : 0) |
+	       (leaf1_edx & BIT(CPUID_TSC) ? CR4_TSD : 0) | (leaf1_edx & BIT(CPUID_PAE) ? CR4_PAE : 0) |
+	       (leaf1_edx & BIT(CPUID_PGE) ? CR4_PGE : 0) | (leaf1_edx & BIT(CPUID_FXSR) ? CR4_OSFXSR : 0) |
+	       (leaf1_edx & BIT(CPUID_SSE) ? CR4_OSXMMEXCPT : 0) | (leaf1_ecx & BIT(CPUID_PCID) ? CR4_PCIDE : 0) |
+	       (leaf1_ecx & BIT(CPUID_XSAVE) ? CR4_OSXSAVE : 0) | (leaf7_ebx & BIT(CPUID_FSGSBASE) ? CR4_FSGSBASE : 0) |
+	       (leaf7_ebx & BIT(CPUID_SMEP) ? CR4_SMEP : 0) | (leaf7_ebx & BIT(CPUID_SMAP) ? CR4_SMAP : 0) |
+	       (leaf7_ecx & BIT(CPUID_UMIP) ? CR4_UMIP : 0) | (leaf7_ecx & BIT(CPUID_PKU) ? CR4_PKE : 0);
 }
 
 /* Why a pass is harmless: the value is the guest's own while it runs, and acts only on what it may reach anyway. */

@@ -3,7 +3,7 @@
 #ifndef POLICY_H
 #define POLICY_H
 
-#include "x86.h"
+#include "cpu_features.h"
 #include "msr_policy.h"
 
 struct guest_cpuid_state {

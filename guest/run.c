@@ -3,16 +3,17 @@
  * Running a vCPU: a call of the host's that ends at an exit which is the host's to handle. What the VMCS does not
  * switch is switched here, once for each call; exits that the monitor handles itself go straight back to the guest.
  */
-#include "core.h"
-#include "host.h"
-#include "manager.h"
+#include "cpu_features.h"
+#include "event.h"
+#include "memory_service.h"
+#include "monitor.h"
+#include "stop.h"
 #include "vcpu.h"
-#include "x86.h"
+#include "vmcs.h"
 
 #define SLICE_PER_SECOND 1000 /* a run takes a millisecond at most */
 #define RUN_FLAGS HYPERPS_RUN_INTERRUPT_WINDOW
 #define FIRST_EXTERNAL_VECTOR 32
-#define CPUID_7_EDX_IBPB BIT(26)
 
 /* Those that the CPU has. MISC_FEATURES_ENABLES is 0 for guests: the host's would make their CPUID fault. */
 static u32 switched_msrs[SWITCHED_MSRS], msr_count;
@@ -33,7 +34,7 @@ void run_init(void)
 		if (rdmsr_checked(msrs[i], &value))
 			switched_msrs[msr_count++] = msrs[i];
 	guest_slice = monitor.boot->tsc_hz / SLICE_PER_SECOND;
-	has_ibpb = cpuid_or_zero(7).edx & CPUID_7_EDX_IBPB;
+	has_ibpb = cpuid_or_zero(7).edx & BIT(CPUID_IBPB);
 	has_counter_switch = (cpuid_or_zero(0xa).eax & 0xff) >= 2;
 }
 
@@ -44,20 +45,18 @@ static void exchange(struct switched_state *out, const struct switched_state *in
 		out->msr[i] = rdmsr(switched_msrs[i]);
 		wrmsr(switched_msrs[i], in->msr[i]);
 	}
-	asm volatile("mov %%dr0, %0; mov %%dr1, %1" : "=r"(out->dr[0]), "=r"(out->dr[1]));
-	asm volatile("mov %%dr2, %0; mov %%dr3, %1" : "=r"(out->dr[2]), "=r"(out->dr[3]));
-	asm volatile("mov %%dr6, %0; mov %%cr2, %1" : "=r"(out->dr6), "=r"(out->cr2));
-	asm volatile("mov %0, %%dr0; mov %1, %%dr1" ::"r"(in->dr[0]), "r"(in->dr[1]));
-	asm volatile("mov %0, %%dr2; mov %1, %%dr3" ::"r"(in->dr[2]), "r"(in->dr[3]));
-	asm volatile("mov %0, %%dr6; mov %1, %%cr2" ::"r"(in->dr6), "r"(in->cr2));
-}
-
-static u64 xgetbv(void)
-{
-	u32 low, high;
-
-	asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-	return (u64)high << 32 | low;
+	out->dr[0] = READ_REGISTER(dr0);
+	out->dr[1] = READ_REGISTER(dr1);
+	out->dr[2] = READ_REGISTER(dr2);
+	out->dr[3] = READ_REGISTER(dr3);
+	out->dr6 = READ_REGISTER(dr6);
+	out->cr2 = READ_REGISTER(cr2);
+	WRITE_REGISTER(dr0, in->dr[0]);
+	WRITE_REGISTER(dr1, in->dr[1]);
+	WRITE_REGISTER(dr2, in->dr[2]);
+	WRITE_REGISTER(dr3, in->dr[3]);
+	WRITE_REGISTER(dr6, in->dr6);
+	WRITE_REGISTER(cr2, in->cr2);
 }
 
 /*
@@ -69,12 +68,13 @@ static void exchange_fpu(u8 *out, const u8 *in, u64 xcr0)
 	u64 mask = guest_xcr0;
 
 	if (!mask) {
-		asm volatile("fxsave64 (%0); fxrstor64 (%1)" ::"r"(out), "r"(in) : "memory");
+		fxsave(out);
+		fxrstor(in);
 		return;
 	}
 	CHECK(xsetbv_checked(0, xgetbv() | mask | xcr0));
-	asm volatile("xsave64 (%0)" ::"r"(out), "a"((u32)mask), "d"(0) : "memory");
-	asm volatile("xrstor64 (%0)" ::"r"(in), "a"((u32)mask), "d"(0) : "memory");
+	xsave(out, mask);
+	xrstor(in, mask);
 	CHECK(xsetbv_checked(0, xcr0));
 }
 
@@ -95,7 +95,7 @@ static void clear_buffers(void)
 
 	if (has_ibpb)
 		wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
-	asm volatile("verw %0" ::"m"(selector) : "cc");
+	verw(&selector);
 }
 
 static void enter_side(struct cpu *cpu, struct vcpu *vcpu, struct host_side *host)
@@ -134,7 +134,7 @@ static void leave_side(struct cpu *cpu, struct vcpu *vcpu, const struct host_sid
 	/* From here on no CPU has the VMCS: the vCPU may go on anywhere, and its pages may be used anew. */
 	cpu->vmcs_current = false;
 	vmclear(vcpu->vmcs);
-	host_vmcs_load(cpu);
+	vmcs_load_host(cpu);
 	clear_buffers();
 }
 
@@ -246,10 +246,10 @@ s64 vcpu_run(const u64 argument[4], u64 words[8])
 	struct vcpu *vcpu = NULL;
 
 	if (!result) {
-		struct guest *guest = guest_of(argument[0]);
+		const struct vm *vm = mm_find_vm(mm, argument[0]);
 
-		if (index < guest->vcpus)
-			vcpu = guest->vcpu[index];
+		if (index < vm->vcpus)
+			vcpu = vm->vcpu[index].state;
 		if (!vcpu || ((argument[1] ^ index) & ~RUN_FLAGS) || !event_is_valid(argument[3]))
 			result = HYPERPS_ERROR_INVALID;
 		else if (vcpu->running || vcpu->ended)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-/* vCPUs: their two pages, the state in which they start, and the measurement of a VM. */
-#include "core.h"
-#include "host.h"
-#include "manager.h"
+/* vCPUs: their two pages, and the state in which they start. */
+#include "cpu_features.h"
+#include "memory_service.h"
+#include "monitor.h"
 #include "policy.h"
+#include "stop.h"
 #include "vcpu.h"
-#include "x86.h"
+#include "vmcs.h"
 
 #define FIRST_GUEST_VPID 2 /* 0 is root, 1 the host */
 #define FCW_RESET 0x37f
@@ -15,7 +16,6 @@
 #define MULTIBOOT_MAGIC 0x2badb002
 #define ARGUMENT (BIT(46) - PAGE_SIZE)
 
-static struct guest guests[HYPERPS_VMS];
 static u8 *msr_bitmap;
 u64 guest_xcr0;
 u32 guest_xsave_bytes = 576; /* the legacy area and the header */
@@ -38,23 +38,18 @@ void guest_init(void)
 	run_init();
 }
 
-struct guest *guest_of(u64 handle)
+static void write_start(struct vcpu *vcpu, const u64 start[3])
 {
-	return &guests[handle % HYPERPS_VMS];
-}
-
-static void write_start(struct vcpu *vcpu)
-{
-	enum hyperps_vcpu_mode mode = vcpu->start[0] & (PAGE_SIZE - 1);
+	enum hyperps_vcpu_mode mode = start[0] & (PAGE_SIZE - 1);
 	struct boot_cpu_state state = reset_state;
 	struct boot_segment *code = &state.segment[SEGMENT_CS];
-	u64 *regs = vcpu->regs.value, argument = vcpu->start[0] & ARGUMENT;
+	u64 *regs = vcpu->regs.value, argument = start[0] & ARGUMENT;
 	bool is_long = mode == HYPERPS_VCPU_LONG;
 
 	regs[REGISTER_RSI] = vcpu->index;
 	regs[REGISTER_RDI] = argument;
-	state.rip = vcpu->start[1];
-	state.cr3 = vcpu->start[2];
+	state.rip = start[1];
+	state.cr3 = start[2];
 	if (mode == HYPERPS_VCPU_REAL) {
 		code->selector = state.rip >> 4 & 0xf000;
 		code->base = (u64)code->selector << 4;
@@ -100,7 +95,7 @@ static u64 cr4_owned(const struct vcpu *vcpu)
 }
 
 /* SDM, "VMCLEAR", "VMPTRLD": the memory image is complete, and no CPU has the VMCS, after VMCLEAR. */
-static void make_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
+static void make_vmcs(struct vcpu *vcpu, const u64 start[3])
 {
 	const struct vmx_capabilities *capabilities = &monitor.boot->capabilities;
 	struct cpu *cpu = this_cpu();
@@ -115,17 +110,17 @@ static void make_vmcs(struct vcpu *vcpu, u64 slot, u64 eptp)
 	/* #AC and #DB, since a guest can make their delivery raise them again for ever, without ever leaving. */
 	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
 	vmwrite(VMCS_MSR_BITMAP, hpa_of(msr_bitmap).value);
-	vmwrite(VMCS_EPTP, eptp);
+	vmwrite(VMCS_EPTP, ept_pointer(&vcpu->vm->view));
 	if (capabilities->guest_secondary & SECONDARY_VPID)
-		vmwrite(VMCS_VPID, FIRST_GUEST_VPID + slot * HYPERPS_VCPUS + vcpu->index);
-	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
+		vmwrite(VMCS_VPID, FIRST_GUEST_VPID + vcpu->handle % HYPERPS_VMS * HYPERPS_VCPUS + vcpu->index);
+	vmwrite(VMCS_CR0_MASK, CR0_OWNED);
 	vmwrite(VMCS_CR4_MASK, cr4_owned(vcpu));
 	vmwrite(VMCS_GUEST_IA32_PAT, PAT_RESET);
 	/* Its TSC begins at 0: when the host started is no business of the guest's. */
 	vcpu->tsc_offset = 0 - monitor_time();
-	write_start(vcpu);
+	write_start(vcpu, start);
 	vmclear(vcpu->vmcs);
-	host_vmcs_load(cpu);
+	vmcs_load_host(cpu);
 }
 
 static bool start_is_valid(u64 mode_and_argument, u64 entry, u64 cr3)
@@ -150,36 +145,24 @@ static bool start_is_valid(u64 mode_and_argument, u64 entry, u64 cr3)
 static s64 create(const u64 argument[4], u64 *index)
 {
 	struct mm *mm = memory_lock();
-	struct guest *guest = guest_of(argument[0]);
-	struct hyperps_vm vm;
-	struct vcpu *vcpu;
-	s64 result = HYPERPS_OK;
-	u8 *vmcs;
+	struct vm_vcpu *pages;
+	s64 result = start_is_valid(argument[1], argument[2], argument[3])
+			     ? mm_add_vcpu(mm, argument[0], &argument[1], &pages)
+			     : HYPERPS_ERROR_INVALID;
 
-	page_pool_refresh(mm->pool, mm->epoch, mm->flushed, MM_BATCH);
-	mm_describe(mm, argument[0] % HYPERPS_VMS, &vm);
-	if (vm.state == HYPERPS_VM_FREE || vm.handle != argument[0])
-		result = HYPERPS_ERROR_NO_VM;
-	else if (vm.state != HYPERPS_VM_OPEN)
-		result = HYPERPS_ERROR_STATE;
-	else if (guest->vcpus == HYPERPS_VCPUS || !start_is_valid(argument[1], argument[2], argument[3]))
-		result = HYPERPS_ERROR_INVALID;
-	else if (page_pool_available(mm->pool) < MM_POOL_RESERVE + 2)
-		result = HYPERPS_ERROR_MEMORY;
-	if (!result) {
-		vmcs = page_pool_take(mm->pool);
-		vcpu = page_pool_take(mm->pool);
-		*(u32 *)vmcs = monitor.boot->capabilities.basic & VMX_BASIC_REVISION;
-		vcpu->vmcs = page_pool_hpa(mm->pool, vmcs);
+	if (result >= 0) {
+		struct vcpu *vcpu = pages->state;
+
+		*(u32 *)pages->vmcs = monitor.boot->capabilities.basic & VMX_BASIC_REVISION;
+		vcpu->vmcs = hpa_of(pages->vmcs);
 		vcpu->handle = argument[0];
-		__builtin_memcpy(vcpu->start, &argument[1], sizeof(vcpu->start));
-		vcpu->index = guest->vcpus;
-		make_vmcs(vcpu, argument[0] % HYPERPS_VMS, vm.view_eptp);
-		guest->vcpu[guest->vcpus++] = vcpu;
+		vcpu->vm = mm_find_vm(mm, argument[0]);
+		vcpu->index = (u32)result;
+		make_vmcs(vcpu, pages->start);
 		*index = vcpu->index;
 	}
 	memory_unlock();
-	return result;
+	return result < 0 ? result : HYPERPS_OK;
 }
 
 s64 vcpu_create(const u64 argument[4], u64 *index)
@@ -188,64 +171,4 @@ s64 vcpu_create(const u64 argument[4], u64 *index)
 
 	/* A flush may free pages of the pool. */
 	return result == HYPERPS_ERROR_MEMORY && memory_flush() ? create(argument, index) : result;
-}
-
-void guest_end(u64 handle)
-{
-	struct guest *guest = guest_of(handle);
-
-	for (u32 i = 0; i < guest->vcpus; i++) {
-		page_pool_put(&monitor.pool, guest->vcpu[i]->vmcs.value >> PAGE_SHIFT);
-		page_pool_put(&monitor.pool, page_pool_hpa(&monitor.pool, guest->vcpu[i]).value >> PAGE_SHIFT);
-	}
-	__builtin_memset(guest, 0, sizeof(*guest));
-}
-
-void measure_page(u64 slot, u64 gpa, const u8 *page)
-{
-	struct guest *guest = &guests[slot];
-
-	if (!guest->sha256.bytes)
-		sha256_init(&guest->sha256);
-	sha256_update(&guest->sha256, &gpa, sizeof(gpa));
-	sha256_update(&guest->sha256, page, PAGE_SIZE);
-}
-
-void measure_end(const struct mm *mm, u64 handle)
-{
-	struct guest *guest = guest_of(handle);
-	const struct vm_range *range;
-	u64 counts[2];
-	u32 ranges;
-
-	if (!guest->sha256.bytes)
-		sha256_init(&guest->sha256);
-	range = mm_ranges(mm, handle % HYPERPS_VMS, &ranges);
-	for (u32 i = 0; i < ranges; i++) {
-		const u64 words[] = { range[i].gpa, range[i].frames * PAGE_SIZE, range[i].permissions };
-
-		sha256_update(&guest->sha256, words, sizeof(words));
-	}
-	for (u32 i = 0; i < guest->vcpus; i++)
-		sha256_update(&guest->sha256, guest->vcpu[i]->start, sizeof(guest->vcpu[i]->start));
-	counts[0] = ranges;
-	counts[1] = guest->vcpus;
-	sha256_update(&guest->sha256, counts, sizeof(counts));
-	sha256_final(&guest->sha256, guest->digest);
-	guest->measured = true;
-}
-
-void describe_measurement(u32 slot, struct hyperps_measurement *out)
-{
-	struct hyperps_vm vm;
-
-	mm_describe(memory_lock(), slot, &vm);
-	*out = (struct hyperps_measurement){ 0 };
-	if (guests[slot].measured) {
-		out->handle = vm.handle;
-		out->sealed = 1;
-		out->vcpus = guests[slot].vcpus;
-		__builtin_memcpy(out->sha256, guests[slot].digest, sizeof(out->sha256));
-	}
-	memory_unlock();
 }

@@ -8,8 +8,6 @@
 
 #include "cpu.h"
 #include "decode.h"
-#include "sha256.h"
-#include "vmx.h"
 
 /* MSRs that no VMCS field holds, and that a guest may write (policy.c) or that act on it: switched around each run. */
 #define SWITCHED_MSRS 7
@@ -20,16 +18,14 @@ struct switched_state {
 	u64 dr[4], dr6, cr2;
 };
 
-struct mm;
-
 struct vcpu {
-	struct guest_registers regs; /* first: guest_run() */
+	struct registers regs; /* first: guest_run() */
 	struct switched_state state;
 	u64 xcr0, cr8;
 	u64 tsc_offset, tsc_adjust; /* to monitor_time(); IA32_TSC_ADJUST */
 	u64 slice_start; /* TSC at which the run began */
 	u64 handle; /* of its VM */
-	u64 start[3]; /* VCPU_CREATE's arguments, as measured */
+	const struct vm *vm; /* its number of vCPUs and its digest are constant once a vCPU runs */
 	hpa_t vmcs;
 	u32 index;
 	u32 last_cpu; /* CPU slot + 1 on which it ran last; 0: none */
@@ -42,15 +38,6 @@ struct vcpu {
 	u8 fpu[GUEST_FPU_BYTES] __attribute__((aligned(64)));
 };
 _Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "struct vcpu outgrew its page");
-
-/* The guest's side of a VM slot. Under mm_lock, but that a vCPU that runs belongs to its CPU. */
-struct guest {
-	u32 vcpus;
-	bool measured;
-	struct vcpu *vcpu[HYPERPS_VCPUS];
-	struct sha256 sha256;
-	u8 digest[32];
-};
 
 /* Boot CPU, once: what guests may use of this CPU. */
 void guest_init(void);
@@ -68,22 +55,9 @@ extern u32 guest_xsave_bytes;
 /* How long a guest runs at most, in TSC ticks. Constant after run_init(). */
 extern u64 guest_slice;
 
-/* The side of the VM's slot that is here. Needs mm_lock, and a handle that is valid. */
-struct guest *guest_of(u64 handle);
-
 /* HYPERPS_CALL_VCPU_CREATE and _RUN: 0 and the results, or an error code. In VMX root, no lock held. */
 s64 vcpu_create(const u64 argument[4], u64 *index);
 s64 vcpu_run(const u64 argument[4], u64 words[8]);
-
-/* The VM of this handle has ended: its vCPUs go back to the pool. Needs mm_lock; none runs. */
-void guest_end(u64 handle);
-
-/* VM_SEAL: one page of the VM, in ascending order; and all of them were given. Needs mm_lock. */
-void measure_page(u64 slot, u64 gpa, const u8 *page);
-void measure_end(const struct mm *mm, u64 handle);
-
-/* HYPERPS_OBJECT_MEASUREMENT; slot < HYPERPS_VMS. Takes mm_lock. */
-void describe_measurement(u32 slot, struct hyperps_measurement *out);
 
 /* Where an exit handler leaves the guest: back to it, or to the host with the words filled. */
 enum next { RESUME_GUEST, RETURN_TO_HOST };
@@ -94,7 +68,7 @@ enum next guest_exit_dispatch(struct vcpu *vcpu, struct cpu *cpu, u64 words[8]);
 /* guest/hypercall.c. */
 enum next guest_hypercall(struct vcpu *vcpu, u64 words[8]);
 
-/* guest/memory.c: EPT violations. */
+/* guest/ept_violation.c: EPT violations. */
 enum next guest_ept_violation(struct vcpu *vcpu, u64 words[8]);
 
 /* This vCPU can't go on: enum hyperps_failure. */
@@ -102,7 +76,7 @@ enum next vcpu_fail(struct vcpu *vcpu, u64 words[8], u64 failure);
 
 /*
  * Enters the guest by VMLAUNCH, and again and again after each exit for which guest_exit_dispatch() says so. Returns 0;
- * 1: VM entry failed with VMfail. vmx/guest.asm.
+ * 1: VM entry failed with VMfail. guest/run.asm.
  */
 u64 guest_run(struct vcpu *vcpu, struct cpu *cpu, u64 words[8]);
 void guest_exit(void);

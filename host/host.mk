@@ -2,13 +2,12 @@
 # hpsctl, hyperps.ko and the host's initrds. The kernels come from $(CACHE)/kernels/<flavour>/ (tools/setup).
 FLAVOURS := cloud generic
 
-HPSCTL_SOURCES := host/hpsctl/hpsctl.c host/hpsctl/show.c host/hpsctl/completion.c host/hpsctl/check.c host/hpsctl/check_command.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/monitor_device.c host/hpsctl/run.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/vm.c host/hpsctl/uart.c \
-	host/hpsctl/demo.c host/hpsctl/attack.c host/hpsctl/keyvault.c guest/sha256.c
+HPSCTL_SOURCES := $(wildcard host/hpsctl/*.c) mm/sha256.c
 # What `hpsctl check` asks about a CPU is what loader and monitor ask.
 HPSCTL_SOURCES += boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
-HPSCTL_HEADERS := host/hpsctl/check.h host/hpsctl/check/x86.h host/hpsctl/hpsctl.h host/hpsctl/hpsctl_format.h host/hpsctl/json.h host/hpsctl/monitor_device.h host/hpsctl/image.h host/hpsctl/vm.h host/hpsctl/uart.h host/module/hyperps_ioctl.h \
-	host/module/hyperps_demo.h host/hpsctl/keyvault.h test/guests/vault.h guest/sha256.h include/types.h include/hyperps/abi.h
-HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Iguest -Itest/guests
+HPSCTL_HEADERS := $(wildcard host/hpsctl/*.h host/hpsctl/check/*.h host/module/*.h include/*.h include/hyperps/*.h) test/guests/vault.h mm/sha256.h \
+	boot/choose_capabilities.h boot/pagetable.h vmx/capabilities.h
+HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Itest/guests
 
 host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
@@ -16,20 +15,20 @@ test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
 
 $(BUILD)/hpsctl: $(HPSCTL_SOURCES) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -Imm -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
+	$(call quiet,CC)$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
 
 # $(call kbuild,flavour,folder,sources): build the modules of these sources in a copy, so that the source tree stays clean.
-kbuild = mkdir -p $(2) && cp -u $(3) $(2)/ && \
+kbuild = mkdir -p $(2) && { cp -u $(3) $(2)/ && \
 	release=$$(cat $(CACHE)/kernels/$(1)/release) && headers=/lib/modules/$$release/build && \
 	{ [ -d $$headers ] || { echo "no headers for Linux $$release: apt-get install linux-headers-$$release" >&2; false; }; } && \
-	$(MAKE) --no-print-directory -C $$headers M=$(abspath $(2)) HYPERPS_INCLUDE=$(abspath include) KCFLAGS=-Werror modules
+	$(MAKE) --no-print-directory -C $$headers M=$(abspath $(2)) HYPERPS_INCLUDE=$(abspath include) KCFLAGS=-Werror modules; } \
+	$(call log_to,$(2)/kbuild.log)
 
 HOST_MODULE_SOURCES := host/module/main.c host/module/call.c host/module/gate.c host/module/gate.h host/module/gate_page.S host/module/vm.c host/module/vm.h host/module/vm_memory.c \
 	host/module/vcpu.c host/module/power.c host/module/hyperps.h host/module/hyperps_ioctl.h host/module/hyperps_demo.c host/module/hyperps_demo.h host/module/Kbuild
 
 $(BUILD)/modules/%/hyperps.ko $(BUILD)/modules/%/hyperps_demo.ko: $(HOST_MODULE_SOURCES) include/hyperps/abi.h include/hyperps/gate.h $(CACHE)/kernels/%/release
-	@echo 'building $(@D)/hyperps.ko, hyperps_demo.ko'
-	+@$(call kbuild,$*,$(@D),$(HOST_MODULE_SOURCES)) >$(@D)/kbuild.log 2>&1 || { cat $(@D)/kbuild.log; false; }
+	+$(call quiet,KBUILD)$(call kbuild,$*,$(@D),$(HOST_MODULE_SOURCES))
 	@touch $(@D)/hyperps.ko $(@D)/hyperps_demo.ko
 
 # The guests to try by hand, or that demo and attack run. The test initrds have all of them.
@@ -50,7 +49,7 @@ initrd_files = init=host/image/init bin/hpsctl=$(BUILD)/hpsctl hyperps.ko=$(BUIL
 
 $(BUILD)/initrd-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(HOST_GUESTS:%=$(BUILD)/guests/%) \
 		$(ATTACKS:%=test/attacks/%) test/guestfs/lib.sh $(ATTACK_PROGRAMS:%=$(BUILD)/guestfs/%) $(BUILD)/test-modules/%/modules.order
-	host/image/mkinitrd --output $@ $(call initrd_files,$*) $(call attack_files,$*) \
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call initrd_files,$*) $(call attack_files,$*) \
 		$(foreach g,$(HOST_GUESTS),guests/$(g)=$(BUILD)/guests/$(g))
 
 include test/modules/modules.mk test/guests/guests.mk test/guestfs/guestfs.mk

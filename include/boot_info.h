@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the loader (boot/) hands to the monitor (core/). The loader fills it once, before the first jump into the
+ * What the loader (boot/) hands to the monitor. The loader fills it once, before the first jump into the
  * monitor; from then on it lies in monitor memory and the host cannot reach it.
  *
  * Address map of the monitor (the only linear addresses its page tables hold):
@@ -21,9 +21,7 @@
 #ifndef BOOT_INFO_H
 #define BOOT_INFO_H
 
-#include "types.h"
-#include "capabilities.h"
-#include "ept.h"
+#include "handover.h"
 #include "mtrr.h"
 
 #define MONITOR_VA 0xfffff00000000000ULL /* PML4 slot 480 */
@@ -51,6 +49,12 @@ struct image_header {
 		    * boot page tables loaded, interrupts off, no stack */
 	u64 cpu_area_size; /* bytes of monitor memory that one CPU slot takes, page-aligned */
 	u64 log_size; /* bytes of the log ring */
+};
+
+/* The trampoline's data page (boot/trampoline.h). The CPUs count with locked instructions; the monitor only reads. */
+struct trampoline_data {
+	u32 next_slot; /* slot of the next CPU that arrives; starts at 1, since the boot CPU has slot 0 */
+	u32 excess; /* CPUs that found no slot left: they halt in the code page with interrupts off */
 };
 
 /* A segment register as the VMCS wants it. access_rights is in VMX format (bit 16: unusable). */

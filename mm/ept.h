@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Extended page tables: the host view, and each guest's view. No VMX instruction; builds for the build host too. */
+/* Extended page tables: the host view, and each guest's view. No VMX instruction; builds for the build machine too. */
 #ifndef EPT_H
 #define EPT_H
 
@@ -19,14 +19,6 @@
 /* Of an EPT pointer: write-back tables, no accessed and dirty flags. */
 #define EPTP_FLAGS(levels) (((levels)-1ULL) << 3 | 6)
 #define EPT_ADDRESS 0x000ffffffffff000ULL
-
-struct ept {
-	struct page_pool *pool;
-	u64 *root; /* linear */
-	unsigned levels; /* 4 or 5 */
-	unsigned largest_leaf; /* level of the largest leaf: 1 = 4 KiB, 2 = 2 MiB, 3 = 1 GiB */
-	u64 leaves[4]; /* leaves by level, [1] to [3] */
-};
 
 /* Starts an empty hierarchy. Returns false if the pool is dry. */
 bool ept_init(struct ept *ept, struct page_pool *pool, unsigned levels, unsigned largest_leaf);

@@ -23,7 +23,7 @@ static bool refresh_pool(struct mm *mm, u64 reserve)
 }
 
 /* Drops the const, as strchr() does: some callers only look. */
-static struct vm *find_vm(const struct mm *mm, u64 handle)
+struct vm *mm_find_vm(const struct mm *mm, u64 handle)
 {
 	struct vm *vm = (struct vm *)&mm->vm[(handle & HANDLE_SLOT) % HYPERPS_VMS];
 
@@ -99,7 +99,7 @@ static bool is_in_view(u64 gpa, u64 count)
 
 s64 mm_declare(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 permissions)
 {
-	struct vm *vm = find_vm(mm, handle);
+	struct vm *vm = mm_find_vm(mm, handle);
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
@@ -188,7 +188,7 @@ static s64 map_batch(struct mm *mm, struct vm *vm, u64 gpa, u64 frame, u64 count
 
 s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 {
-	struct vm *vm = find_vm(mm, handle);
+	struct vm *vm = mm_find_vm(mm, handle);
 	const struct vm_range *range;
 	u64 done = 0;
 
@@ -219,7 +219,7 @@ s64 mm_map(struct mm *mm, u64 handle, u64 gpa, u64 frame, u64 count)
 
 s64 mm_sync(struct mm *mm, u64 handle)
 {
-	struct vm *vm = find_vm(mm, handle);
+	struct vm *vm = mm_find_vm(mm, handle);
 	u64 done = 0, gpa;
 
 	if (!vm)
@@ -245,9 +245,39 @@ s64 mm_sync(struct mm *mm, u64 handle)
 	return (s64)vm->pending.frames;
 }
 
+/* A VM of which nothing is measured yet has counted no byte. */
+static void measure(struct vm *vm, const void *data, u64 bytes)
+{
+	if (!vm->sha256.bytes)
+		sha256_init(&vm->sha256);
+	sha256_update(&vm->sha256, data, bytes);
+}
+
+void mm_measure(struct mm *mm, u64 slot, u64 gpa, const u8 *page)
+{
+	measure(&mm->vm[slot], &gpa, sizeof(gpa));
+	measure(&mm->vm[slot], page, PAGE_SIZE);
+}
+
+static void measure_end(struct vm *vm)
+{
+	const u64 counts[] = { vm->range_count, vm->vcpus };
+
+	for (u32 i = 0; i < vm->range_count; i++) {
+		const struct vm_range *range = &vm->range[i];
+		const u64 words[] = { range->gpa, range->frames * PAGE_SIZE, range->permissions };
+
+		measure(vm, words, sizeof(words));
+	}
+	for (u32 i = 0; i < vm->vcpus; i++)
+		measure(vm, vm->vcpu[i].start, sizeof(vm->vcpu[i].start));
+	measure(vm, counts, sizeof(counts));
+	sha256_final(&vm->sha256, vm->digest);
+}
+
 s64 mm_seal(struct mm *mm, u64 handle)
 {
-	struct vm *vm = find_vm(mm, handle);
+	struct vm *vm = mm_find_vm(mm, handle);
 	u64 done = 0, budget = WALK_BUDGET;
 
 	if (!vm)
@@ -268,13 +298,43 @@ s64 mm_seal(struct mm *mm, u64 handle)
 		mm_measure_page(slot_of(mm, vm), vm->cursor, ept_run(&vm->view, GPA(vm->cursor), 1).frame);
 		vm->cursor += PAGE_SIZE;
 	}
+	measure_end(vm);
 	vm->state = HYPERPS_VM_SEALED;
 	return HYPERPS_OK;
 }
 
+s64 mm_add_vcpu(struct mm *mm, u64 handle, const u64 start[3], struct vm_vcpu **vcpu)
+{
+	struct vm *vm = mm_find_vm(mm, handle);
+	bool has_room = refresh_pool(mm, MM_POOL_RESERVE + 2);
+
+	if (!vm)
+		return HYPERPS_ERROR_NO_VM;
+	if (vm->state != HYPERPS_VM_OPEN)
+		return HYPERPS_ERROR_STATE;
+	if (vm->vcpus == HYPERPS_VCPUS)
+		return HYPERPS_ERROR_INVALID;
+	if (!has_room)
+		return HYPERPS_ERROR_MEMORY;
+	*vcpu = &vm->vcpu[vm->vcpus];
+	**vcpu = (struct vm_vcpu){ page_pool_take(mm->pool),
+				   page_pool_take(mm->pool),
+				   { start[0], start[1], start[2] } };
+	return vm->vcpus++;
+}
+
+static void drop_vcpus(struct mm *mm, struct vm *vm)
+{
+	for (u32 i = 0; i < vm->vcpus; i++) {
+		page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->vcpu[i].vmcs).value >> PAGE_SHIFT);
+		page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->vcpu[i].state).value >> PAGE_SHIFT);
+	}
+	vm->vcpus = 0;
+}
+
 s64 mm_enter(struct mm *mm, u64 handle)
 {
-	struct vm *vm = find_vm(mm, handle);
+	struct vm *vm = mm_find_vm(mm, handle);
 
 	if (!vm)
 		return HYPERPS_ERROR_NO_VM;
@@ -286,12 +346,12 @@ s64 mm_enter(struct mm *mm, u64 handle)
 
 void mm_leave(struct mm *mm, u64 handle)
 {
-	find_vm(mm, handle)->running--;
+	mm_find_vm(mm, handle)->running--;
 }
 
 s64 mm_destroy(struct mm *mm, u64 handle)
 {
-	struct vm *vm = find_vm(mm, handle);
+	struct vm *vm = mm_find_vm(mm, handle);
 	u64 done = 0, budget = WALK_BUDGET;
 
 	if (!vm)
@@ -300,6 +360,7 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 		return HYPERPS_ERROR_STATE;
 	if (vm->state != HYPERPS_VM_DYING) {
 		vm->state = HYPERPS_VM_DYING;
+		drop_vcpus(mm, vm);
 		vm->cursor = 0;
 		vm->pending.count = vm->pending.frames = 0;
 		vm->released.count = vm->released.frames = 0; /* their entries lead mm_reclaim to them */
@@ -374,7 +435,7 @@ static s64 reclaim_released(struct mm *mm, struct vm *vm)
 
 s64 mm_reclaim(struct mm *mm, u64 handle)
 {
-	struct vm *vm = find_vm(mm, handle);
+	struct vm *vm = mm_find_vm(mm, handle);
 	u64 done = 0, budget = WALK_BUDGET;
 
 	if (!vm)
@@ -453,7 +514,7 @@ static s64 check_guest_range(struct mm *mm, const struct vm *vm, u64 gpa, u64 co
 s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to)
 {
 	u64 from = to == HYPERPS_FRAME_TO_VM ? HYPERPS_FRAME_SHARED : HYPERPS_FRAME_PRIVATE;
-	struct vm *vm = find_vm(mm, handle);
+	struct vm *vm = mm_find_vm(mm, handle);
 	s64 error = check_guest_range(mm, vm, gpa, count, from);
 
 	if (error)
@@ -484,7 +545,7 @@ s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to)
 
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
 {
-	const struct vm *vm = find_vm(mm, handle);
+	const struct vm *vm = mm_find_vm(mm, handle);
 	u64 state = page_mark_state(mm->marks, frame);
 	bool is_of_vm = state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_SHARED ||
 			state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST;
@@ -498,7 +559,7 @@ s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
 
 u64 mm_range(const struct mm *mm, u64 handle, u64 gpa)
 {
-	const struct vm *vm = find_vm(mm, handle);
+	const struct vm *vm = mm_find_vm(mm, handle);
 	const struct vm_range *range = vm ? range_of(vm, gpa, 1) : NULL;
 
 	return range ? range->permissions : 0;
@@ -506,7 +567,7 @@ u64 mm_range(const struct mm *mm, u64 handle, u64 gpa)
 
 s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa)
 {
-	const struct vm *vm = find_vm(mm, handle);
+	const struct vm *vm = mm_find_vm(mm, handle);
 	struct ept_run run;
 
 	if (!vm)
@@ -515,12 +576,6 @@ s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa)
 		return HYPERPS_ERROR_STATE;
 	run = ept_run(&vm->view, GPA(gpa), 1);
 	return run.entry & EPT_READ ? (s64)run.frame : HYPERPS_ERROR_OWNER;
-}
-
-const struct vm_range *mm_ranges(const struct mm *mm, u64 slot, u32 *count)
-{
-	*count = mm->vm[slot].range_count;
-	return mm->vm[slot].range;
 }
 
 void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)
@@ -537,4 +592,17 @@ void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out)
 	out->view_4k = vm->view.leaves[1];
 	out->view_2m = vm->view.leaves[2];
 	out->ranges = vm->range_count;
+}
+
+void mm_describe_measurement(const struct mm *mm, u64 slot, struct hyperps_measurement *out)
+{
+	const struct vm *vm = &mm->vm[slot];
+
+	*out = (struct hyperps_measurement){ 0 };
+	if (vm->state != HYPERPS_VM_SEALED)
+		return;
+	out->handle = (u64)vm->generation << 32 | slot;
+	out->sealed = 1;
+	out->vcpus = vm->vcpus;
+	__builtin_memcpy(out->sha256, vm->digest, sizeof(out->sha256));
 }

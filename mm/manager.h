@@ -2,7 +2,7 @@
 /*
  * The memory manager: the requests by which frames change their owner. The page marks and the VM marks say what is; the
  * host view and each VM's guest view are derived from them in the same step. No VMX instruction, no I/O; builds for the
- * build host.
+ * build machine.
  *
  * Transitions of a frame (mark state: by which request, when):
  *
@@ -32,16 +32,15 @@
  * they all are: now vCPUs can run, and the guest can make requests. From each of them DYING, by mm_destroy, unless a
  * vCPU runs; DEAD, when all frames are TO_HOST; FREE, by mm_reclaim.
  *
- * Lock: all functions need the lock of the struct mm (core/ takes it), and do a bounded amount of work: at most
+ * Lock: all functions need the lock of the struct mm (service/ takes it), and do a bounded amount of work: at most
  * MM_BATCH frames, mm_map at most MM_MAP_BATCHES times as many, mm_seal MM_SEAL_PAGES.
  */
 #ifndef MANAGER_H
 #define MANAGER_H
 
-#include "types.h"
 #include "ept.h"
 #include "mtrr.h"
-#include "page_mark.h"
+#include "sha256.h"
 
 #define MM_BATCH 512 /* frames that are handled at once */
 #define MM_MAP_BATCHES 8 /* batches that one mm_map handles at most */
@@ -73,6 +72,12 @@ struct vm_range {
 	u64 gpa, frames, permissions;
 };
 
+/* A vCPU's two pages of the pool, and what it starts with, as measured. What is in the pages, mm/ does not know. */
+struct vm_vcpu {
+	void *vmcs, *state; /* linear addresses */
+	u64 start[3]; /* HYPERPS_CALL_VCPU_CREATE's arguments */
+};
+
 struct vm {
 	enum hyperps_vm_state state;
 	u32 generation; /* counts the VMs that had this slot; part of the handle */
@@ -81,6 +86,10 @@ struct vm {
 	u64 epoch; /* in which a frame last entered quarantine TO_VM or TO_HOST */
 	u64 cursor; /* gpa from which mm_seal, mm_destroy or mm_reclaim goes on */
 	u32 running; /* vCPUs that are between mm_enter and mm_leave */
+	u32 vcpus;
+	struct vm_vcpu vcpu[HYPERPS_VCPUS];
+	struct sha256 sha256; /* the measurement so far */
+	u8 digest[32]; /* of a SEALED VM */
 	struct gpa_runs pending; /* TO_VM frames */
 	struct gpa_runs released; /* TO_HOST frames of a VM that lives: their entries are not present, but not 0 */
 	u32 range_count;
@@ -97,10 +106,11 @@ struct mm {
 };
 
 /*
- * What mm/ can't do without the hardware, defined by whoever links it: core/memory.c, and each test for itself.
+ * The hooks: what mm/ can't do without the hardware, defined by whoever links it: service/memory_service.c, and each
+ * test for itself. All other symbols that mm/ uses are its own.
  *
  *   mm_zero_frame    overwrites a frame with zeros and writes it back from the caches
- *   mm_measure_page  adds a page to the measurement of the VM in a slot
+ *   mm_measure_page  calls mm_measure() for the page of the VM in a slot, with its content
  *   mm_map_donated   maps the 512 frames from `frame` on, which the host donates, where page_pool.direct says. May
  *                    take MM_DIRECT_TABLES pages of the pool; false if there are fewer
  */
@@ -151,6 +161,18 @@ s64 mm_sync(struct mm *mm, u64 handle);
  */
 s64 mm_seal(struct mm *mm, u64 handle);
 
+/* For mm_measure_page: adds a page, whose content the caller has mapped, to the measurement of the VM in a slot. */
+void mm_measure(struct mm *mm, u64 slot, u64 gpa, const u8 *page);
+
+/* The measurement of the VM in a slot; slot < HYPERPS_VMS. */
+void mm_describe_measurement(const struct mm *mm, u64 slot, struct hyperps_measurement *out);
+
+/* A vCPU for an OPEN VM: takes its two pages, all zeros, and notes what it starts with. */
+s64 mm_add_vcpu(struct mm *mm, u64 handle, const u64 start[3], struct vm_vcpu **vcpu);
+
+/* The VM of a handle, NULL if there is none. Of a SEALED one in which a vCPU runs, vCPUs and digest are constant. */
+struct vm *mm_find_vm(const struct mm *mm, u64 handle);
+
 /* A CPU is about to run a vCPU of the VM, which must be SEALED; it has stopped, of a VM that mm_enter let run. */
 s64 mm_enter(struct mm *mm, u64 handle);
 void mm_leave(struct mm *mm, u64 handle);
@@ -194,9 +216,6 @@ u64 mm_range(const struct mm *mm, u64 handle, u64 gpa);
 
 /* The frame of the page of a SEALED VM that holds gpa, any number; _OWNER if the guest can't reach one there. */
 s64 mm_guest_frame(const struct mm *mm, u64 handle, u64 gpa);
-
-/* The ranges declared by the VM in a slot, in the order in which they were; slot < HYPERPS_VMS. */
-const struct vm_range *mm_ranges(const struct mm *mm, u64 slot, u32 *count);
 
 /* What the host may know of the VM in a slot; slot < HYPERPS_VMS. */
 void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *out);

@@ -6,8 +6,7 @@
 #ifndef PAGE_MARK_H
 #define PAGE_MARK_H
 
-#include "types.h"
-#include "hyperps/abi.h"
+#include "handover.h"
 
 /* State of a frame: HYPERPS_FRAME_* of the public interface. A frame past the table's end is HYPERPS_FRAME_DEVICE. */
 #define MARK_STATE 0xfULL
@@ -18,12 +17,6 @@
 
 /* The table ends at the last RAM that can be given away; RAM above this limit counts as DEVICE. */
 #define PAGE_MARK_LIMIT (4ULL << 40) /* bytes */
-
-struct page_marks {
-	u64 *mark; /* by frame number */
-	u64 frames; /* marks in the table */
-	u64 count[HYPERPS_FRAME_STATES]; /* frames by state */
-};
 
 /*
  * Sets the mark of a frame in the table, and the counters. page: guest-physical frame number, or the next frame of a

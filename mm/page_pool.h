@@ -10,22 +10,6 @@
 
 #include "page_mark.h"
 
-struct page_list {
-	u64 head; /* frame number; the page field of its mark is the next one */
-	u64 count;
-};
-
-struct page_pool {
-	u8 *linear; /* where the first range is mapped */
-	hpa_t base; /* the same byte's host-physical address; page-aligned */
-	u64 size; /* bytes */
-	u64 used; /* bytes handed out once */
-	u8 *direct; /* linear address = direct + hpa of a page outside that range */
-	struct page_marks *marks;
-	struct page_list free, incoming, waiting;
-	u64 waiting_epoch; /* `waiting` is safe when every CPU has flushed after this epoch had begun */
-};
-
 /* A zeroed page from the pool: its linear address, or NULL if the pool is dry. */
 void *page_pool_take(struct page_pool *pool);
 

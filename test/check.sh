@@ -22,8 +22,9 @@ result $? "there are C files to check (${#files[@]})"
 details=$(clang-format-14 --dry-run -Werror "${files[@]}" 2>&1)
 result $? "formatting is .clang-format's" "$details"
 
-includes=(-Iinclude -Icore -Imm -Ivmx -Iguest -Iboot -Ihost/hpsctl -Ihost/module)
-for header in $(git ls-files 'include/*.h' 'core/*.h' 'mm/*.h' 'vmx/*.h' 'guest/*.h' boot/conf.h boot/pagetable.h boot/trampoline.h); do
+read -ra layers < <(sed -n 's/^LAYERS := //p' startup/monitor.mk)
+includes=(-Iinclude "${layers[@]/#/-I}" -Iboot -Ihost/hpsctl -Ihost/module)
+for header in $(git ls-files 'include/*.h' "${layers[@]/%//*.h}" boot/conf.h boot/pagetable.h); do
 	details=$(gcc -std=gnu11 -Wall -Wextra -Werror -Wno-unused-function -ffreestanding -mgeneral-regs-only "${includes[@]}" \
 		-fsyntax-only -x c -include "$header" /dev/null 2>&1)
 	result $? "$header compiles alone" "$details"
@@ -40,7 +41,7 @@ else
 	count=$((count + 1))
 	echo "ok $count # SKIP shellcheck is not installed"
 fi
-details=$(grep -nE '\b(malloc|alloca)\(' core/*.c mm/*.c vmx/*.c guest/*.c)
+details=$(grep -rnE --include='*.c' '\b(malloc|alloca)\(' "${layers[@]/%//}")
 [ -z "$details" ]
 result $? "the monitor allocates nothing at run time" "$details"
 details=$(sed '1,/^static const struct msr_range writes/d; /^}/,$d' vmx/msr_policy.c | perl -ne '

@@ -21,7 +21,7 @@ from tap import figure, finish, note, ok  # noqa: E402  pylint: disable=wrong-im
 FOLDER = os.path.join(TOP, "build/test/mutation")
 SEEDS = 150
 TIMEOUT = 60  # seconds; a mutant that hangs is found, too
-FLAGS = ["-std=gnu11", "-O1", "-Wno-unused", f"-I{TOP}/include", f"-I{TOP}/mm", f"-I{TOP}/boot", f"-I{TOP}/vmx"]
+FLAGS = ["-std=gnu11", "-O1", "-Wno-unused", f"-I{TOP}/include", f"-I{TOP}/mm", f"-I{TOP}/boot"]
 # What the test sets its machine up with.
 OTHERS = ["test/unit/manager_property_test.c", "boot/host_view.c", "boot/memory_type.c"]
 

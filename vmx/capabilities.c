@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "capabilities.h"
-#include "vmx.h"
-#include "x86.h"
+#include "cpu_features.h"
 
 void vmx_read_features(struct vmx_capabilities *out)
 {
@@ -21,9 +20,10 @@ void vmx_read_features(struct vmx_capabilities *out)
 		(secondary_allowed & SECONDARY_VM_FUNCTIONS) && (rdmsr(MSR_IA32_VMX_VMFUNC) & BIT(0));
 	out->feature[HYPERPS_FEATURE_MODE_BASED_EXECUTE] = secondary_allowed & SECONDARY_MODE_BASED_EXECUTE;
 	out->feature[HYPERPS_FEATURE_PREEMPTION_TIMER] = pin_allowed & PIN_PREEMPTION_TIMER;
-	out->feature[HYPERPS_FEATURE_SMEP] = leaf7.ebx & BIT(7);
-	out->feature[HYPERPS_FEATURE_SMAP] = leaf7.ebx & BIT(20);
-	out->feature[HYPERPS_FEATURE_RDCL_NO] = (leaf7.edx & BIT(29)) && (rdmsr(MSR_IA32_ARCH_CAPABILITIES) & BIT(0));
+	out->feature[HYPERPS_FEATURE_SMEP] = leaf7.ebx & BIT(CPUID_SMEP);
+	out->feature[HYPERPS_FEATURE_SMAP] = leaf7.ebx & BIT(CPUID_SMAP);
+	out->feature[HYPERPS_FEATURE_RDCL_NO] =
+		(leaf7.edx & BIT(CPUID_ARCH_CAPABILITIES)) && (rdmsr(MSR_IA32_ARCH_CAPABILITIES) & BIT(0));
 	out->gate = out->feature[HYPERPS_FEATURE_VMFUNC] && out->feature[HYPERPS_FEATURE_EPT_EXECUTE_ONLY] &&
 		    out->feature[HYPERPS_FEATURE_SMEP] && out->feature[HYPERPS_FEATURE_SMAP];
 }

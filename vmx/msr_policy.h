@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Which MSRs the host may read and write; and MSR bitmaps, for guests as well. Pure: also built and tested on the build host. */
+/* Which MSRs the host may read and write; and MSR bitmaps, for guests as well. Pure: also built and tested on the build machine. */
 #ifndef MSR_POLICY_H
 #define MSR_POLICY_H
 

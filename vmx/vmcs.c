@@ -1,22 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* The host's VMCS. */
-#include "core.h"
-#include "host.h"
-#include "x86.h"
-
-#define VPID_HOST 1
-
-void vmx_exit(void);
-
-void vmcs_field_failed(vmcs_field_t field)
-{
-	panic("VMREAD or VMWRITE of field %x failed", field.encoding);
-}
-
-void vmx_instruction_failed(const char *instruction)
-{
-	panic("%s failed", instruction);
-}
+#include "vmcs.h"
+#include "monitor.h"
+#include "stop.h"
 
 void vmx_switch_on(struct cpu *cpu)
 {
@@ -102,7 +87,7 @@ const struct boot_cpu_state reset_state = {
 void vmcs_write_state(const struct boot_cpu_state *state)
 {
 	/* A CR4 bit that the firmware set and the host may not change would make the kernel's first write a refusal. */
-	u64 cr4 = state->cr4 & HOST_CR4_ALLOWED, entry = monitor.boot->capabilities.entry;
+	u64 cr4 = state->cr4 & CR4_ALLOWED, entry = monitor.boot->capabilities.entry;
 
 	for (unsigned i = 0; i < SEGMENTS; i++) {
 		vmwrite(VMCS_GUEST_SELECTOR(i), state->segment[i].selector);
@@ -115,7 +100,7 @@ void vmcs_write_state(const struct boot_cpu_state *state)
 	vmwrite(VMCS_GUEST_IDTR_BASE, state->idt_base);
 	vmwrite(VMCS_GUEST_IDTR_LIMIT, state->idt_limit);
 	/* NE is fixed to 1 in VMX operation; whoever runs sees what it wrote, by the read shadow. */
-	vmwrite(VMCS_GUEST_CR0, (state->cr0 & ~HOST_CR0_OWNED) | CR0_NE);
+	vmwrite(VMCS_GUEST_CR0, (state->cr0 & ~CR0_OWNED) | CR0_NE);
 	vmwrite(VMCS_CR0_READ_SHADOW, state->cr0);
 	vmwrite(VMCS_GUEST_CR3, state->cr3);
 	vmwrite(VMCS_GUEST_CR4, cr4 | monitor.boot->capabilities.cr4_fixed0 | CR4_VMXE | CR4_MCE);
@@ -127,58 +112,9 @@ void vmcs_write_state(const struct boot_cpu_state *state)
 	vmwrite(VMCS_GUEST_RFLAGS, (state->rflags & ~RFLAGS_IF) | RFLAGS_RESERVED);
 }
 
-void host_load_sipi_state(u64 vector, u64 cr0_kept)
-{
-	struct boot_cpu_state state = reset_state;
-
-	state.cr0 |= cr0_kept;
-	state.segment[SEGMENT_CS].selector = (u16)(vector << 8);
-	state.segment[SEGMENT_CS].base = vector << 12;
-	vmcs_write_state(&state);
-	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
-	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, 0);
-	asm volatile(
-		"mov %0, %%dr0; mov %0, %%dr1; mov %0, %%dr2; mov %0, %%dr3; mov %0, %%cr2; mov %1, %%dr6" ::"r"(0ULL),
-		"r"(DR6_RESET));
-}
-
-void host_vmcs_load(struct cpu *cpu)
+void vmcs_load_host(struct cpu *cpu)
 {
 	vmptrld(hpa_of(cpu_area_of(cpu)->vmcs));
-	cpu->primary = cpu->capabilities.primary;
-	cpu->vmcs_current = true;
-}
-
-void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
-{
-	const struct vmx_capabilities *capabilities = &cpu->capabilities;
-
-	vmcs_write_defaults(capabilities->secondary);
-	vmwrite(VMCS_PIN_CONTROLS, capabilities->pin);
-	vmwrite(VMCS_PRIMARY_CONTROLS, capabilities->primary);
-	/* A machine check must not look for an IDT in the middle of the gate. */
-	vmwrite(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_MC));
-	vmwrite(VMCS_MSR_BITMAP, hpa_of(monitor.msr_bitmap).value);
-	port_write_bitmaps();
-	vmwrite(VMCS_EPTP, monitor.host_eptp);
-	if (capabilities->secondary & SECONDARY_VPID)
-		vmwrite(VMCS_VPID, VPID_HOST);
-	if (capabilities->secondary & SECONDARY_XSAVES)
-		vmwrite(VMCS_XSS_EXITING_BITMAP, 0);
-	/*
-	 * The monitor owns CR4.VMXE, which VMX fixes to 1 and the host reads as 0, and every CR4 bit that is not listed
-	 * as harmless: setting one exits and is refused.
-	 */
-	vmwrite(VMCS_CR0_MASK, HOST_CR0_OWNED);
-	vmwrite(VMCS_CR4_MASK, HOST_CR4_OWNED);
-	vmcs_write_root_state(cpu, (u64)vmx_exit);
-	vmwrite(VMCS_GUEST_IA32_PAT, rdmsr(MSR_IA32_PAT));
-	if (state) {
-		vmcs_write_state(state);
-	} else {
-		host_load_sipi_state(0, CR0_CD | CR0_NW);
-		vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
-	}
 	cpu->primary = cpu->capabilities.primary;
 	cpu->vmcs_current = true;
 }

@@ -7,4 +7,4 @@ man: $(MANUALS)
 
 $(MANUALS): $(BUILD)/man/%: docs/man/%.in docs/man/manual.py $(BUILD)/hpsctl
 	@mkdir -p $(@D)
-	docs/man/manual.py $(BUILD)/hpsctl $< >$@
+	$(call quiet,GEN)docs/man/manual.py $(BUILD)/hpsctl $< >$@

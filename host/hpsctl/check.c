@@ -7,6 +7,7 @@
 #include "boot_info.h"
 #include "check.h"
 #include "choose_capabilities.h"
+#include "cpu_features.h"
 #include "hpsctl_format.h"
 #include "json.h"
 #include "pagetable.h"
@@ -17,7 +18,7 @@
 #define NOTHING "nothing to do"
 #define VENDOR_INTEL 0x756e6547 /* EBX of CPUID leaf 0: "Genu" */
 
-/* What the functions of x86.h look at. */
+/* What the functions of instructions.h look at. */
 static const struct machine *machine;
 static unsigned int this_cpu;
 static bool unreadable;
@@ -34,14 +35,6 @@ u64 rdmsr(u32 msr)
 	if (!machine->rdmsr(this_cpu, msr, &value))
 		unreadable = true;
 	return value;
-}
-
-unsigned physical_address_bits(void)
-{
-	u32 bits = cpuid_or_zero(0x80000008).eax & 0xff;
-	u64 tme = cpuid_or_zero(7).ecx & BIT(13) ? rdmsr(MSR_IA32_TME_ACTIVATE) : 0;
-
-	return (bits ? bits : 36) - (tme & BIT(1) ? tme >> 32 & 0xf : 0);
 }
 
 void check_add(struct check *check, const char *key, enum answer answer, const char *to_do, const char *format, ...)
@@ -103,7 +96,7 @@ static void check_vtx(struct check *check, struct vmx_capabilities *capabilities
 			  "the CPU's MSRs can't be read");
 	else if (message)
 		add_refusal(check, "vtx", message);
-	if (!(cpuid(1, 0).ecx & BIT(5)) && cpuid(0, 0).ebx == VENDOR_INTEL)
+	if (!(cpuid(1, 0).ecx & BIT(CPUID_VMX)) && cpuid(0, 0).ebx == VENDOR_INTEL)
 		check_add(check, "running", ANSWER_NOTE, "if it may be there, load hyperps.ko, and ask again",
 			  "HyperPS itself hides VT-x from the kernel above it");
 	if (*done)
@@ -186,7 +179,7 @@ static void check_features(struct check *check, const struct vmx_capabilities *c
 static void check_execute_disable(struct check *check)
 {
 	this_cpu = 0;
-	if (cpuid_or_zero(0x80000001).edx & BIT(20))
+	if (cpuid_or_zero(0x80000001).edx & BIT(CPUID_NX))
 		check_add(check, "execute_disable", ANSWER_YES, NOTHING, "the execute-disable bit");
 	else
 		check_add(check, "execute_disable", ANSWER_NO, "switch it on (XD, NX) in the firmware setup",
@@ -259,7 +252,7 @@ static void check_surroundings(struct check *check)
 	char text[64];
 
 	this_cpu = 0;
-	if (cpuid(1, 0).ecx & BIT(31)) {
+	if (cpuid(1, 0).ecx & BIT(CPUID_HYPERVISOR)) {
 		leaf = cpuid(0x40000000, 0);
 		memcpy(text, &leaf.ebx, 4);
 		memcpy(text + 4, &leaf.ecx, 4);

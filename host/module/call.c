@@ -46,17 +46,11 @@ long hyperps_vmcall(u64 number, const u64 argument[HYPERPS_ARGUMENTS], u64 *valu
 	return error;
 }
 
-/* What the gate serves; it says so itself (-EOPNOTSUPP), this only spares the attempt. */
-static bool is_for_gate(u64 number)
-{
-	return number == HYPERPS_CALL_VM_CREATE || number == HYPERPS_CALL_VM_DECLARE || number == HYPERPS_CALL_VM_MAP ||
-	       number == HYPERPS_CALL_VM_DESTROY || number == HYPERPS_CALL_FRAME_QUERY;
-}
-
 long hyperps_call(u64 number, const u64 argument[HYPERPS_ARGUMENTS], u64 result[HYPERPS_RESULTS])
 {
 	u64 value;
-	long error = is_for_gate(number) ? hyperps_gate_call(number, argument, &value) : -EOPNOTSUPP;
+	/* The gate itself says what it does not serve (-EOPNOTSUPP); this only spares the attempt. */
+	long error = hyperps_gate_serves(number) ? hyperps_gate_call(number, argument, &value) : -EOPNOTSUPP;
 
 	if (error == -EOPNOTSUPP)
 		return call_by_vmcall(number, argument, result);

@@ -204,6 +204,13 @@ struct hyperps_measurement {
  */
 #define HYPERPS_CALL_GATE_SET 0x48505303
 
+/* Whether the gate serves a memory call. IDENTIFY it serves, too. */
+static inline int hyperps_gate_serves(uint64_t call)
+{
+	return call == HYPERPS_CALL_VM_CREATE || call == HYPERPS_CALL_VM_DECLARE || call == HYPERPS_CALL_VM_MAP ||
+	       call == HYPERPS_CALL_VM_DESTROY || call == HYPERPS_CALL_FRAME_QUERY;
+}
+
 /* Why the gate is not in use, in hyperps_status.gate. */
 enum hyperps_gate {
 	HYPERPS_GATE_OFFERED = 0, /* it is, on the CPUs that hyperps_status.gate_cpus counts */

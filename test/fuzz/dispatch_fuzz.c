@@ -613,7 +613,7 @@ static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 	return now->result;
 }
 
-/* ---- Flushes, as core/memory.c does them: an epoch begins, every CPU flushes, the epoch counts as flushed ---- */
+/* ---- Flushes, as service/memory_service.c does them: an epoch begins, every CPU flushes, the epoch counts as flushed ---- */
 
 static void begin_flush(unsigned round)
 {

@@ -9,29 +9,29 @@ STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpu
 STOCK_MODULES_generic := $(STOCK_MODULES) coretemp mce-inject intel-uncore-frequency-common intel-uncore-frequency isst_if_common \
 	isst_if_mbox_msr
 STOCK_MODULES_cloud := $(STOCK_MODULES) iosf_mbi
-TEST_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/vm.c guest/sha256.c
+TEST_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/vm.c mm/sha256.c
 VAULT_CLIENT := $(TEST_CLIENT) host/hpsctl/keyvault.c test/guests/hmac.c
 
 $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
+	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
 
 $(BUILD)/guestfs/private_access $(BUILD)/guestfs/kexec_same: test/modules/private_page.h
 
 $(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPSCTL_HEADERS) $(wildcard test/guests/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
+	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
 
 $(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_policy.h $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -Ivmx -o $@ $< vmx/msr_policy.c $(TEST_CLIENT)
+	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -Ivmx -o $@ $< vmx/msr_policy.c $(TEST_CLIENT)
 
 # What the kernels started by kexec_same run.
 KEXEC_SCRIPTS := after_kexec after_crash kexec_early lib.sh
 KEXEC_PROGRAMS := vmcore vmx_ring3 gate_ring3
 $(BUILD)/initrd-kexec-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
 		$(KEXEC_SCRIPTS:%=test/guestfs/%) $(KEXEC_PROGRAMS:%=$(BUILD)/guestfs/%)
-	host/image/mkinitrd --output $@ $(call initrd_files,$*) $(foreach s,$(KEXEC_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call initrd_files,$*) $(foreach s,$(KEXEC_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
 		$(foreach p,$(KEXEC_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p))
 
 # $(1) is the flavour.
@@ -46,10 +46,8 @@ test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
 $(BUILD)/initrd-test-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) $(GUEST_BINARIES) \
 		$(TEST_SCRIPTS:%=test/guestfs/%) $(ATTACKS:%=test/attacks/%) test/guestfs/lib.sh test/guestfs/microcode.py $(BUILD)/test-modules/%/modules.order \
 		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
-	host/image/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
-		$(CACHE)/kernels/$*/lib/modules -name $(m).ko))
-	test/guestfs/microcode.py $@.early
-	cat $@ >>$@.early
-	mv $@.early $@
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
+		$(CACHE)/kernels/$*/lib/modules -name $(m).ko)) && \
+		test/guestfs/microcode.py $@.early && cat $@ >>$@.early && mv $@.early $@
 
 .SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

@@ -7,6 +7,5 @@ GATE_ATTACK_SOURCES := gate_attack_main.c gate_attack_state.c gate_attack_modes.
 TEST_MODULE_SOURCES := $(ONE_FILE_MODULES:%=test/modules/%.c) $(GATE_ATTACK_SOURCES:%=test/modules/%) $(addprefix test/modules/,vcpu_registers_main.c vcpu_registers_trip.S escape_main.c escape_stub.S escape.h) test/modules/gate_calls.c host/module/gate.c host/module/gate.h host/module/gate_page.S test/modules/private_page.h test/modules/tap.h test/modules/calls.h test/modules/Kbuild
 
 $(BUILD)/test-modules/%/modules.order: $(TEST_MODULE_SOURCES) include/hyperps/abi.h $(CACHE)/kernels/%/release
-	@echo 'building $(@D)'
-	+@$(call kbuild,$*,$(@D),$(TEST_MODULE_SOURCES)) >$(@D).log 2>&1 || { cat $(@D).log; false; }
+	+$(call quiet,KBUILD)$(call kbuild,$*,$(@D),$(TEST_MODULE_SOURCES))
 	@touch $@

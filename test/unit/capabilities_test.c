@@ -8,26 +8,36 @@
 #include <stddef.h>
 #include <string.h>
 #include <cmocka.h>
-#include "choose_capabilities.h"
-#include "vmx.h"
-#include "x86.h"
+#include "capabilities.h"
+#include "../../boot/choose_capabilities.c"
 
 static u64 msrs[0x800];
 static struct cpuid_result leaf1, leaf7, leaf_d;
 static unsigned address_bits;
 
-static struct cpuid_result fake_cpuid(u32 leaf, u32 subleaf)
+struct cpuid_result cpuid(u32 leaf, u32 subleaf)
 {
 	(void)subleaf;
-	return leaf == 1 ? leaf1 : leaf == 7 ? leaf7 : leaf_d;
+	switch (leaf) {
+	case 0:
+		return (struct cpuid_result){ .eax = 0xd };
+	case 1:
+		return leaf1;
+	case 7:
+		return leaf7;
+	case 0x80000000:
+		return (struct cpuid_result){ .eax = 0x80000008 };
+	case 0x80000008:
+		return (struct cpuid_result){ .eax = address_bits };
+	default:
+		return leaf_d;
+	}
 }
 
-#define rdmsr(msr) (msrs[msr])
-#define cpuid(leaf, subleaf) fake_cpuid(leaf, subleaf)
-#define cpuid_or_zero(leaf) fake_cpuid(leaf, 0)
-#define physical_address_bits() address_bits
-#include "../../vmx/capabilities.c"
-#include "../../boot/choose_capabilities.c"
+u64 rdmsr(u32 msr)
+{
+	return msrs[msr];
+}
 
 #define ANY_CONTROL 0xffffffff00000000
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "ept.h"
 #include "host_view.h"
 #include "pagetable.h"
 

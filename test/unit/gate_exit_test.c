@@ -11,47 +11,20 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define vmread real_vmread
-#define vmwrite real_vmwrite
-#define invept_all real_invept_all
-#define invvpid_all real_invvpid_all
-#define this_cpu real_this_cpu
-#define xsetbv_checked real_xsetbv_checked
 #include "choose_capabilities.h"
-#include "core.h"
-#include "gate_page.h"
-#include "host.h"
-#include "x86.h"
-#undef vmread
-#undef vmwrite
-#undef invept_all
-#undef invvpid_all
-#undef this_cpu
-#undef xsetbv_checked
+#include "emulate.h"
+#include "event.h"
+#include "gate_view.h"
+#include "host_cpu.h"
+#include "monitor.h"
+#include "stop.h"
+#include "../../base/flush.c"
 
-static u64 vmread(vmcs_field_t field);
-static void vmwrite(vmcs_field_t field, u64 value);
-static void invept_all(void);
-static void invvpid_all(void);
-static struct cpu *this_cpu(void);
-static bool xsetbv_checked(u32 number, u64 value);
+void exit_dispatch(struct registers *regs);
+void latch_event(u64 vector);
 
-#include "../../core/cpu.c"
-#include "../../core/exit.c"
-#include "../../core/flush.c"
-#include "../../vmx/event.c"
-#include "../../vmx/gate.c"
-#include "../../vmx/instruction.c"
-
-/* Never used here. */
-asm(".weak apic_send_to_others, delay_us, ept_entry, ept_init, ept_set_entry, ept_next, "
-    "exit_ept_violation\n"
-    ".weak exit_io, exit_rdmsr, exit_wrmsr, gate_serve, hpa_of, load_descriptor_tables\n"
-    ".weak page_marks_are, page_pool_hpa, page_pool_linear, page_pool_put, page_pool_take, serve_call, "
-    "spin_lock, spin_unlock");
-const struct exception_fixup exception_fixups[1], exception_fixups_end[1];
-const u64 exception_entries[32];
-const u8 gate_landing[1], gate_landing_end[1], gate_landing_frame[1], gate_landing_serve[1];
+const u64 exception_fixups[2], exception_fixups_end[2], exception_entries[32];
+u32 gate_state;
 
 enum event_type { NMI, INIT, MACHINE_CHECK, KICK, ENTRY_CHECK, BROKEN_INTERRUPT, TYPES };
 static const char *const type_names[] = { "NMI", "INIT", "#MC", "flush", "#MC in VM entry", "interrupt with #MC" };
@@ -90,7 +63,6 @@ enum step {
 #define MOST_STEPS 400
 
 struct monitor monitor;
-bool other_cpus_taken;
 static struct cpu_area area;
 static u64 vmcs[0x7000];
 static const struct event *events;
@@ -114,7 +86,7 @@ static void complain(const char *what)
 		broken = what;
 }
 
-static struct cpu *this_cpu(void)
+void *read_gs_0(void)
 {
 	return &area.cpu;
 }
@@ -156,17 +128,17 @@ void panic_stop(void)
 	abort();
 }
 
-static void invept_all(void)
-{
-}
-
-static void invvpid_all(void)
-{
-}
-
-static bool xsetbv_checked(u32 number, u64 value)
+bool xsetbv_checked(u32 number, u64 value)
 {
 	return !number && value;
+}
+
+/* As in service/gate_view.c. */
+void gate_reset_list(struct cpu *cpu)
+{
+	memset(area.gate.list, 0, sizeof(area.gate.list));
+	area.gate.list[0] = HOST_EPTP;
+	area.gate.list[1] = cpu->gate.airlock_eptp;
 }
 
 void host_load_sipi_state(u64 vector, u64 cr0_kept)
@@ -234,13 +206,13 @@ static void tick(void)
 			arrive(events[i].type);
 }
 
-static u64 vmread(vmcs_field_t field)
+u64 vmread(vmcs_field_t field)
 {
 	tick();
 	return vmcs[field.encoding];
 }
 
-static void vmwrite(vmcs_field_t field, u64 value)
+void vmwrite(vmcs_field_t field, u64 value)
 {
 	tick();
 	vmcs[field.encoding] = value;
@@ -263,7 +235,7 @@ static void set_step(enum step step)
 
 static void enter_root(u64 reason)
 {
-	static struct guest_registers regs;
+	static struct registers regs;
 
 	in_root = true;
 	*field(VMCS_EXIT_REASON) = reason;
@@ -626,7 +598,7 @@ static void test_without_mce(void **state)
 /* MOV to CR4: MCE is what the host believes, whatever lies above a 32-bit operand; a bit that it may not set is #GP. */
 static void test_mce(void **state)
 {
-	struct guest_registers registers = { { 0 } };
+	struct registers registers = { { 0 } };
 
 	(void)state;
 	expect_good(NULL, 0);
@@ -664,7 +636,7 @@ static void test_debug_trap(void **state)
 /* VM entry refuses what lies above 4 GiB outside 64-bit mode: it is done once more, with RIP as the CPU would have it. */
 static void test_rip_wraps(void **state)
 {
-	struct guest_registers registers = { { 0 } };
+	struct registers registers = { { 0 } };
 
 	(void)state;
 	expect_good(NULL, 0);

@@ -1568,10 +1568,9 @@ static void do_look_up(u64 handle, u64 gpa)
 		violation("range of %#llx: %llu, not %llu", ll(gpa), ll(mm_range(&mm, handle, gpa)), ll(permissions));
 	if (now.vm >= 0) {
 		const struct spec_vm *vm = &vms[now.vm];
-		const struct vm_range *ranges;
-		u32 n;
+		const struct vm_range *ranges = mm.vm[now.vm].range;
+		u32 n = mm.vm[now.vm].range_count;
 
-		ranges = mm_ranges(&mm, (u64)now.vm, &n);
 		if (n != vm->range_count)
 			violation("VM %d has %u ranges, not %u", now.vm, n, vm->range_count);
 		for (u32 i = 0; i < n && i < vm->range_count; i++)

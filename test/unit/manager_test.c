@@ -32,6 +32,7 @@ static struct page_pool pool;
 static struct ept host_view;
 static struct mtrr_state mtrr;
 static struct mm mm, mm_before;
+static const u8 content[PAGE_SIZE] = "what each page has"; /* as far as the measurement goes */
 static u64 zeroed, zeroed_last, donated_last;
 static u64 measured, measured_last; /* pages, and the gpa of the last one */
 static bool direct_map_fails;
@@ -82,6 +83,7 @@ void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 	assert_int_equal(mark[frame],
 			 HYPERPS_FRAME_PRIVATE | slot << MARK_VM_SHIFT | gpa >> PAGE_SHIFT << MARK_PAGE_SHIFT);
 	assert_true(!measured || gpa > measured_last);
+	mm_measure(&mm, slot, gpa, content);
 	measured++;
 	measured_last = gpa;
 }
@@ -372,17 +374,16 @@ static void ranges(void **state)
 	static const u64 nowhere[] = { 0,       4 * PAGE_SIZE - 1, 8 * PAGE_SIZE, BIT(MM_VIEW_BITS), BIT(48), BIT(52),
 				       BIT(63), ~0xfffULL,         ~0ULL };
 	u64 handle = (u64)mm_create(&mm), other = (u64)mm_create(&mm);
+	const struct vm *vm = mm_find_vm(&mm, handle);
 	const struct vm_range *range;
-	u32 count;
 
 	(void)state;
-	mm_ranges(&mm, handle & 0xffffffff, &count);
-	assert_int_equal(count, 0);
+	assert_int_equal(vm->range_count, 0);
 	assert_int_equal(mm_declare(&mm, handle, 6 * PAGE_SIZE, 2, HYPERPS_RANGE_MMIO), 1);
 	assert_int_equal(mm_declare(&mm, handle, 4 * PAGE_SIZE, 2, EPT_READ | EPT_EXECUTE), 2);
 	assert_int_equal(mm_declare(&mm, handle, BIT(MM_VIEW_BITS) - PAGE_SIZE, 1, EPT_READ), 3);
-	range = mm_ranges(&mm, handle & 0xffffffff, &count);
-	assert_int_equal(count, 3);
+	range = vm->range;
+	assert_int_equal(vm->range_count, 3);
 	assert_int_equal(range[0].gpa, 6 * PAGE_SIZE);
 	assert_int_equal(range[0].frames, 2);
 	assert_int_equal(range[0].permissions, HYPERPS_RANGE_MMIO);
@@ -679,6 +680,67 @@ static void seal_sparse(void **state)
 	reclaim(handle[1]);
 	assert_state(FRAME + FRAMES_2M, 8, HYPERPS_FRAME_HOST);
 	assert_int_equal(zeroed, 8);
+}
+
+/* What is in a VM is measured by the words of hyperps/abi.h: pages, ranges, vCPUs, and how many of both. */
+static void measurement(void **state)
+{
+	u64 handle = (u64)mm_create(&mm), start[3] = { HYPERPS_VCPU_REAL | 0x5000, 0x1234, 0 }, gpa = 0x7000, words[8];
+	struct hyperps_measurement got;
+	struct vm_vcpu *vcpu;
+	struct sha256 sha256;
+	u8 digest[32];
+
+	(void)state;
+	assert_int_equal(mm_declare(&mm, handle, 0x7000, 2, EPT_RWX), 1);
+	map_and_sync(handle, 0x7000, FRAME, 1);
+	assert_int_equal(mm_add_vcpu(&mm, handle, start, &vcpu), 0);
+	mm_describe_measurement(&mm, handle & 0xffffffff, &got);
+	assert_true(!got.sealed && !got.vcpus);
+	assert_int_equal(mm_seal(&mm, handle), 0);
+	mm_describe_measurement(&mm, handle & 0xffffffff, &got);
+	assert_true(got.sealed && got.vcpus == 1 && got.handle == handle);
+
+	sha256_init(&sha256);
+	sha256_update(&sha256, &gpa, sizeof(gpa));
+	sha256_update(&sha256, content, PAGE_SIZE);
+	memcpy(words, (const u64[8]){ 0x7000, 2 * PAGE_SIZE, EPT_RWX, start[0], start[1], start[2], 1, 1 },
+	       sizeof(words));
+	sha256_update(&sha256, words, sizeof(words));
+	sha256_final(&sha256, digest);
+	assert_memory_equal(got.sha256, digest, sizeof(digest));
+	destroy(handle);
+	mm_describe_measurement(&mm, handle & 0xffffffff, &got);
+	assert_true(!got.sealed);
+}
+
+/* A vCPU has two pages of the pool, zeroed, until its VM ends; they wait in quarantine then. Only an OPEN VM gets one. */
+static void vcpus(void **state)
+{
+	u64 handle = new_vm(), start[3] = { 1, 2, 3 }, before = page_pool_available(&pool),
+	    waiting = marks.count[HYPERPS_FRAME_TO_MONITOR];
+	struct vm_vcpu *vcpu;
+
+	(void)state;
+	for (s64 i = 0; i < HYPERPS_VCPUS; i++) {
+		assert_int_equal(mm_add_vcpu(&mm, handle, start, &vcpu), i);
+		assert_true(vcpu == &vm_of(handle)->vcpu[i] && vcpu->vmcs != vcpu->state);
+		assert_memory_equal(vcpu->start, start, sizeof(start));
+		for (u64 at = 0; at < PAGE_SIZE; at++)
+			assert_true(!((u8 *)vcpu->vmcs)[at] && !((u8 *)vcpu->state)[at]);
+	}
+	assert_int_equal(page_pool_available(&pool), before - 2 * HYPERPS_VCPUS);
+	assert_refused(mm_add_vcpu(&mm, handle, start, &vcpu), HYPERPS_ERROR_INVALID);
+	assert_refused(mm_add_vcpu(&mm, handle + 1, start, &vcpu), HYPERPS_ERROR_NO_VM);
+	assert_int_equal(mm_seal(&mm, handle), 0);
+	assert_refused(mm_add_vcpu(&mm, handle, start, &vcpu), HYPERPS_ERROR_STATE);
+	destroy(handle);
+	assert_int_equal(vm_of(handle)->vcpus, 0);
+	assert_int_equal(marks.count[HYPERPS_FRAME_TO_MONITOR], waiting + 2 * HYPERPS_VCPUS);
+	handle = new_vm();
+	while (page_pool_available(&pool) >= MM_POOL_RESERVE + 2)
+		page_pool_take(&pool);
+	assert_refused(mm_add_vcpu(&mm, handle, start, &vcpu), HYPERPS_ERROR_MEMORY);
 }
 
 /* ---- PRIVATE, TO_VM -> TO_HOST -> HOST ---- */
@@ -1134,6 +1196,8 @@ int main(void)
 		TEST(seal_in_steps),
 		TEST(seal_exactly),
 		TEST(seal_sparse),
+		TEST(measurement),
+		TEST(vcpus),
 		TEST(destroy_and_reclaim),
 		TEST(destroy_and_reclaim_in_batches),
 		TEST(destroy_and_reclaim_sparse),

@@ -1,43 +1,20 @@
 // SPDX-License-Identifier: MIT
 /*
- * vmx/port.c: what of the host's writes reaches the chipset, and what ends the machine's run, whatever port and width the
- * write begins with. The instructions fault here; the signal handler notes what they would have written.
+ * host_cpu/port.c: what of the host's writes reaches the chipset, and what ends the machine's run, whatever port and width
+ * the write begins with.
  */
-#define _GNU_SOURCE
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <ucontext.h>
 #include <cmocka.h>
-
-#define vmread real_vmread
-#define vmwrite real_vmwrite
-#define pause real_pause
-#include "core.h"
-#include "host.h"
-#include "x86.h"
-#undef vmread
-#undef vmwrite
-#undef pause
-
-static u64 qualification;
-
-static u64 vmread(vmcs_field_t field)
-{
-	(void)field;
-	return qualification;
-}
-
-static void vmwrite(vmcs_field_t field, u64 value)
-{
-	(void)field;
-	(void)value;
-}
-
-#include "../../vmx/port.c"
+#include "emulate.h"
+#include "event.h"
+#include "host_cpu.h"
+#include "monitor.h"
+#include "page_pool.h"
+#include "stop.h"
 
 #define PM1 0x604
 
@@ -48,6 +25,7 @@ static struct boot_info boot = { .end_port = { { 0xcf9, 4, 4, false },
 					       { PM1 + 1, 0x20, 0x20, true } } };
 static u8 ports[0x10000]; /* the last byte that was written to each */
 static unsigned writes, clears;
+static u64 qualification;
 static jmp_buf end;
 
 hpa_t hpa_of(const void *object)
@@ -110,36 +88,24 @@ void stop_this_cpu(void)
 	longjmp(end, 1);
 }
 
-static void on_fault(int number, siginfo_t *information, void *context)
+u64 vmread(vmcs_field_t field)
 {
-	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
-	const u8 *code = (const u8 *)regs[REG_RIP];
-	bool word = code[0] == 0x66;
-	unsigned size = word ? 2 : code[0] & 1 ? 4 : 1;
+	(void)field;
+	return qualification;
+}
 
-	(void)number;
-	(void)information;
-	switch (code[word]) {
-	case 0xee ... 0xef: /* OUT DX */
-		writes++;
-		for (unsigned i = 0; i < size; i++)
-			ports[(u16)(regs[REG_RDX] + i)] = (u8)(regs[REG_RAX] >> 8 * i);
-		break;
-	case 0xec ... 0xed: /* IN DX */
-		break;
-	default:
-		abort();
-	}
-	regs[REG_RIP] += 1 + word;
+void port_out(u16 port, unsigned bytes, u32 value)
+{
+	writes++;
+	for (unsigned i = 0; i < bytes; i++)
+		ports[(u16)(port + i)] = (u8)(value >> 8 * i);
 }
 
 /* The host writes. Whether the memory was cleared. */
 static bool write_host(u16 port, unsigned size, u32 value)
 {
-	const struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
-	struct guest_registers regs = { { value } };
+	struct registers regs = { { value } };
 
-	sigaction(SIGSEGV, &action, NULL); /* cmocka has its own for each test */
 	memset(ports, 0, sizeof(ports));
 	writes = clears = 0;
 	qualification = (u64)port << 16 | (size - 1);

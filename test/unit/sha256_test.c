@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* guest/sha256.c: the examples of FIPS 180-4, and messages of every length around a few blocks in pieces of every size. */
+/* mm/sha256.c: the examples of FIPS 180-4, and messages of every length around a few blocks in pieces of every size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -11,67 +11,12 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define vmread real_vmread
-#define vmwrite real_vmwrite
-#define vmclear real_vmclear
-#define vmptrld real_vmptrld
-#define invvpid_all real_invvpid_all
-#define invept_all real_invept_all
-#define this_cpu real_this_cpu
-#define rdmsr real_rdmsr
-#define wrmsr real_wrmsr
-#define rdmsr_checked real_rdmsr_checked
-#define wrmsr_checked real_wrmsr_checked
-#define xsetbv_checked real_xsetbv_checked
-#include "core.h"
-#include "host.h"
-#include "manager.h"
-#include "policy.h"
+#include "event.h"
+#include "memory_service.h"
+#include "monitor.h"
+#include "stop.h"
 #include "vcpu.h"
-#include "x86.h"
-#undef vmread
-#undef vmwrite
-#undef vmclear
-#undef vmptrld
-#undef invvpid_all
-#undef invept_all
-#undef this_cpu
-#undef READ_REGISTER
-#undef rdmsr
-#undef wrmsr
-#undef rdmsr_checked
-#undef wrmsr_checked
-#undef xsetbv_checked
-
-static u64 vmread(vmcs_field_t field);
-static void vmwrite(vmcs_field_t field, u64 value);
-static void vmclear(hpa_t vmcs);
-static void vmptrld(hpa_t vmcs);
-static struct cpu *this_cpu(void);
-#define invvpid_all() ((void)0)
-#define invept_all() ((void)0)
-#define READ_REGISTER(name) 0ULL
-#define rdmsr(msr) ((void)(msr), 0ULL)
-#define wrmsr(msr, value) ((void)(msr), (void)(value))
-#define rdmsr_checked(msr, value) (*(value) = 0, true)
-#define xsetbv_checked(number, value) ((void)(value), true)
-
-/* What is not the model's is left out: registers of the CPU that runs this. */
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#define asm                                                                                                            \
-	if (0)                                                                                                         \
-	asm
-#include "../../guest/run.c"
-#include "../../guest/vcpu.c"
-#undef VPID_HOST
-#include "../../vmx/vmcs.c"
-#undef asm
-
-/* Never used here. */
-asm(".weak log_line, measure_end, mm_ranges, port_write_bitmaps, sha256_final, sha256_init, sha256_update, "
-    "stop_other_cpus\n"
-    ".weak vmx_exit, guest_exit");
+#include "vmcs.h"
 
 #define CPUS 3
 #define PAGES 64 /* of the pool */
@@ -82,7 +27,7 @@ u64 idt[32][2];
 static struct boot_info boot;
 static struct cpu_area areas[CPUS];
 static u8 pages[PAGES][PAGE_SIZE] __attribute__((aligned(4096)));
-static bool taken[PAGES];
+static bool taken[PAGES], taken_at_start[PAGES];
 static unsigned on; /* the CPU that executes */
 static struct {
 	u64 current; /* 0: none */
@@ -91,6 +36,7 @@ static struct {
 static bool launched[PAGES + CPUS], clean[PAGES + CPUS]; /* VMCLEAR came after the last use as another page */
 static u64 seed = 88172645463325252ULL, vm_handle[HYPERPS_VMS];
 static bool vm_sealed[HYPERPS_VMS];
+static struct vm vms[HYPERPS_VMS];
 static unsigned runs, creations, ends;
 static bool forgets; /* positive control: the VMCLEAR at the end of a run is left out */
 static const char *broken;
@@ -109,7 +55,7 @@ static u64 chance(u64 n)
 	return (seed >> 16) % n;
 }
 
-static struct cpu *this_cpu(void)
+void *read_gs_0(void)
 {
 	return &areas[on].cpu;
 }
@@ -128,22 +74,6 @@ hpa_t hpa_of(const void *page)
 	return HPA((1ULL + frame_of(page)) << PAGE_SHIFT);
 }
 
-hpa_t page_pool_hpa(const struct page_pool *pool, const void *page)
-{
-	(void)pool;
-	return hpa_of(page);
-}
-
-u64 page_pool_available(const struct page_pool *pool)
-{
-	u64 free_pages = 0;
-
-	(void)pool;
-	for (unsigned i = 0; i < PAGES; i++)
-		free_pages += !taken[i];
-	return free_pages + MM_POOL_RESERVE;
-}
-
 void *page_pool_take(struct page_pool *pool)
 {
 	unsigned i = chance(PAGES);
@@ -156,24 +86,17 @@ void *page_pool_take(struct page_pool *pool)
 	return memset(pages[i], 0, PAGE_SIZE);
 }
 
-void page_pool_put(struct page_pool *pool, u64 frame)
+static void put_page(const void *page)
 {
-	(void)pool;
+	unsigned frame = frame_of(page);
+
 	for (unsigned i = 0; i < CPUS; i++)
-		if (model[i].active[frame - 1])
+		if (model[i].active[frame])
 			complain("a page is given back that is a VMCS which is active on a CPU");
-	taken[frame - 1] = false;
+	taken[frame] = false;
 }
 
-void page_pool_refresh(struct page_pool *pool, u64 epoch, u64 flushed, u64 budget)
-{
-	(void)pool;
-	(void)epoch;
-	(void)flushed;
-	(void)budget;
-}
-
-static void vmclear(hpa_t vmcs)
+void vmclear(hpa_t vmcs)
 {
 	unsigned frame = (vmcs.value >> PAGE_SHIFT) - 1;
 
@@ -189,7 +112,7 @@ static void vmclear(hpa_t vmcs)
 		model[on].current = 0;
 }
 
-static void vmptrld(hpa_t vmcs)
+void vmptrld(hpa_t vmcs)
 {
 	unsigned frame = (vmcs.value >> PAGE_SHIFT) - 1;
 
@@ -204,7 +127,7 @@ static void vmptrld(hpa_t vmcs)
 	model[on].current = vmcs.value;
 }
 
-static u64 vmread(vmcs_field_t field)
+u64 vmread(vmcs_field_t field)
 {
 	(void)field;
 	if (!model[on].current)
@@ -212,7 +135,7 @@ static u64 vmread(vmcs_field_t field)
 	return chance(2) ? 0 : chance(~0ULL);
 }
 
-static void vmwrite(vmcs_field_t field, u64 value)
+void vmwrite(vmcs_field_t field, u64 value)
 {
 	(void)field;
 	(void)value;
@@ -260,11 +183,41 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 	return chance(2) ? HYPERPS_OK : HYPERPS_ERROR_MEMORY;
 }
 
-void mm_describe(const struct mm *mm, u64 slot, struct hyperps_vm *vm)
+struct vm *mm_find_vm(const struct mm *mm, u64 handle)
 {
 	(void)mm;
-	*vm = (struct hyperps_vm){ .handle = vm_handle[slot],
-				   .state = vm_sealed[slot] ? HYPERPS_VM_SEALED : HYPERPS_VM_OPEN };
+	return &vms[handle % HYPERPS_VMS];
+}
+
+s64 mm_add_vcpu(struct mm *mm, u64 handle, const u64 start[3], struct vm_vcpu **vcpu)
+{
+	struct vm *vm = mm_find_vm(mm, handle);
+	unsigned free_pages = 0;
+
+	for (unsigned i = 0; i < PAGES; i++)
+		free_pages += !taken[i];
+	if (vm_sealed[handle % HYPERPS_VMS] || vm->vcpus == HYPERPS_VCPUS || free_pages < 2)
+		return HYPERPS_ERROR_MEMORY;
+	*vcpu = &vm->vcpu[vm->vcpus];
+	(*vcpu)->vmcs = page_pool_take(NULL);
+	(*vcpu)->state = page_pool_take(NULL);
+	memcpy((*vcpu)->start, start, sizeof((*vcpu)->start));
+	return vm->vcpus++;
+}
+
+static void end_vm(struct vm *vm)
+{
+	for (u32 i = 0; i < vm->vcpus; i++) {
+		put_page(vm->vcpu[i].vmcs);
+		put_page(vm->vcpu[i].state);
+	}
+	vm->vcpus = 0;
+}
+
+u64 ept_pointer(const struct ept *ept)
+{
+	(void)ept;
+	return 0;
 }
 
 s64 mm_enter(struct mm *mm, u64 handle)
@@ -304,19 +257,16 @@ void panic_stop(void)
 static const char *churn(unsigned steps)
 {
 	memset(model, 0, sizeof(model));
-	memset(guests, 0, sizeof(guests));
-	memset(taken, 0, sizeof(taken));
+	memset(vms, 0, sizeof(vms));
+	memcpy(taken, taken_at_start, sizeof(taken));
 	memset(launched, 0, sizeof(launched));
 	memset(vm_sealed, 0, sizeof(vm_sealed));
 	broken = NULL;
 	runs = creations = ends = 0;
-	monitor.boot = &boot;
-	msr_bitmap = pages[0];
-	taken[0] = true;
 	for (on = 0; on < CPUS; on++) {
 		areas[on].cpu = (struct cpu){ .slot = on };
 		clean[PAGES + on] = true;
-		host_vmcs_load(this_cpu());
+		vmcs_load_host(this_cpu());
 	}
 	for (unsigned i = 0; i < HYPERPS_VMS; i++)
 		vm_handle[i] = i;
@@ -333,8 +283,8 @@ static const char *churn(unsigned steps)
 			vm_sealed[slot] = true;
 			break;
 		case 4:
-			ends += guest_of(handle)->vcpus != 0;
-			guest_end(handle);
+			ends += vms[slot].vcpus != 0;
+			end_vm(&vms[slot]);
 			vm_sealed[slot] = false;
 			vm_handle[slot] += HYPERPS_VMS;
 			break;
@@ -372,5 +322,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_churn), cmocka_unit_test(test_forgets) };
 
+	monitor.boot = &boot;
+	guest_init();
+	memcpy(taken_at_start, taken, sizeof(taken));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 
 #include "hyperps/abi.h"
 #include "hyperps/guest.h"
-#include "x86.h"
+#include "cpu_features.h"
 
 /* Bits that the monitor has no name for. */
 #define CR0_AM BIT(18)

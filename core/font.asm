@@ -1,6 +1,0 @@
-; SPDX-License-Identifier: MIT
-; The glyphs of printable ASCII, 16 bytes each, a byte for each row of 8 pixels. core.mk says where they come from.
-	section .rodata
-	global screen_font:data
-screen_font:
-	incbin "font.bin"

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+#include "memory_service.h"
+#include "address_space.h"
+#include "flush.h"
+#include "gate_view.h"
+#include "monitor.h"
+#include "spinlock.h"
+#include "stop.h"
+
+#define CACHE_LINE 64
+#define PTE_2M_SHIFT 21
+
+static struct mm mm;
+/* mm_lock guards struct mm, the page marks, the pool and all EPTs. Above log_lock in the lock order. */
+static struct spinlock mm_lock;
+
+static inline __attribute__((always_inline)) void write_back(u8 *window)
+{
+#pragma GCC unroll 64
+	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
+		clflush(window + line);
+	mfence();
+}
+
+void mm_zero_frame(u64 frame)
+{
+	u8 *window = set_window(frame, PTE_RW);
+
+	__builtin_memset(window, 0, PAGE_SIZE);
+	/* So that whoever has it next sees the zeros by any memory type, and devices by DMA. */
+	write_back(window);
+	set_window(0, 0);
+}
+
+void mm_measure_page(u64 slot, u64 gpa, u64 frame)
+{
+	u8 *window = set_window(frame, PTE_RW);
+
+	/* What is in memory: a line that the host left in this CPU's cache might hide it, by another memory type. */
+	write_back(window);
+	mm_measure(&mm, slot, gpa, window);
+	set_window(0, 0);
+}
+
+bool mm_map_donated(u64 frame)
+{
+	hpa_t hpa = HPA(frame << PAGE_SHIFT);
+	volatile u64 *entry = NULL;
+
+	if (!gate_uses(hpa))
+		entry = own_page_entry(MONITOR_DIRECT_VA + hpa.value, PTE_2M_SHIFT, true);
+	if (!entry)
+		return false;
+	/* Nothing was mapped there, so it needs no flush. */
+	*entry = hpa.value | PTE_RW | PTE_LARGE;
+	gate_add_memory(hpa);
+	return true;
+}
+
+void memory_init(void)
+{
+	mm.marks = &monitor.marks;
+	mm.pool = &monitor.pool;
+	mm.host_view = &monitor.host_view;
+	mm.epoch = 1;
+}
+
+bool memory_flush(void)
+{
+	u64 epoch;
+
+	spin_lock(&mm_lock);
+	/* Pages that came to the pool since the last look at it wait for this flush, and not for the next one. */
+	page_pool_refresh(mm.pool, mm.epoch, mm.flushed, MM_BATCH);
+	epoch = ++mm.epoch;
+	spin_unlock(&mm_lock);
+	/* Without the lock: another CPU may be waiting for it, and must be able to answer. */
+	if (!flush_all_cpus(epoch))
+		return false;
+	spin_lock(&mm_lock);
+	if (mm.flushed < epoch)
+		mm.flushed = epoch;
+	spin_unlock(&mm_lock);
+	return true;
+}
+
+struct mm *memory_lock(void)
+{
+	spin_lock(&mm_lock);
+	return &mm;
+}
+
+void memory_unlock(void)
+{
+	spin_unlock(&mm_lock);
+}
+
+bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
+{
+	s64 frame;
+	u8 *window;
+
+	spin_lock(&mm_lock);
+	frame = mm_guest_frame(&mm, handle, gpa);
+	if (frame >= 0) {
+		window = set_window((u64)frame, PTE_RW);
+		__builtin_memcpy(out, window + gpa % PAGE_SIZE, bytes);
+		set_window(0, 0);
+	}
+	spin_unlock(&mm_lock);
+	return frame >= 0;
+}
+
+static s64 locked_request(u64 call, const u64 *argument)
+{
+	s64 result;
+
+	spin_lock(&mm_lock);
+	result = mm_dispatch(&mm, call, argument);
+	spin_unlock(&mm_lock);
+	return result;
+}
+
+s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
+{
+	s64 result;
+
+	/* Until then a CPU may run outside VMX, and a firmware service may still use any memory. */
+	if (!monitor.other_cpus_taken)
+		return HYPERPS_ERROR_PERMISSION;
+	result = locked_request(call, argument);
+	/*
+	 * One flush for all that waits for it; also for table pages in the pool's quarantine: the VM_RECLAIM of a large VM
+	 * frees many, and needs some for the host view. These may need a second one, if others wait before them.
+	 */
+	for (unsigned round = 0; round < 2; round++) {
+		bool waits = result == HYPERPS_ERROR_AGAIN &&
+			     (call == HYPERPS_CALL_VM_SYNC || call == HYPERPS_CALL_VM_RECLAIM);
+
+		if ((!waits && result != HYPERPS_ERROR_MEMORY) || !memory_flush())
+			break;
+		result = locked_request(call, argument);
+	}
+	if (result == HYPERPS_ERROR_OWNER && call == HYPERPS_CALL_VM_MAP)
+		log_refusal(REFUSED_MEMORY, "memory call refused: frame %lx, VM %lx, gpa %lx", argument[2], argument[0],
+			    argument[1]);
+	if (result < 0)
+		return result;
+	*value = (u64)result;
+	return HYPERPS_OK;
+}
+
+static __attribute__((noinline)) struct gate_result gate_request(u64 call, const u64 *argument)
+{
+	s64 result = locked_request(call, argument);
+
+	/* A flush may free pages of the pool; and what is refused goes to the log. */
+	if (result == HYPERPS_ERROR_MEMORY || (result == HYPERPS_ERROR_OWNER && call == HYPERPS_CALL_VM_MAP))
+		result = HYPERPS_ERROR_USE_VMCALL;
+	return (struct gate_result){ result < 0 ? result : HYPERPS_OK, result < 0 ? 0 : (u64)result };
+}
+
+struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 unused, u64 argument4, u64 call)
+{
+	(void)unused;
+	if (call == HYPERPS_CALL_IDENTIFY)
+		return (struct gate_result){ HYPERPS_OK, HYPERPS_SIGNATURE };
+	if (hyperps_gate_serves(call))
+		return gate_request(call, (const u64[]){ argument1, argument2, argument3, argument4 });
+	/* It reads or zeroes frames, or has other CPUs flush, which only root can. */
+	return (struct gate_result){ HYPERPS_ERROR_USE_VMCALL, 0 };
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* The memory manager as the monitor's CPUs share it: its lock, the flushes that it asks for, and the memory calls. */
+#ifndef MEMORY_SERVICE_H
+#define MEMORY_SERVICE_H
+
+#include "manager.h"
+
+/* Fills struct mm; boot CPU only, once. */
+void memory_init(void);
+
+/*
+ * Serves one of the memory calls (HYPERPS_CALL_VM_CREATE to HYPERPS_CALL_POOL_DONATE): argument[0..3], the result in
+ * *value. Takes mm_lock, and may flush all CPUs. Returns 0 or a HYPERPS_ERROR_* code.
+ */
+s64 serve_memory_call(u64 call, const u64 *argument, u64 *value);
+
+/* The memory manager, under mm_lock. */
+struct mm *memory_lock(void);
+void memory_unlock(void);
+
+/* Has every CPU flush for all that was removed so far. Takes mm_lock. False if one did not answer in time. */
+bool memory_flush(void);
+
+/* Reads from a page that the guest of a sealed VM has; nothing crosses the page. False if it has none. Takes mm_lock. */
+bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
+
+/* What the gate gives back: RAX and RDX by the C calling convention. */
+struct gate_result {
+	s64 status;
+	u64 value;
+};
+
+/*
+ * Serves a call by the gate, in the monitor view: this_cpu() is not available, an exception is fatal, nothing may exit.
+ * The arguments lie in the registers in which the host passes them. Takes mm_lock.
+ */
+struct gate_result gate_serve(u64 argument1, u64 argument2, u64 argument3, u64 unused, u64 argument4, u64 call);
+
+#endif
