@@ -2,10 +2,11 @@
 # hpsctl, hyperps.ko and the host's initrds. The kernels come from $(CACHE)/kernels/<flavour>/ (tools/setup).
 FLAVOURS := cloud generic
 
-HPSCTL_SOURCES := host/hpsctl/hpsctl.c host/hpsctl/hpsctl_format.c host/hpsctl/monitor_device.c host/hpsctl/run.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/uart.c \
-	host/hpsctl/demo.c host/hpsctl/attack.c host/hpsctl/keyvault.c mm/sha256.c
-HPSCTL_HEADERS := host/hpsctl/hpsctl.h host/hpsctl/hpsctl_format.h host/hpsctl/monitor_device.h host/hpsctl/image.h host/hpsctl/uart.h host/module/hyperps_ioctl.h \
-	host/module/hyperps_demo.h host/hpsctl/keyvault.h test/guests/vault.h mm/sha256.h include/types.h include/hyperps/abi.h
+HPSCTL_SOURCES := $(wildcard host/hpsctl/*.c) mm/sha256.c
+# What `hpsctl check` asks about a CPU is what loader and monitor ask.
+HPSCTL_SOURCES += boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
+HPSCTL_HEADERS := $(wildcard host/hpsctl/*.h host/hpsctl/check/*.h host/module/*.h include/*.h include/hyperps/*.h) test/guests/vault.h mm/sha256.h \
+	boot/choose_capabilities.h boot/pagetable.h vmx/capabilities.h
 HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Itest/guests
 
 host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
@@ -14,7 +15,7 @@ test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
 
 $(BUILD)/hpsctl: $(HPSCTL_SOURCES) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
+	$(call quiet,CC)$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
 
 # $(call kbuild,flavour,folder,sources): build the modules of these sources in a copy, so that the source tree stays clean.
 kbuild = mkdir -p $(2) && { cp -u $(3) $(2)/ && \
