@@ -8,12 +8,23 @@ BUILD := build
 CACHE := $(or $(HYPERPS_CACHE),.cache)
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
 
+# Neither make nor the kernel's build of modules takes such a path.
+comma := ,
+$(if $(word 3,$(CURDIR) $(CACHE))$(findstring :,$(CURDIR)$(CACHE))$(findstring $(comma),$(CURDIR)),$(error The path of this \
+	folder has a space, colon or comma, or that of HYPERPS_CACHE a space or colon: move it))
+
 CC := gcc
 NASM := nasm
 WARNINGS := -Wall -Wextra -Werror -Wvla -Wmissing-prototypes -Wstrict-prototypes -Wundef
 
+# $(call quiet,WORD) before a command prints `  WORD    file` in the command's place; not so with V=1 or make -s. BRIEF=1 leaves
+# all but the main steps out.
+quiet = $(if $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS))),,@$(if $(and $(filter 1,$(BRIEF)),$(filter CC AS GEN,$(1))),:,printf '  %-7s %s\n' $(1) '$(@:$(BUILD)/%=%)') &&)
+# Behind a command: its output goes to the file, whose end is shown if the command fails.
+log_to = >$(1) 2>&1 || { echo "failed; the end of the log, $(1):" >&2; tail -n 20 $(1) >&2; false; }
+
 # The order matters only for variables: a fragment uses those of the ones before it.
-include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk test/test.mk
+include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk docs/man/man.mk test/test.mk
 
 all: $(IMAGE) host
 
@@ -26,10 +37,11 @@ help:
 	@echo 'make bench    measure native against monitor in the emulator; writes build/bench.json'
 	@echo 'make stick    build the stick image and say how to write it to a real stick'
 	@echo 'make all      build everything but the tests'
+	@echo 'make man      the manual pages hpsctl.8, hyperps.conf.5, hyperps.7, in build/man/'
 	@echo 'make setup    install packages, build the emulator, download the stock kernels (tools/setup --help)'
 	@echo 'make format   reformat the C files'
 	@echo 'make clean    remove build/ (.cache/ keeps the emulator and the kernels)'
-	@echo 'Variables: RUN_FLAGS="--cpus 4 ..." (tools/run --help), KERNEL=, INITRD=, CONF= for the image, TEST_JOBS=2'
+	@echo 'Variables: V=1 (whole commands), RUN_FLAGS="--cpus 4 ..." (tools/run --help), KERNEL=, INITRD=, CONF= for the image, TEST_JOBS=2'
 
 format:
 	clang-format-14 -i $(shell git ls-files '*.[ch]')

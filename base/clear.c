@@ -23,10 +23,12 @@ static __attribute__((noinline)) void clear_stack(u8 *stack, u64 size)
 	__builtin_memset(stack, 0, unused < size ? unused : size);
 }
 
+/*
+ * In this order: a CPU that could not be stopped runs the host, which the tables and bitmaps of the pool's first pages hold
+ * back. They go last, when there is nothing left that they guard.
+ */
 void memory_clear(void)
 {
-	u64 start = monitor.boot->free;
-
 	for (u64 frame = 0; frame < monitor.marks.frames; frame++) {
 		u64 frame_state = page_mark_state(&monitor.marks, frame);
 
@@ -35,7 +37,6 @@ void memory_clear(void)
 	}
 	set_window(0, 0);
 	/* Registers of guests are in the pool's pages, and on the stacks what an NMI or an exit's handler saved of them. */
-	__builtin_memset(monitor.pool.linear + start, 0, monitor.pool.used - start);
 	FOR_EACH_CPU (cpu) {
 		struct cpu_area *area = cpu_area_of(cpu);
 
@@ -43,5 +44,7 @@ void memory_clear(void)
 		clear_stack(area->nmi_stack, sizeof(area->nmi_stack));
 		clear_stack(area->double_fault_stack, sizeof(area->double_fault_stack));
 	}
+	for (u64 at = monitor.pool.used; at > monitor.boot->free; at -= PAGE_SIZE)
+		__builtin_memset(monitor.pool.linear + at - PAGE_SIZE, 0, PAGE_SIZE);
 	wbinvd();
 }

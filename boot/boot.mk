@@ -20,30 +20,30 @@ all: $(BUILD)/hyperps.efi
 # asm_offsets.c of a folder becomes NASM %defines: each "#define NAME VALUE" in the compiler's output.
 $(BUILD)/%/asm_offsets.inc: %/asm_offsets.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O1 $(WARNINGS) -ffreestanding -mgeneral-regs-only -Iinclude -I$(<D) -MMD -MP -MT $@ \
-		-MF $@.d -S -o $@.s $<
-	sed -n 's/^#define \([A-Z0-9_]*\) \$$\?\(-\?[0-9]*\)$$/%define \1 \2/p' $@.s >$@
+	$(call quiet,GEN)$(CC) -std=gnu11 -O1 $(WARNINGS) -ffreestanding -mgeneral-regs-only -Iinclude -I$(<D) -MMD -MP -MT $@ \
+		-MF $@.d -S -o $@.s $< && \
+		sed -n 's/^#define \([A-Z0-9_]*\) \$$\?\(-\?[0-9]*\)$$/%define \1 \2/p' $@.s >$@
 	@test -s $@
 
 $(BUILD)/boot/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(BOOT_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call quiet,CC)$(CC) $(BOOT_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/boot/trampoline.bin: boot/trampoline.asm $(BUILD)/boot/asm_offsets.inc
-	$(NASM) -w+all -f bin -I$(BUILD)/boot/ -o $@ $<
+	$(call quiet,AS)$(NASM) -w+all -f bin -I$(BUILD)/boot/ -o $@ $<
 
 $(BUILD)/boot/enter.o: boot/enter.asm $(BUILD)/boot/trampoline.bin $(BUILD)/boot/asm_offsets.inc
-	$(NASM) -w+all -f elf64 -I$(BUILD)/boot/ -DTRAMPOLINE_BIN='"$(BUILD)/boot/trampoline.bin"' -o $@ $<
+	$(call quiet,AS)$(NASM) -w+all -f elf64 -I$(BUILD)/boot/ -DTRAMPOLINE_BIN='"$(BUILD)/boot/trampoline.bin"' -o $@ $<
 
 $(BUILD)/boot/monitor_image.o: boot/monitor_image.asm $(BUILD)/monitor.bin
 	@mkdir -p $(@D)
-	$(NASM) -w+all -f elf64 -DMONITOR_BIN='"$(BUILD)/monitor.bin"' -o $@ $<
+	$(call quiet,AS)$(NASM) -w+all -f elf64 -DMONITOR_BIN='"$(BUILD)/monitor.bin"' -o $@ $<
 
 $(BUILD)/boot/hyperps.so: $(BOOT_OBJECTS)
-	ld $(BOOT_LDFLAGS) -o $@ $(BOOT_EFI_LIB)/crt0-efi-x86_64.o $^ $(BOOT_EFI_LIB)/libefi.a $(BOOT_EFI_LIB)/libgnuefi.a
+	$(call quiet,LD)ld $(BOOT_LDFLAGS) -o $@ $(BOOT_EFI_LIB)/crt0-efi-x86_64.o $^ $(BOOT_EFI_LIB)/libefi.a $(BOOT_EFI_LIB)/libgnuefi.a
 
 $(BUILD)/hyperps.efi: $(BUILD)/boot/hyperps.so
-	SOURCE_DATE_EPOCH=0 objcopy -j .text -j .data -j .dynamic -j .dynsym -j '.rela*' -j .reloc \
+	$(call quiet,OBJCOPY)SOURCE_DATE_EPOCH=0 objcopy -j .text -j .data -j .dynamic -j .dynsym -j '.rela*' -j .reloc \
 		--target efi-app-x86_64 --subsystem=10 $< $@
 
 -include $(wildcard $(BUILD)/boot/*.d $(BUILD)/boot/*/*.d)

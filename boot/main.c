@@ -39,7 +39,8 @@ static EFI_STATUS read_conf(struct conf *conf)
 	bool valid;
 
 	if (EFI_ERROR(status))
-		return unfit(status, L"can't open %s on the loader's own volume (%r). Create it; README.md says how",
+		return unfit(status,
+			     L"can't open %s on the loader's own volume (%r). Create it; hyperps.conf(5) says how",
 			     path, status);
 	if (file.size > CONF_FILE_MAX) {
 		volume_close(&file);

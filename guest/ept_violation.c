@@ -6,7 +6,6 @@
 #include "paging.h"
 #include "vcpu.h"
 
-#define NMI_UNBLOCKED BIT(12)
 #define MAPPED (EPT_VIOLATION_LINEAR | EPT_VIOLATION_TRANSLATED)
 #define CS_DEFAULT_32 BIT(14)
 
@@ -66,8 +65,7 @@ enum next guest_ept_violation(struct vcpu *vcpu, u64 words[8])
 	/* Read, write and fetch are the same bits in a qualification, in permissions and in the host's word. */
 	u64 access = qualification & EPT_RWX;
 
-	if (!(vectoring & EVENT_VALID) && (qualification & NMI_UNBLOCKED))
-		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | INTERRUPTIBILITY_NMI);
+	block_nmi_again(qualification, vectoring);
 	allowed = mm_range(memory_lock(), vcpu->handle, gpa);
 	memory_unlock();
 	if (allowed == HYPERPS_RANGE_MMIO && (qualification & MAPPED) == MAPPED && !(access & EPT_EXECUTE) &&

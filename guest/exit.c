@@ -168,22 +168,6 @@ static enum next exit_exception(struct cpu *cpu)
 	}
 }
 
-/* SDM, "Information for VM Exits That Occur During Event Delivery": the event is delivered at the next entry. */
-static void deliver_again(void)
-{
-	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO), type = vectoring & EVENT_TYPE;
-
-	/* VM entry leaves no event behind. */
-	if (!(vectoring & EVENT_VALID))
-		return;
-	if (type == EVENT_TYPE_NMI)
-		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_NMI);
-	if (type >= EVENT_TYPE_SOFTWARE)
-		vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
-	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, vmread(VMCS_IDT_VECTORING_ERROR_CODE));
-	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, vectoring & (EVENT_VALID | EVENT_TYPE | EVENT_ERROR_CODE | EVENT_VECTOR));
-}
-
 static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 {
 	u64 full_reason = vmread(VMCS_EXIT_REASON);
@@ -195,6 +179,8 @@ static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 	}
 	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
+	if (reason < HYPERPS_EXIT_REASONS)
+		vcpu->exits[reason]++;
 	if (reason == EXIT_CPUID) {
 		exit_cpuid_of_guest(vcpu);
 		return RESUME_GUEST;

@@ -172,3 +172,22 @@ s64 vcpu_create(const u64 argument[4], u64 *index)
 	/* A flush may free pages of the pool. */
 	return result == HYPERPS_ERROR_MEMORY && memory_flush() ? create(argument, index) : result;
 }
+
+void guest_describe_exits(u32 slot, struct hyperps_vm_exits *out)
+{
+	struct mm *mm = memory_lock();
+	const struct vm *vm = &mm->vm[slot];
+	struct hyperps_vm description;
+
+	mm_describe(mm, slot, &description);
+	*out = (struct hyperps_vm_exits){ .handle = description.handle };
+	for (u32 i = 0; i < vm->vcpus; i++) {
+		const struct vcpu *vcpu = vm->vcpu[i].state;
+
+		for (u32 reason = 0; reason < HYPERPS_EXIT_REASONS; reason++) {
+			out->reason[reason] += vcpu->exits[reason];
+			out->total += vcpu->exits[reason];
+		}
+	}
+	memory_unlock();
+}

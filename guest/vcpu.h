@@ -35,6 +35,7 @@ struct vcpu {
 	bool must_flush; /* it wanted pages of the pool: some may be of use after a flush */
 	enum { ANSWER_NONE, ANSWER_IN, ANSWER_MMIO } answer; /* that the last exit asks for */
 	struct mmio_instruction access; /* of ANSWER_MMIO; of ANSWER_IN only the width */
+	u64 exits[HYPERPS_EXIT_REASONS]; /* by basic reason */
 	u8 fpu[GUEST_FPU_BYTES] __attribute__((aligned(64)));
 };
 _Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "struct vcpu outgrew its page");
@@ -58,6 +59,9 @@ extern u64 guest_slice;
 /* HYPERPS_CALL_VCPU_CREATE and _RUN: 0 and the results, or an error code. In VMX root, no lock held. */
 s64 vcpu_create(const u64 argument[4], u64 *index);
 s64 vcpu_run(const u64 argument[4], u64 words[8]);
+
+/* HYPERPS_OBJECT_VM_EXITS; slot < HYPERPS_VMS. Takes mm_lock; a vCPU that runs may count meanwhile. */
+void guest_describe_exits(u32 slot, struct hyperps_vm_exits *out);
 
 /* Where an exit handler leaves the guest: back to it, or to the host with the words filled. */
 enum next { RESUME_GUEST, RETURN_TO_HOST };

@@ -4,12 +4,14 @@ FLAVOURS := cloud generic
 # Newer kernels as hosts, for the tests (tools/setup --newer-kernels).
 NEWER_FLAVOURS := cloud-6.12 cloud-7
 
-HPSCTL_SOURCES := host/hpsctl/hpsctl.c host/hpsctl/hpsctl_format.c host/hpsctl/monitor_device.c host/hpsctl/run.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/uart.c \
-	host/hpsctl/demo.c host/hpsctl/attack.c host/hpsctl/keyvault.c mm/sha256.c
-HPSCTL_HEADERS := host/hpsctl/hpsctl.h host/hpsctl/hpsctl_format.h host/hpsctl/monitor_device.h host/hpsctl/image.h host/hpsctl/uart.h host/module/hyperps_ioctl.h \
-	host/module/hyperps_demo.h host/hpsctl/keyvault.h host/guests/vault.h mm/sha256.h include/types.h include/hyperps/abi.h
+HPSCTL_SOURCES := $(wildcard host/hpsctl/*.c) mm/sha256.c
+# What `hpsctl check` asks about a CPU is what loader and monitor ask.
+HPSCTL_SOURCES += boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
+HPSCTL_HEADERS := $(wildcard host/hpsctl/*.h host/hpsctl/check/*.h host/module/*.h include/*.h include/hyperps/*.h) host/guests/vault.h mm/sha256.h \
+	boot/choose_capabilities.h boot/pagetable.h vmx/capabilities.h
 # What programs besides hpsctl use of it.
-HPSCTL_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
+HPSCTL_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/image.c host/hpsctl/measure.c \
+	host/hpsctl/vm.c mm/sha256.c
 HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Ihost/guests
 
 host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
@@ -19,21 +21,20 @@ newer-initrds: $(foreach f,$(NEWER_FLAVOURS),$(BUILD)/initrd-$(f).img $(BUILD)/i
 
 $(BUILD)/hpsctl: $(HPSCTL_SOURCES) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
+	$(call quiet,CC)$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
 
-# $(call kbuild,flavour,folder,sources): build the modules of these sources in a copy, so that the source tree stays clean. Headers
-# that are not installed come with their compiler. No BTF: it would need pahole.
-kbuild = mkdir -p $(2) && cp -u $(3) $(2)/ && PATH=$(abspath $(CACHE)/kernels/$(1)/usr/bin):$$PATH && \
+# $(call kbuild,flavour,folder,sources,arguments): build the modules of these sources in a copy, so that the source tree stays clean.
+# Headers that are not installed come with their compiler. No BTF: it would need pahole.
+kbuild = mkdir -p $(2) && { cp -u $(3) $(2)/ && PATH=$(abspath $(CACHE)/kernels/$(1)/usr/bin):$$PATH && \
 	release=$$(cat $(CACHE)/kernels/$(1)/release) && headers=$(or $(wildcard $(CACHE)/kernels/$(1)/headers),/lib/modules/$$release/build) && \
 	{ [ -d $$headers ] || { echo "no headers for Linux $$release: apt-get install linux-headers-$$release" >&2; false; }; } && \
 	$(MAKE) --no-print-directory -C $$headers M=$(abspath $(2)) HYPERPS_INCLUDE=$(abspath include) KCFLAGS=-Werror \
-		CONFIG_DEBUG_INFO_BTF_MODULES= modules
+		CONFIG_DEBUG_INFO_BTF_MODULES= $(4) modules; } $(call log_to,$(2)/kbuild.log)
 
 HOST_MODULE_SOURCES := $(wildcard host/module/*.[chS]) host/module/Kbuild
 
 $(BUILD)/modules/%/hyperps.ko $(BUILD)/modules/%/hyperps_demo.ko: $(HOST_MODULE_SOURCES) include/hyperps/abi.h include/hyperps/gate.h $(CACHE)/kernels/%/release
-	@echo 'building $(@D)/hyperps.ko, hyperps_demo.ko'
-	+@$(call kbuild,$*,$(@D),$(HOST_MODULE_SOURCES)) >$(@D)/kbuild.log 2>&1 || { cat $(@D)/kbuild.log; false; }
+	+$(call quiet,KBUILD)$(call kbuild,$*,$(@D),$(HOST_MODULE_SOURCES))
 	@touch $(@D)/hyperps.ko $(@D)/hyperps_demo.ko
 .SECONDARY: $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/modules/$(f)/hyperps.ko)
 
@@ -45,5 +46,5 @@ initrd_files = init=host/image/init bin/hpsctl=$(BUILD)/hpsctl hyperps.ko=$(BUIL
 
 $(BUILD)/initrd-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(HOST_GUESTS:%=$(BUILD)/guests/%) \
 		$(ATTACK_SCRIPTS) $(ATTACK_BINARIES) $(BUILD)/attack-modules/%/modules.order
-	host/image/mkinitrd --output $@ $(call initrd_files,$*) $(call attack_files,$*) \
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call initrd_files,$*) $(call attack_files,$*) \
 		$(foreach g,$(HOST_GUESTS),guests/$(g)=$(BUILD)/guests/$(g))

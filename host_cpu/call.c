@@ -98,7 +98,8 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 		struct hyperps_frames frames;
 		struct hyperps_vm vm;
 		struct hyperps_measurement measurement;
-		u64 words[ALIGN_UP(sizeof(struct hyperps_exits), HYPERPS_READ_BYTES) / sizeof(u64)];
+		struct hyperps_vm_exits vm_exits;
+		u64 words[ALIGN_UP(sizeof(struct hyperps_vm_exits), HYPERPS_READ_BYTES) / sizeof(u64)];
 	} object = { .words = { 0 } };
 	u32 index = object_and_index >> 32;
 	u64 size;
@@ -135,6 +136,12 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 		size = sizeof(object.measurement);
 		mm_describe_measurement(memory_lock(), index, &object.measurement);
 		memory_unlock();
+		break;
+	case HYPERPS_OBJECT_VM_EXITS:
+		if (index >= HYPERPS_VMS)
+			return HYPERPS_ERROR_INVALID;
+		size = sizeof(object.vm_exits);
+		guest_describe_exits(index, &object.vm_exits);
 		break;
 	default:
 		return HYPERPS_ERROR_INVALID;

@@ -3,6 +3,7 @@
 #include "event.h"
 #include "host_cpu.h"
 #include "log.h"
+#include "memory_service.h"
 
 /* A read or a write, no fetch, of what a linear address translates to. */
 #define DATA_ACCESS (EPT_VIOLATION_LINEAR | EPT_VIOLATION_TRANSLATED)
@@ -12,6 +13,15 @@ void exit_ept_violation(struct registers *regs)
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION);
 	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO);
 
+	/*
+	 * SDM, "Cached Translation Information": the exit has dropped what this CPU had for the address; now it finds the entry. An
+	 * event whose delivery met it is delivered again.
+	 */
+	if (memory_host_may(vmread(VMCS_GUEST_PHYSICAL_ADDRESS), qualification & EPT_RWX)) {
+		block_nmi_again(qualification, vectoring);
+		deliver_again();
+		return;
+	}
 	log_refusal(REFUSED_MEMORY, "memory access refused: %s%s%s of %lx, at %016lx",
 		    qualification & EPT_VIOLATION_READ ? "read " : "",
 		    qualification & EPT_VIOLATION_WRITE ? "write " : "",

@@ -140,6 +140,8 @@ static bool handle_write(struct cpu *cpu, u32 msr, u64 value)
 		return write_tsc(cpu, msr, value);
 	case MSR_IA32_MCU_OPT_CTRL:
 		return wrmsr_checked(msr, value & ~MCU_OPT_CTRL_DISABLE);
+	case MSR_IA32_MCG_STATUS:
+		return value == 0 && wrmsr_checked(msr, 0);
 	case MSR_IA32_XSS:
 	case MSR_IA32_PEBS_ENABLE:
 	case MSR_IA32_DS_AREA:

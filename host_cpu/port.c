@@ -13,7 +13,10 @@
 
 #define PORT_KEYBOARD_COMMAND 0x64
 #define KEYBOARD_WRITE_OUTPUT_PORT 0xd1
+#define KEYBOARD_DISABLE_A20 0xdd
 #define PORT_PCI_ADDRESS 0xcf8
+#define PORT_SYSTEM_CONTROL 0x92
+#define SYSTEM_CONTROL_A20 0x02u
 #define BITMAP_BITS (8 * PAGE_SIZE)
 
 static u8 *bitmap[2];
@@ -76,14 +79,17 @@ static void enable_sleep_in_other_block(const struct boot_end_port *this)
 static void host_writes(u16 port, u64 size, u32 value)
 {
 	const struct boot_end_port *end = find_end(port, size, value);
-	u64 command = PORT_KEYBOARD_COMMAND - (u64)port;
+	u64 command = PORT_KEYBOARD_COMMAND - (u64)port, control = PORT_SYSTEM_CONTROL - (u64)port;
+	u8 keyboard = command < size ? (u8)(value >> 8 * command) : 0;
 
 	/*
-	 * The keyboard controller's output port has the reset line, too. For the A20 line nobody needs it any more. A word or
-	 * dword from below reaches the command's port as well.
+	 * The keyboard controller's output port has the reset line, too. The A20 line stays on: without it root itself would
+	 * see other memory. A word or dword from below reaches a port as well.
 	 */
-	if (command < size && (u8)(value >> 8 * command) == KEYBOARD_WRITE_OUTPUT_PORT)
+	if (keyboard == KEYBOARD_WRITE_OUTPUT_PORT || keyboard == KEYBOARD_DISABLE_A20)
 		return;
+	if (control < size)
+		value |= SYSTEM_CONTROL_A20 << 8 * control;
 	if (end)
 		clear_memory("the host resets the machine, or has it sleep");
 	write_port(port, size, value);

@@ -230,6 +230,7 @@ enum exit_reason {
 #define EPT_VIOLATION_FETCH BIT(2)
 #define EPT_VIOLATION_LINEAR BIT(7) /* the linear-address field is valid */
 #define EPT_VIOLATION_TRANSLATED BIT(8) /* the access itself, not a paging structure on the way */
+#define EPT_VIOLATION_NMI_UNBLOCKED BIT(12) /* by the IRET that met it */
 
 /* Exit qualification of EXIT_IO_INSTRUCTION. */
 #define IO_BYTES(q) (((q)&7) + 1)

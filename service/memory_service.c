@@ -111,6 +111,16 @@ bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
 	return frame >= 0;
 }
 
+bool memory_host_may(u64 gpa, u64 access)
+{
+	struct ept_run run;
+
+	spin_lock(&mm_lock);
+	run = ept_run(mm.host_view, GPA(ALIGN_DOWN(gpa, PAGE_SIZE)), 1);
+	spin_unlock(&mm_lock);
+	return run.frames && !(access & ~run.entry);
+}
+
 static s64 locked_request(u64 call, const u64 *argument)
 {
 	s64 result;

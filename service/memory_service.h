@@ -24,6 +24,12 @@ bool memory_flush(void);
 /* Reads from a page that the guest of a sealed VM has; nothing crosses the page. False if it has none. Takes mm_lock. */
 bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
 
+/*
+ * Whether the host view allows the access (EPT_READ, EPT_WRITE, EPT_EXECUTE) to gpa, any number. A CPU can miss that for a
+ * while: it may still know a table that a large page has replaced. Takes mm_lock.
+ */
+bool memory_host_may(u64 gpa, u64 access);
+
 /* What the gate gives back: RAX and RDX by the C calling convention. */
 struct gate_result {
 	s64 status;

@@ -14,31 +14,31 @@ MONITOR_CFLAGS := -std=gnu11 -ffreestanding -O2 -g $(WARNINGS) -Wframe-larger-th
 
 $(BUILD)/monitor/%.o: %.c | $(BUILD)/monitor/asm_offsets.inc
 	@mkdir -p $(@D)
-	$(CC) $(MONITOR_CFLAGS) -include include/hidden.h -MMD -MP -c $< -o $@
+	$(call quiet,CC)$(CC) $(MONITOR_CFLAGS) -include include/hidden.h -MMD -MP -c $< -o $@
 
-# The font of the screen: the 8x16 glyphs in the VGA BIOS of Debian's vgabios, which its source (vgafonts.h) calls public domain.
-# They are found by what lies around them: glyph 0 is empty, glyph 1 a face. From the space to the tilde.
-$(BUILD)/monitor/font.bin: /usr/share/vgabios/vgabios.bin
+# The font of the screen: a byte for each row of 8 pixels.
+$(BUILD)/monitor/font.bin: base/font.txt
 	@mkdir -p $(@D)
-	perl -0777 -ne '/\0{18}\x7e\x81\xa5\x81\x81\xbd\x99\x81\x81\x7e\0{4}/ or die "no 8x16 font in $<\n"; print substr($$_, $$-[0] + 32 * 16, 95 * 16)' \
-		$< >$@
+	$(call quiet,GEN)perl -ane 'next unless /^[.#]{8}( [.#]{8})*$$/; $$glyph[$$_] .= pack "B8", $$F[$$_] =~ tr/.#/01/r for 0..$$#F; \
+		print splice @glyph unless ++$$rows % 16' $< >$@
+	@[ $$(stat -c %s $@) = $$((95 * 16)) ] || { echo "$<: it takes 95 glyphs of 16 rows" >&2; false; }
 
 $(BUILD)/monitor/base/font.asm.o: $(BUILD)/monitor/font.bin
 
 $(BUILD)/monitor/%.asm.o: %.asm $(BUILD)/monitor/asm_offsets.inc include/registers.inc
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -Werror -I$(BUILD)/monitor/ -Iinclude/ $< -o $@
+	$(call quiet,AS)$(NASM) -f elf64 -Werror -I$(BUILD)/monitor/ -Iinclude/ $< -o $@
 
 # The compiler evaluates the offsets: lines that begin with #define in its output become NASM's %define.
 $(BUILD)/monitor/asm_offsets.inc: startup/asm_offsets.c $(MONITOR_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(MONITOR_CFLAGS) -S $< -o - | sed -n 's/^#define \([A-Z0-9_]*\) \$$*\(-\{0,1\}[0-9]*\)$$/%define \1 \2/p' > $@
+	$(call quiet,GEN)$(CC) $(MONITOR_CFLAGS) -S $< -o - | sed -n 's/^#define \([A-Z0-9_]*\) \$$*\(-\{0,1\}[0-9]*\)$$/%define \1 \2/p' > $@
 
 $(BUILD)/monitor.elf: linker.ld $(MONITOR_OBJECTS)
-	$(LD) -nostdlib -static -z noexecstack --no-warn-rwx-segments --fatal-warnings -T $< \
+	$(call quiet,LD)$(LD) -nostdlib -static -z noexecstack --no-warn-rwx-segments --fatal-warnings -T $< \
 		$(MONITOR_OBJECTS) -o $@
 
 $(BUILD)/monitor.bin: $(BUILD)/monitor.elf
-	objcopy -O binary -R .bss $< $@
+	$(call quiet,OBJCOPY)objcopy -O binary -R .bss $< $@
 
 -include $(MONITOR_OBJECTS:.o=.d)

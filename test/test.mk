@@ -18,12 +18,16 @@ UNIT_SOURCES_msr_policy := vmx/msr_policy.c
 UNIT_SOURCES_conf := boot/conf.c
 UNIT_SOURCES_gate_page := service/gate_page.c
 UNIT_SOURCES_gate_tlb := service/gate_page.c
-UNIT_SOURCES_gate_exit := base/cpu.c host_cpu/event.c host_cpu/exit.c host_cpu/gate.c host_cpu/instruction.c vmx/emulate.c host_cpu/event.c
-UNIT_SOURCES_filter_cpuid := host_cpu/instruction.c vmx/emulate.c host_cpu/event.c
+UNIT_SOURCES_gate_exit := base/cpu.c host_cpu/event.c host_cpu/exit.c host_cpu/gate.c host_cpu/instruction.c vmx/emulate.c vmx/event.c
+UNIT_SOURCES_filter_cpuid := host_cpu/instruction.c vmx/emulate.c vmx/event.c
+UNIT_SOURCES_ept_violation := host_cpu/ept_violation.c vmx/event.c
+UNIT_SOURCES_clear := base/clear.c mm/page_mark.c
+UNIT_SOURCES_host_msr := host_cpu/msr.c vmx/emulate.c vmx/event.c vmx/msr_policy.c
 UNIT_SOURCES_port := host_cpu/port.c
 UNIT_SOURCES_capabilities := vmx/capabilities.c
 UNIT_SOURCES_pagetable := boot/pagetable.c
-UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c
+UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c host/hpsctl/json.c
+UNIT_SOURCES_check := host/hpsctl/check.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 UNIT_SOURCES_image := host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
 UNIT_SOURCES_uart := host/hpsctl/uart.c
 UNIT_SOURCES_sha256 := mm/sha256.c
@@ -40,12 +44,14 @@ UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/unit/fake
 UNIT_NEVER_gate_exit := apic_send_to_others delay_us exit_ept_violation exit_io exit_rdmsr exit_wrmsr gate_views_are_safe \
 	gate_views_build gate_views_fit hpa_of load_descriptor_tables serve_call
 UNIT_NEVER_filter_cpuid := flush_take_kick gate_needs gate_off log_line log_refusal stop_other_cpus
-UNIT_NEVER_vcpu_vmcs := log_line stop_other_cpus guest_exit
+UNIT_NEVER_ept_violation := flush_take_kick
+UNIT_NEVER_host_msr := flush_take_kick gate_off monitor_time
+UNIT_NEVER_vcpu_vmcs := mm_describe log_line stop_other_cpus guest_exit
 
 define UNIT_RULE
 $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) $(UNIT_HEADERS)
 	@mkdir -p $$(@D)
-	$(UNIT_CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) -lcmocka $$(UNIT_NEVER_$(1):%=-Wl,--defsym=%=abort)
+	$$(call quiet,CC)$(UNIT_CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) -lcmocka $$(UNIT_NEVER_$(1):%=-Wl,--defsym=%=never_called)
 endef
 $(foreach t,$(UNIT_NAMES),$(eval $(call UNIT_RULE,$(t))))
 
@@ -61,13 +67,13 @@ COVERAGE_CFLAGS := -std=gnu11 -g $(WARNINGS) -Wno-missing-prototypes -Itest/unit
 
 $(BUILD)/test/coverage/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(COVERAGE_CFLAGS) -O0 --coverage -c -o $@ $<
+	$(call quiet,CC)$(CC) $(COVERAGE_CFLAGS) -O0 --coverage -c -o $@ $<
 
 $(BUILD)/test/coverage/mm.a: $(patsubst mm/%.c,$(BUILD)/test/coverage/%.o,$(wildcard mm/*.c))
-	$(AR) rcs $@ $^
+	$(call quiet,AR)$(AR) rcs $@ $^
 
 $(COVERAGE_PROGRAMS): $(BUILD)/test/coverage/%: test/unit/%_test.c boot/pagetable.c boot/host_view.c boot/memory_type.c $(BUILD)/test/coverage/mm.a
-	$(CC) $(COVERAGE_CFLAGS) -O1 -o $@ $^ --coverage -fno-profile-arcs -fno-test-coverage -lcmocka
+	$(call quiet,CC)$(CC) $(COVERAGE_CFLAGS) -O1 -o $@ $^ --coverage -fno-profile-arcs -fno-test-coverage -lcmocka
 
 coverage-programs: $(COVERAGE_PROGRAMS)
 coverage: $(COVERAGE_PROGRAMS)
@@ -85,11 +91,11 @@ FUZZ_SECONDS ?= 600
 
 $(BUILD)/test/fuzz/%.o: mm/%.c $(wildcard include/*.h include/hyperps/*.h mm/*.h)
 	@mkdir -p $(@D)
-	clang $(FUZZ_CFLAGS) $(FUZZ_CHECKS) -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp -c -o $@ $<
+	$(call quiet,CC)clang $(FUZZ_CFLAGS) $(FUZZ_CHECKS) -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp -c -o $@ $<
 
 $(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c boot/host_view.c boot/memory_type.c $(patsubst mm/%.c,$(BUILD)/test/fuzz/%.o,$(wildcard mm/*.c))
-	clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $<
-	clang $(FUZZ_CHECKS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter-out $<,$^)
+	$(call quiet,CC)clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $< && \
+		clang $(FUZZ_CHECKS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter-out $<,$^)
 
 LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-test-$(f).img $(BUILD)/initrd-$(f).img)
 
@@ -99,30 +105,33 @@ LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,va
 	'test/live/attacks.py cloud 4 vmfunc' 'test/live/attacks.py cloud 4 vmcall' \
 	'test/live/host.py generic 2 vmx_absent,attacks/01-monitor-memory,power,vm_device,vcpu_device,vm_run,demo,nmi,cpus,kernel_log,drivers,private_page' \
 	'test/live/attacks.py cloud 2 vmfunc' 'test/live/attacks.py cloud 2 vmcall' \
-	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py \
+	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py test/live/check.py test/live/launcher.py \
 	'test/live/attacks.py cloud 1 vmfunc' 'test/live/attacks.py cloud 1 vmcall' \
 	'test/live/host.py cloud 2 vmx_absent,gate_sweep,cpus,kernel_log,drivers,kexec_same' 'test/live/views.py cloud 1 15' \
-	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,kernel_log'
+	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log'
 TEST_JOBS ?= 2
 
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 	$(filter-out include/hyperps/guest.h include/hyperps/gate.h,$(MONITOR_HEADERS))
+# What is said about HyperPS and its tool, against the sources and the tool itself.
+DOCUMENT_TESTS := test/messages.py 'test/manuals.py $(MANUALS)' 'test/command_line.py $(BUILD)/hpsctl'
+
 test: SETUP_FLAGS := --newer-kernels
 test: setup
-	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
+	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(MANUALS)
 	@$(MAKE) --no-print-directory tcb-lines
 	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/sparse.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/sparse.sh $(DOCUMENT_TESTS) test/mkimage.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
 
-test-unit: $(UNIT_PROGRAMS)
-	test/run.pl $^
+test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
+	test/run.pl $(UNIT_PROGRAMS) $(DOCUMENT_TESTS)
 
 # The kernel modules once more, under sparse, for test/sparse.sh.
 SPARSE_host := $(HOST_MODULE_SOURCES)
 SPARSE_attacks := $(ATTACK_MODULE_SOURCES)
 SPARSE_test := $(TEST_MODULE_SOURCES)
 sparse-host sparse-attacks sparse-test: sparse-%: $(CACHE)/kernels/cloud/release
-	+@$(call kbuild,cloud,$(BUILD)/sparse/$*,$(SPARSE_$*)) C=2 CHECK=sparse
+	+@$(call kbuild,cloud,$(BUILD)/sparse/$*,$(SPARSE_$*),C=2 CHECK=sparse)
 .PHONY: sparse-host sparse-attacks sparse-test
 
 fuzz: $(FUZZ_PROGRAM)

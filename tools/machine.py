@@ -45,6 +45,7 @@ NEXT_PATH = r"\EFI\FIRMWARE\next.txt"
 
 CYLINDER = 16 * 63 * 512  # Bochs wants whole ones
 MEMORY_LIMITS = (64, 3072)  # MiB; Bochs counts its memory in 32 bits
+HOST_MEMORY_LIMIT = 2048  # of these, so many are Bochs's own memory at most; it puts what is used beyond that in a file
 
 
 class MachineError(Exception):
@@ -58,12 +59,13 @@ def need(path, hint):
     return path
 
 
-def run(*command):
+def run(*command, cwd=None):
     """Runs a tool to its end; returns its output."""
     environment = dict(os.environ, MTOOLS_SKIP_CHECK="1")
     environment["PATH"] = environment.get("PATH", "") + ":/usr/sbin:/sbin"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, cwd=cwd,
+                              check=False)
     except FileNotFoundError:
         raise MachineError(f"{command[0]} is missing: run tools/setup") from None
     if done.returncode:
@@ -92,8 +94,12 @@ class Stick:
     """The copy of the stick image, changed through mtools."""
 
     def __init__(self, path):
-        self.path = path
-        self.drive = path + "@@1M"
+        # Its folder's name may have letters that mean something to mtools.
+        self.folder, name = os.path.split(os.path.abspath(path))
+        self.drive = name + "@@1M"
+
+    def _run(self, *command):
+        return run(*command, cwd=self.folder)
 
     @staticmethod
     def _name(path):
@@ -101,13 +107,20 @@ class Stick:
 
     def write(self, path, source):
         """Puts a file of this machine's on the stick."""
+        if os.path.getsize(need(source, "it was to go on the stick")) >> 32:
+            raise MachineError(f"{source} is too big: FAT32 takes files of less than 4 GiB")
         parts = path.strip("\\").split("\\")[:-1]
         for depth in range(1, len(parts) + 1):
             try:
-                run("mmd", "-D", "s", "-i", self.drive, self._name("\\".join(["", *parts[:depth]])))
+                self._run("mmd", "-D", "s", "-i", self.drive, self._name("\\".join(["", *parts[:depth]])))
             except MachineError:
                 pass  # there already; if not, the copy fails and says so
-        run("mcopy", "-o", "-i", self.drive, need(source, "it was to go on the stick"), self._name(path))
+        try:
+            self._run("mcopy", "-o", "-i", self.drive, os.path.abspath(source), self._name(path))
+        except MachineError as error:
+            if "Disk full" in str(error):
+                raise MachineError(f"the image has no room for {source}: make one with it (KERNEL=, INITRD=)") from None
+            raise
 
     def write_text(self, path, text):
         """Puts a text file on the stick."""
@@ -119,13 +132,17 @@ class Stick:
     def read_text(self, path):
         """A text file of the stick's, or None."""
         try:
-            return run("mtype", "-i", self.drive, self._name(path))
+            return self._run("mtype", "-i", self.drive, self._name(path))
         except MachineError:
             return None
 
+    def read(self, path, target):
+        """Copies a file of the stick's to this machine."""
+        self._run("mcopy", "-i", self.drive, self._name(path), target)
+
     def remove(self, path):
         """Removes a file, which must be there."""
-        run("mdel", "-i", self.drive, self._name(path))
+        self._run("mdel", "-i", self.drive, self._name(path))
 
 
 def conf_get(conf, key):
@@ -157,6 +174,7 @@ class GuestMemory:
     """
 
     SEARCH = 512  # bytes of the object to search
+    SWAPPED_OUT = (1 << 64) - 1  # in place of a block's address
 
     def __init__(self, pid, binary, memory):
         self.mem = open(f"/proc/{pid}/mem", "rb", buffering=0)
@@ -181,9 +199,10 @@ class GuestMemory:
     def _find_blocks(self, address):
         # Bit64u len, allocated; Bit32u block_size; then pointers: actual_vector, vector, blocks, rom, ...
         data = self._read(address, self.SEARCH)
+        own = min(self.size, HOST_MEMORY_LIMIT << 20)
         for offset in range(0, self.SEARCH - 56, 8):
             size, allocated, block, _, actual, vector, blocks, rom = struct.unpack_from("<QQIIQQQQ", data, offset)
-            if (size == allocated == self.size and block and block & (block - 1) == 0
+            if (size == self.size and allocated == own and block and block & (block - 1) == 0
                     and actual <= vector < actual + 4096 and rom == vector + allocated):
                 self.block_size, self.blocks = block, blocks
                 return
@@ -202,6 +221,9 @@ class GuestMemory:
         data = bytearray()
         for (block,) in struct.iter_unpack("<Q", self._read(self.blocks + 8 * first, 8 * count)):
             here = min(length - len(data), self.block_size - offset)
+            if block == self.SWAPPED_OUT:
+                raise MachineError(f"the emulator has put memory at {hpa:#x} into a file: give the machine at most "
+                                   f"{HOST_MEMORY_LIMIT} MiB to read all of it")
             data += self._read(block + offset, here) if block else bytes(here)
             offset = 0
         return bytes(data)
@@ -343,7 +365,7 @@ class Machine:
                 raise MachineError("the packaged Bochs 2.7 cannot start a second CPU under VMX: run tools/setup to "
                                    "build Bochs 3.0, or use --cpus 1")
             # It has a debugger, which has to be told to go on, and a sound thread, which crashes without a card.
-            command, cpu = [shutil.which("bochs"), "-rc", self._path("debugger.rc")], ""
+            command, cpu = [shutil.which("bochs"), "-rc", "debugger.rc"], ""
             lines = ['display_library: rfb, options="timeout=0"', "plugin_ctrl: speaker=0"]
             with open(self._path("debugger.rc"), "w", encoding="ascii") as file:
                 file.write("continue\n")
@@ -357,27 +379,30 @@ class Machine:
                 with open(self._ovmf(name), "rb") as part:
                     shutil.copyfileobj(part, rom)
         vgabios = need("/usr/share/vgabios/vgabios.bin", "run tools/setup (package vgabios)")
+        if self.msrs:
+            shutil.copyfile(need(self.msrs, "no such list of MSRs"), self._path("msrs.def"))
+        # The emulator runs in the scratch directory, whose path may have letters that mean something here.
         lines += [
             f"cpu: model={self.cpu_model}, count={self.cpus}, ips={IPS}, reset_on_triple_fault=0, "
-            f"ignore_bad_msrs=1{cpu}" + (f", msrs={os.path.abspath(self.msrs)}" if self.msrs else ""),
-            f"memory: guest={self.memory}, host={self.memory}",
-            f"romimage: file={self._path('OVMF.fd')}",
+            f"ignore_bad_msrs=1{cpu}" + (", msrs=msrs.def" if self.msrs else ""),
+            f"memory: guest={self.memory}, host={min(self.memory, HOST_MEMORY_LIMIT)}",
+            "romimage: file=OVMF.fd",
             f"vgaromimage: file={vgabios}",
             "pci: enabled=1, chipset=i440fx",
-            f"ata0-master: type=disk, path={self._path('disk.img')}, mode=flat",
+            "ata0-master: type=disk, path=disk.img, mode=flat",
             "boot: disk",
             f"com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}",
             "clock: sync=none, time0=1700000000",
-            f"log: {self._path('bochs.log')}",
+            "log: bochs.log",
             "panic: action=fatal",
             "error: action=report",
             "info: action=ignore",
         ]
         if self.second_disk:
-            lines.append(f"ata0-slave: type=disk, path={self._path('disk2.img')}, mode=flat")
+            lines.append("ata0-slave: type=disk, path=disk2.img, mode=flat")
         with open(self._path("bochsrc"), "w", encoding="utf-8") as file:
             file.write("\n".join(lines + list(self.emulator_options)) + "\n")
-        return command + ["-q", "-f", self._path("bochsrc")]
+        return command + ["-q", "-f", "bochsrc"]
 
     def _qemu_command(self, port):
         if self.firmware or self.msrs or self.cpu_model != DEFAULT_CPU_MODEL:
@@ -386,18 +411,18 @@ class Machine:
         command = [QEMU, "-machine", "q35,accel=kvm", "-cpu", "host,+vmx", "-smp", str(self.cpus), "-m",
                    str(self.memory), "-display", "none", "-monitor", "none", "-nic", "none",
                    "-drive", f"if=pflash,format=raw,readonly=on,file={self._ovmf('OVMF_CODE.fd')}",
-                   "-drive", f"if=pflash,format=raw,file={self._path('vars.fd')}",
+                   "-drive", "if=pflash,format=raw,file=vars.fd",
                    "-serial", f"tcp:127.0.0.1:{port}"]
         if self.native:
             stick = Stick(self._path("disk.img"))
             conf = stick.read_text(CONF_PATH) or ""
             for option, name in (("-kernel", "vmlinuz"), ("-initrd", "initrd.img")):
-                run("mcopy", "-i", stick.drive, f"::/EFI/HYPERPS/{name}", self._path(name))
-                command += [option, self._path(name)]
+                stick.read(rf"\EFI\HYPERPS\{name}", self._path(name))
+                command += [option, name]
             command += ["-append", conf_get(conf, "options")]
         for name in ("disk.img", "disk2.img"):
             if os.path.exists(self._path(name)):
-                command += ["-drive", f"format=raw,file={self._path(name)}"]
+                command += ["-drive", f"format=raw,file={name}"]
         return command + list(self.emulator_options)
 
     # --- running it

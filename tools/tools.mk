@@ -12,14 +12,14 @@ FIRMWARE_CFLAGS := -std=gnu11 -O2 $(WARNINGS) -Wno-missing-prototypes -ffreestan
 
 $(BUILD)/firmware/acpi.o: test/firmware/acpi.c tools/tools.mk
 	@mkdir -p $(@D)
-	$(CC) $(FIRMWARE_CFLAGS) -c $< -o $@
+	$(call quiet,CC)$(CC) $(FIRMWARE_CFLAGS) -c $< -o $@
 
 $(BUILD)/firmware/acpi.so: $(BUILD)/firmware/acpi.o
-	$(LD) -nostdlib -znocombreloc -zdefs -shared -Bsymbolic -T /usr/lib/elf_x86_64_efi.lds \
+	$(call quiet,LD)$(LD) -nostdlib -znocombreloc -zdefs -shared -Bsymbolic -T /usr/lib/elf_x86_64_efi.lds \
 		/usr/lib/crt0-efi-x86_64.o $< -o $@ -L/usr/lib -l:libgnuefi.a
 
 $(BUILD)/firmware.efi: $(BUILD)/firmware/acpi.so
-	objcopy -j .text -j .data -j .dynamic -j .dynsym -j .rela -j .reloc --target=efi-app-x86_64 $< $@
+	$(call quiet,OBJCOPY)objcopy -j .text -j .data -j .dynamic -j .dynsym -j .rela -j .reloc --target=efi-app-x86_64 $< $@
 
 $(CACHE)/kernels/%/vmlinuz:
 	tools/setup --no-emulator $(if $(filter $*,$(NEWER_FLAVOURS)),--newer-kernels)
@@ -31,7 +31,7 @@ $(BUILD)/image-parts: tools-force
 	@echo '$(IMAGE_PARTS)' | cmp -s - $@ || echo '$(IMAGE_PARTS)' >$@
 
 $(IMAGE): $(BUILD)/hyperps.efi $(BUILD)/image-parts $(IMAGE_PARTS) tools/mkimage
-	tools/mkimage $@ --loader $< --kernel $(KERNEL) --initrd $(INITRD) --conf $(CONF)
+	$(call quiet,IMAGE)tools/mkimage $@ --loader $< --kernel $(KERNEL) --initrd $(INITRD) --conf $(CONF)
 
 # The launcher's copy gets console options of its own; these suit real machines too.
 $(BUILD)/hyperps.conf: tools/tools.mk
@@ -40,7 +40,7 @@ $(BUILD)/hyperps.conf: tools/tools.mk
 		'initrd = \EFI\HYPERPS\initrd.img' 'options = console=tty0 console=ttyS0,115200' >$@
 
 setup:
-	tools/setup $(SETUP_FLAGS)
+	@tools/setup $(SETUP_FLAGS)
 
 stick: $(IMAGE)
 	@echo "$(IMAGE) is ready for a USB stick ($$(($$(stat -c %s $(IMAGE)) >> 20)) MiB). Writing it ERASES THE WHOLE STICK:"
@@ -54,7 +54,7 @@ stick: $(IMAGE)
 
 # Set-up comes first, whatever -j says: the rest needs what it installs.
 run: setup
-	+@$(MAKE) --no-print-directory $(IMAGE) $(BUILD)/firmware.efi
-	tools/run --image $(IMAGE) $(RUN_FLAGS)
+	+@$(MAKE) --no-print-directory BRIEF=1 $(IMAGE) $(BUILD)/firmware.efi
+	@tools/run --image $(IMAGE) $(RUN_FLAGS)
 
 .PHONY: setup stick run tools-force

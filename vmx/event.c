@@ -41,6 +41,27 @@ void inject_exception(u32 vector)
 /* SDM, "Interrupt 8 - Double Fault Exception": a #GP while one of these is delivered becomes a double fault. */
 #define CONTRIBUTORY_VECTORS (BIT(0) | BIT(VECTOR_DF) | BIT(10) | BIT(11) | BIT(12) | BIT(VECTOR_GP) | BIT(VECTOR_PF))
 
+void deliver_again(void)
+{
+	u64 vectoring = vmread(VMCS_IDT_VECTORING_INFO), type = vectoring & EVENT_TYPE;
+
+	/* VM entry leaves no event behind. */
+	if (!(vectoring & EVENT_VALID))
+		return;
+	if (type == EVENT_TYPE_NMI)
+		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~INTERRUPTIBILITY_NMI);
+	if (type >= EVENT_TYPE_SOFTWARE)
+		vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+	vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, vmread(VMCS_IDT_VECTORING_ERROR_CODE));
+	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, vectoring & (EVENT_VALID | EVENT_TYPE | EVENT_ERROR_CODE | EVENT_VECTOR));
+}
+
+void block_nmi_again(u64 qualification, u64 vectoring)
+{
+	if (!(vectoring & EVENT_VALID) && (qualification & EPT_VIOLATION_NMI_UNBLOCKED))
+		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | INTERRUPTIBILITY_NMI);
+}
+
 bool inject_gp_during(u64 vectoring)
 {
 	if (!(vectoring & EVENT_VALID) || (vectoring & EVENT_TYPE) != EVENT_TYPE_EXCEPTION ||

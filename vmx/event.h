@@ -21,6 +21,12 @@ bool inject_gp_during(u64 vectoring);
 #define PENDING_DEBUG_BS BIT(14)
 #define DEBUGCTL_BTF BIT(1)
 
+/* SDM, "Information for VM Exits That Occur During Event Delivery": the event is delivered at the next entry. */
+void deliver_again(void);
+
+/* SDM, "NMI unblocking due to IRET": an EPT violation's IRET will be executed again, until then NMIs are blocked. */
+void block_nmi_again(u64 qualification, u64 vectoring);
+
 /* Latches the NMI or machine check that has just made this CPU exit, unless it was an NMI for a flush. */
 void latch_exit(struct cpu *cpu);
 

@@ -42,14 +42,15 @@ static const struct msr_range writes[] = {
 	{ 0x123, 0x123, MSR_HANDLE }, /* IA32_MCU_OPT_CTRL: no mitigation is switched off */
 	{ 0x140, 0x140, MSR_PASS }, /* MISC_FEATURES_ENABLES: CPUID faulting in the host's ring 3 */
 	{ 0x174, 0x176, MSR_PASS }, /* IA32_SYSENTER_*: switched by the VMCS */
-	{ 0x179, 0x17b, MSR_PASS }, /* IA32_MCG_*: machine check belongs to the host */
+	{ 0x17a, 0x17a, MSR_HANDLE }, /* IA32_MCG_STATUS: 0 only, or the next machine check is an unseen shutdown */
+	{ 0x17b, 0x17b, MSR_PASS }, /* IA32_MCG_CTL: machine check belongs to the host */
 	{ 0x186, 0x18d, MSR_PASS }, /* IA32_PERFEVTSELn: events to count */
 	{ 0x199, 0x19c, MSR_PASS }, /* IA32_PERF_CTL, clock modulation, thermal interrupt and status: speed */
 	{ 0x1a0, 0x1a0, MSR_HANDLE }, /* IA32_MISC_ENABLE: single bits */
 	{ 0x1a2, 0x1a2, MSR_PASS }, /* temperature target: when to throttle */
 	{ 0x1a4, 0x1a4, MSR_PASS }, /* prefetchers: speed only */
 	{ 0x1a6, 0x1a7, MSR_PASS }, /* OFFCORE_RSP: events to count */
-	{ 0x1aa, 0x1ad, MSR_PASS }, /* power management, turbo ratios: speed */
+	{ 0x1aa, 0x1aa, MSR_PASS }, /* power management: speed; not 0x1ac, 0x1ad: unlocked parts turbo too far */
 	{ 0x1b0, 0x1b2, MSR_PASS }, /* energy bias, package thermal: speed */
 	{ 0x1c4, 0x1c5, MSR_PASS }, /* IA32_XFD, IA32_XFD_ERR: faults in the host; root uses no such state */
 	{ 0x1c8, 0x1c9, MSR_PASS }, /* LBR selection: linear addresses */

@@ -10,15 +10,14 @@ ATTACK_SCRIPTS := host/attacks/lib.sh $(ATTACKS:%=host/attacks/%)
 
 $(BUILD)/attack-programs/%: host/attacks/%.c $(HPSCTL_CLIENT) $(HPSCTL_HEADERS) host/guests/patterns.h
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -o $@ $< $(HPSCTL_CLIENT)
+	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(HPSCTL_CLIENT)
 
 ATTACK_MODULE_HEADERS := host/attacks/modules/tap.h host/attacks/modules/calls.h host/module/vmcall.h host/module/compat.h
 ATTACK_MODULE_SOURCES := $(wildcard host/attacks/modules/*.[chS]) host/attacks/modules/Kbuild host/module/vmcall.h host/module/compat.h host/module/gate.c \
 	host/module/gate.h host/module/gate_page.S
 
 $(BUILD)/attack-modules/%/modules.order: $(ATTACK_MODULE_SOURCES) include/hyperps/abi.h include/hyperps/gate.h $(CACHE)/kernels/%/release
-	@echo 'building $(@D)'
-	+@$(call kbuild,$*,$(@D),$(ATTACK_MODULE_SOURCES)) >$(@D).log 2>&1 || { cat $(@D).log; false; }
+	+$(call quiet,KBUILD)$(call kbuild,$*,$(@D),$(ATTACK_MODULE_SOURCES))
 	@touch $@
 
 # For an initrd; $(1) is the flavour.

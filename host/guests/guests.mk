@@ -16,16 +16,16 @@ GUEST_LIB := host/guests/lib/start.asm.o host/guests/lib/lib.o
 
 $(BUILD)/guests/%.asm.o: %.asm
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -w+all -Werror $< -o $@
+	$(call quiet,AS)$(NASM) -f elf64 -w+all -Werror $< -o $@
 
 $(BUILD)/guests/%.o: %.c host/guests/guests.mk
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS_64) -MMD -MP -c $< -o $@
+	$(call quiet,CC)$(CC) $(GUEST_CFLAGS_64) -MMD -MP -c $< -o $@
 
 # $(1) is the folder, $(2) the guest.
 define GUEST_RULE
 $(BUILD)/guests/$(2): host/guests/lib/guest.ld $(patsubst %,$(BUILD)/guests/%,$(1)/$(2).o $(GUEST_EXTRA_$(2)) $(GUEST_LIB))
-	$$(GUEST_LINK) -T $$< $$(filter %.o,$$^) -o $$@
+	$$(call quiet,LD)$$(GUEST_LINK) -T $$< $$(filter %.o,$$^) -o $$@
 endef
 $(foreach g,$(HOST_GUESTS),$(eval $(call GUEST_RULE,host/guests,$(g))))
 

@@ -8,17 +8,16 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "hpsctl.h"
+#include "json.h"
 #include "keyvault.h"
 #include "monitor_device.h"
 
@@ -30,30 +29,10 @@
 
 enum attack_status { ATTACK_REFUSED = 0, ATTACK_GOT_THROUGH = 1, ATTACK_NOT_RUN = 2 };
 
-static const char help[] =
-	"usage: hpsctl attack [OPTION]... [NAME]...\n"
-	"\n"
-	"Has hostile kernel modules and programs attack the monitor's memory, VMs, the gate and the CPUs, one\n"
-	"attack after the other, or those named. Each first shows that it works where it may (the control), then\n"
-	"must be refused. A key vault runs in a VM meanwhile, and must be unharmed. Takes a minute or two; the\n"
-	"machine should do nothing else. `stale-tlb' costs the host 2 MiB of memory until it restarts.\n"
-	"\n"
-	"  -l, --list            number, name and what each does; attacks nothing\n"
-	"  -d, --directory DIR   where the programs are (" DIRECTORY
-	"); they lie in DIR/attacks, their modules, built\n"
-	"                        for this kernel, in DIR/modules\n"
-	"  -g, --guest FILE      the vault's image; /guests/vault if not given\n"
-	"  -j, --json            a JSON list: name, cpus, gate (vmfunc or vmcall), control, refused\n"
-	"  -v, --verbose         all that the programs print\n"
-	"  -h, --help            this text\n"
-	"\n"
-	"Exit status: 0 every control worked, and every attack was refused; 1 an attack got through; 2 a control\n"
-	"failed, or an attack could not be run; also wrong usage.\n";
-
 struct options {
 	const char *directory, *guest;
-	bool list, json, verbose, help;
-	char **names;
+	bool list, json, verbose;
+	const char *names[ATTACKS_MAX];
 	int count;
 };
 
@@ -71,6 +50,7 @@ struct suite {
 	uint8_t mac[32];
 	uint64_t cpus, counted;
 	const char *gate;
+	struct json json;
 };
 
 static const char *name_of(const struct attack *attack)
@@ -255,16 +235,19 @@ static enum attack_status status_of(const struct attack *attack)
 	return has_control(attack) && is_refused(attack) && !attack->failed_setup ? ATTACK_REFUSED : ATTACK_NOT_RUN;
 }
 
-static void print_result(const struct suite *suite, const struct attack *attack, uint64_t counted, bool last)
+static void print_result(struct suite *suite, const struct attack *attack, uint64_t counted)
 {
 	FILE *details = suite->options.json ? stderr : stdout;
 	const char *line = attack->failures;
 
 	if (suite->options.json) {
-		printf("  {\"name\": \"%s\", \"cpus\": %" PRIu64
-		       ", \"gate\": \"%s\", \"control\": %s, \"refused\": %s}%s\n",
-		       name_of(attack), suite->cpus, suite->gate, has_control(attack) ? "true" : "false",
-		       is_refused(attack) && !attack->failed_setup ? "true" : "false", last ? "" : ",");
+		json_begin(&suite->json, NULL, '{');
+		json_text_or_null(&suite->json, "name", name_of(attack));
+		json_number(&suite->json, "cpus", suite->cpus);
+		json_text_or_null(&suite->json, "gate", suite->gate);
+		json_bool(&suite->json, "control", has_control(attack));
+		json_bool(&suite->json, "refused", is_refused(attack) && !attack->failed_setup);
+		json_end(&suite->json);
 	} else {
 		printf("%.2s %-18s control %-7s %-14s %u checks", attack->file, name_of(attack),
 		       has_control(attack) ? "works," : "FAILS,",
@@ -312,13 +295,11 @@ static bool is_wanted(const struct options *options, const struct attack *attack
 static enum attack_status run_all(struct suite *suite, struct attack *attacks, int count)
 {
 	bool through = false, not_run = false;
-	int last = count - 1;
 
-	while (last >= 0 && !is_wanted(&suite->options, &attacks[last]))
-		last--;
+	suite->json = (struct json){ .out = stdout };
 	if (suite->options.json)
-		puts("[");
-	for (int i = 0; i <= last; i++) {
+		json_begin_lines(&suite->json, NULL, '[');
+	for (int i = 0; i < count; i++) {
 		struct attack *attack = &attacks[i];
 		uint64_t before = suite->counted;
 
@@ -326,12 +307,12 @@ static enum attack_status run_all(struct suite *suite, struct attack *attacks, i
 			continue;
 		run_attack(&suite->options, attack);
 		check_state(suite, attack);
-		print_result(suite, attack, suite->counted - before, i == last);
+		print_result(suite, attack, suite->counted - before);
 		through |= status_of(attack) == ATTACK_GOT_THROUGH;
 		not_run |= status_of(attack) == ATTACK_NOT_RUN;
 	}
 	if (suite->options.json)
-		puts("]");
+		json_end(&suite->json);
 	if (through)
 		fprintf(stderr, "hpsctl attack: FAILED: an attack got through\n");
 	else if (not_run)
@@ -339,49 +320,34 @@ static enum attack_status run_all(struct suite *suite, struct attack *attacks, i
 	return through ? ATTACK_GOT_THROUGH : not_run ? ATTACK_NOT_RUN : ATTACK_REFUSED;
 }
 
-static bool parse(struct options *options, int argc, char **argv)
+static error_t parse(int key, char *text, struct argp_state *state)
 {
-	static const struct option long_options[] = {
-		{ "list", no_argument, NULL, 'l' },
-		{ "directory", required_argument, NULL, 'd' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "guest", required_argument, NULL, 'g' },
-		{ "verbose", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int option;
+	struct options *options = state->input;
 
-	*options = (struct options){ .directory = DIRECTORY, .guest = "/guests/vault" };
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, "ld:g:jvh", long_options, NULL)) != -1) {
-		switch (option) {
-		case 'l':
-			options->list = true;
-			break;
-		case 'd':
-			options->directory = optarg;
-			break;
-		case 'g':
-			options->guest = optarg;
-			break;
-		case 'j':
-			options->json = true;
-			break;
-		case 'v':
-			options->verbose = true;
-			break;
-		case 'h':
-			options->help = true;
-			return true;
-		default:
-			fprintf(stderr, "hpsctl attack: bad option %s; see hpsctl attack --help\n", argv[optind - 1]);
-			return false;
-		}
+	switch (key) {
+	case 'l':
+		options->list = true;
+		return 0;
+	case 'd':
+		options->directory = text;
+		return 0;
+	case 'g':
+		options->guest = text;
+		return 0;
+	case 'j':
+		options->json = true;
+		return 0;
+	case 'v':
+		options->verbose = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (options->count == ATTACKS_MAX)
+			argp_error(state, "no attack '%s'", text);
+		options->names[options->count++] = text;
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
 	}
-	options->names = argv + optind;
-	options->count = argc - optind;
-	return true;
 }
 
 /* Each name is that of an attack. */
@@ -405,7 +371,6 @@ static enum attack_status run_suite(struct suite *suite, struct attack *attacks,
 	enum attack_status status = ATTACK_NOT_RUN;
 	char gate;
 
-	suite->vault = (struct vault){ .vm = -1, .vcpu = -1, .run = MAP_FAILED };
 	suite->device = open_device();
 	if (suite->device < 0)
 		return status;
@@ -425,19 +390,14 @@ static enum attack_status run_suite(struct suite *suite, struct attack *attacks,
 	return status;
 }
 
-int attack_main(int argc, char **argv)
+static int run_attack_command(const struct command *command, int argc, char **argv)
 {
 	static struct attack attacks[ATTACKS_MAX];
-	static struct suite suite;
+	static struct suite suite = { .options = { .directory = DIRECTORY, .guest = "/guests/vault" } };
 	enum attack_status status = ATTACK_REFUSED;
 	int count;
 
-	if (!parse(&suite.options, argc, argv))
-		return EXIT_USAGE;
-	if (suite.options.help) {
-		fputs(help, stdout);
-		return EXIT_OK;
-	}
+	parse_command(command, argc, argv, &suite.options);
 	count = find_attacks(suite.options.directory, attacks);
 	if (count < 0)
 		return ATTACK_NOT_RUN;
@@ -448,9 +408,38 @@ int attack_main(int argc, char **argv)
 			printf("%.2s %-18s %s\n", attacks[i].file, name_of(&attacks[i]), attacks[i].text);
 	else
 		status = run_suite(&suite, attacks, count);
-	if (fflush(stdout) || ferror(stdout)) {
-		fprintf(stderr, "hpsctl: cannot write: %s\n", strerror(errno));
-		return ATTACK_NOT_RUN;
-	}
-	return status;
+	return output_is_written() ? status : ATTACK_NOT_RUN;
 }
+
+static const struct argp_option options[] = {
+	{ "list", 'l', NULL, 0, "number, name and what each does; attacks nothing", 0 },
+	{ "directory", 'd', "DIR", 0,
+	  "where the programs are (" DIRECTORY "); they lie in DIR/attacks, their modules, built for this kernel, in "
+	  "DIR/modules",
+	  0 },
+	{ "guest", 'g', "FILE", 0, "the vault's image; /guests/vault if not given", 0 },
+	OPTION_JSON("a JSON list: name, cpus, gate (vmfunc or vmcall), control, refused"),
+	{ "verbose", 'v', NULL, 0, "all that the programs print", 0 },
+	{ 0 },
+};
+
+const struct command attack_command = {
+	.name = "attack",
+	.summary = "hostile kernel modules against the monitor, its gate and VMs",
+	.argp = { .options = options,
+		  .parser = parse,
+		  .args_doc = "[NAME...]",
+		  .doc = "Has hostile kernel modules and programs attack the monitor's memory, VMs, the gate and the "
+			 "CPUs, one "
+			 "attack after the other, or those named. Each first shows that it works where it may (the "
+			 "control), "
+			 "then must be refused. A key vault runs in a VM meanwhile, and must be unharmed. Takes a "
+			 "minute or "
+			 "two; the machine should do nothing else. `stale-tlb' costs the host 2 MiB of memory until it "
+			 "restarts.\v"
+			 "Exit status: 0 every control worked, and every attack was refused; 1 an attack got through; "
+			 "2 a "
+			 "control failed, or an attack could not be run; also wrong usage." },
+	.usage_status = EXIT_USAGE,
+	.run = run_attack_command,
+};

@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -34,27 +33,9 @@
 #define INTERRUPT_NS 2000
 #define PATTERN 0x4850530000000000ULL /* | number, in the registers before a call */
 
-static const char help[] =
-	"usage: hpsctl demo [OPTION]...\n"
-	"\n"
-	"Starts a key vault in a VM, then has a hostile kernel module, hyperps_demo.ko, try to get its key or to\n"
-	"change it: by the kernel's direct mapping, by a fresh one, by /dev/mem, by mapping it elsewhere, by\n"
-	"mapping something else over it, and from the registers. Each attempt is made on a page of the module's\n"
-	"own first. Then the module ends the VM, and looks at its memory. Takes a few seconds.\n"
-	"\n"
-	"  -m, --module FILE   hyperps_demo.ko; if not given, /hyperps_demo.ko, or by modprobe\n"
-	"  -g, --guest FILE    the vault's image; /guests/vault if not given\n"
-	"  -t, --target WHAT   key (default), or shared: the page that the vault shares with the host, which is not\n"
-	"                      protected. The attempts must succeed then, and the demo ends with 1\n"
-	"  -j, --json          one JSON object at the end, and nothing else\n"
-	"  -h, --help          this text\n"
-	"\n"
-	"Exit status: 0 each attempt worked on the module's own page and was refused on the key; 1 not so, or it\n"
-	"could not be tried; 2 wrong usage.\n";
-
 struct options {
 	const char *module, *guest;
-	bool shared, json, help;
+	bool shared, json;
 };
 
 struct demo {
@@ -95,12 +76,6 @@ __attribute__((format(printf, 2, 3))) static bool fail(struct demo *demo, const 
 	vsnprintf(demo->result.message, sizeof(demo->result.message), format, arguments);
 	va_end(arguments);
 	return false;
-}
-
-static void to_hex(const uint8_t sha256[32], char hex[65])
-{
-	for (int i = 0; i < 32; i++)
-		sprintf(hex + 2 * i, "%02x", sha256[i]);
 }
 
 /* What the monitor has logged since the last time, as far as it fits into text. */
@@ -222,7 +197,7 @@ static bool frame_at(const struct demo *demo, uint64_t gpa, uint64_t *frame)
 {
 	struct hyperps_vm_frame request = { .gpa = gpa };
 
-	if (ioctl(demo->vault.vm, HYPERPS_VM_IOC_FRAME, &request))
+	if (ioctl(demo->vault.vm.fd, HYPERPS_VM_IOC_FRAME, &request))
 		return false;
 	*frame = request.frame;
 	return true;
@@ -444,7 +419,7 @@ static bool attack_all(struct demo *demo)
 	say(demo, "Starting a key vault in a VM ...");
 	if (!vault_start(&demo->vault, demo->device, demo->options.guest, ""))
 		return fail(demo, "the key vault does not start: %s", demo->vault.error);
-	if (ioctl(demo->vault.vm, HYPERPS_VM_IOC_INFO, &info) || ioctl(demo->attacker, DEMO_IOC_OWN, &demo->own))
+	if (ioctl(demo->vault.vm.fd, HYPERPS_VM_IOC_INFO, &info) || ioctl(demo->attacker, DEMO_IOC_OWN, &demo->own))
 		return fail(demo, "cannot ask for the VM: %s", strerror(errno));
 	demo->vm = info.handle;
 	memcpy(result->fingerprint, demo->vault.fingerprint, sizeof(result->fingerprint));
@@ -514,61 +489,38 @@ static bool load(struct demo *demo, bool *loaded)
 	return demo->attacker >= 0 || fail(demo, "cannot open " DEMO_DEVICE ": %s", strerror(errno));
 }
 
-static bool parse(struct options *options, int argc, char **argv)
+static error_t parse(int key, char *text, struct argp_state *state)
 {
-	static const struct option long_options[] = {
-		{ "module", required_argument, NULL, 'm' }, { "guest", required_argument, NULL, 'g' },
-		{ "target", required_argument, NULL, 't' }, { "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },         { NULL, 0, NULL, 0 },
-	};
-	int option;
+	struct options *options = state->input;
 
-	*options = (struct options){ .guest = "/guests/vault" };
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, "m:g:t:jh", long_options, NULL)) != -1) {
-		switch (option) {
-		case 'm':
-			options->module = optarg;
-			break;
-		case 'g':
-			options->guest = optarg;
-			break;
-		case 't':
-			options->shared = !strcmp(optarg, "shared");
-			if (options->shared || !strcmp(optarg, "key"))
-				break;
-			fprintf(stderr, "hpsctl demo: --target wants key or shared, not '%s'\n", optarg);
-			return false;
-		case 'j':
-			options->json = true;
-			break;
-		case 'h':
-			options->help = true;
-			return true;
-		default:
-			fprintf(stderr, "hpsctl demo: bad option %s; see hpsctl demo --help\n", argv[optind - 1]);
-			return false;
-		}
+	switch (key) {
+	case 'm':
+		options->module = text;
+		return 0;
+	case 'g':
+		options->guest = text;
+		return 0;
+	case 't':
+		options->shared = !strcmp(text, "shared");
+		if (!options->shared && strcmp(text, "key"))
+			argp_error(state, "--target wants key or shared, not '%s'", text);
+		return 0;
+	case 'j':
+		options->json = true;
+		return 0;
+	default:
+		return refuse_arguments(key, text, state);
 	}
-	if (optind < argc)
-		fprintf(stderr, "hpsctl demo: unexpected '%s'; see hpsctl demo --help\n", argv[optind]);
-	return optind == argc;
 }
 
-int demo_main(int argc, char **argv)
+static int run_demo(const struct command *command, int argc, char **argv)
 {
-	static struct demo demo;
+	static struct demo demo = { .options.guest = "/guests/vault" };
 	struct demo_result *result = &demo.result;
 	bool loaded = false;
 
-	if (!parse(&demo.options, argc, argv))
-		return EXIT_USAGE;
-	if (demo.options.help) {
-		fputs(help, stdout);
-		return EXIT_OK;
-	}
+	parse_command(command, argc, argv, &demo.options);
 	result->target = demo.options.shared ? "the shared page" : "the key";
-	demo.vault = (struct vault){ .vm = -1, .vcpu = -1, .run = MAP_FAILED };
 	demo.device = open_device();
 	if (demo.device < 0) {
 		fprintf(stderr,
@@ -595,3 +547,35 @@ int demo_main(int argc, char **argv)
 		fprintf(stderr, "hpsctl demo: FAILED: %s\n", result->message);
 	return *result->message ? EXIT_NOT_RUNNING : EXIT_OK;
 }
+
+static const struct argp_option options[] = {
+	{ "module", 'm', "FILE", 0, "hyperps_demo.ko; if not given, " MODULE ", or by modprobe", 0 },
+	{ "guest", 'g', "FILE", 0, "the vault's image; /guests/vault if not given", 0 },
+	{ "target", 't', "WHAT", 0,
+	  "key (default), or shared: the page that the vault shares with the host, which is not protected. The "
+	  "attempts "
+	  "must succeed then, and the demo ends with 1",
+	  0 },
+	OPTION_JSON("one JSON object at the end, and nothing else"),
+	{ 0 },
+};
+
+const struct command demo_command = {
+	.name = "demo",
+	.summary = "a hostile kernel module against a VM that keeps a key",
+	.argp = { .options = options,
+		  .parser = parse,
+		  .doc = "Starts a key vault in a VM, then has a hostile kernel module, hyperps_demo.ko, try to get "
+			 "its key or "
+			 "to change it: by the kernel's direct mapping, by a fresh one, by /dev/mem, by mapping it "
+			 "elsewhere, by "
+			 "mapping something else over it, and from the registers. Each attempt is made on a page of "
+			 "the "
+			 "module's own first. Then the module ends the VM, and looks at its memory. Takes a few "
+			 "seconds.\v"
+			 "Exit status: 0 each attempt worked on the module's own page and was refused on the key; 1 "
+			 "not so, or "
+			 "it could not be tried; 2 wrong usage." },
+	.usage_status = EXIT_USAGE,
+	.run = run_demo,
+};

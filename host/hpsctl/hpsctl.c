@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MIT
-/* hpsctl: shows what the HyperPS monitor says about itself; runs VMs (run.c). Exit status: enum exit_status. */
+/* hpsctl: shows what the HyperPS monitor says about itself; runs VMs. The command line, and what all commands need. */
 #include <errno.h>
-#include <getopt.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "hpsctl.h"
-#include "hpsctl_format.h"
 #include "hyperps_ioctl.h"
 #include "monitor_device.h"
 
@@ -17,213 +13,68 @@
 #define HPSCTL_VERSION "unknown"
 #endif
 
-/* Far above any real ring: guards the allocation against a nonsensical size. */
-#define LOG_BYTES_MAX (64ULL << 20)
+#define KEY_USAGE 0x100
 
-struct options {
-	bool json;
-	bool one_cpu;
-	uint32_t cpu;
+const struct command *const commands[] = {
+	&status_command,  &log_command,  &frames_command, &vm_list_command, &exits_command,      &run_command,
+	&measure_command, &demo_command, &attack_command, &check_command,   &completion_command,
+};
+const size_t command_count = sizeof(commands) / sizeof(commands[0]);
+
+/* What hpsctl's own command line names. */
+struct choice {
+	const struct command *command;
+	int first; /* its last word in argv */
 };
 
-struct command {
-	const char *name;
-	const char *action; /* the word that must follow, or NULL */
-	const char *summary;
-	const char *help;
-	const char *short_options;
-	int (*run)(int device, const struct options *options);
-	int (*main)(int argc, char **argv); /* of a command that does all itself, or NULL */
-};
-
-static int report_read_error(const char *what)
+static error_t parse_help(int key, char *text, struct argp_state *state)
 {
-	switch (errno) {
-	case ENODEV:
-		fprintf(stderr, "hpsctl: HyperPS is not running below this kernel: the monitor does not answer\n");
-		break;
-	case EPROTO:
-		fprintf(stderr,
-			"hpsctl: the monitor is of another version than hpsctl: install those of one release\n");
-		break;
-	default:
-		fprintf(stderr, "hpsctl: cannot read the %s from the monitor: %s\n", what, strerror(errno));
-	}
-	return EXIT_NOT_RUNNING;
-}
-
-static int run_status(int device, const struct options *options)
-{
-	struct hyperps_status status;
-
-	if (monitor_read_status(device, &status))
-		return report_read_error("status");
-	if (options->json)
-		format_status_json(stdout, &status);
+	(void)text;
+	if (key == 'h')
+		argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
+	else if (key == KEY_USAGE)
+		argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_EXIT_OK);
 	else
-		format_status_text(stdout, &status);
-	return EXIT_OK;
+		return ARGP_ERR_UNKNOWN;
+	return 0;
 }
 
-static int run_log(int device, const struct options *options)
+/* argp's own help would have no -h. In order: what stands behind `--' would be mixed with what stands before it. */
+static void parse(struct argp argp, int argc, char **argv, void *input)
 {
-	struct hyperps_log log;
-	char *ring;
-	int status = EXIT_OK;
+	static const struct argp_option options[] = {
+		{ "help", 'h', NULL, 0, "this text", -1 },
+		{ "usage", KEY_USAGE, NULL, 0, "the options in short", -1 },
+		{ 0 },
+	};
+	static const struct argp help = { .options = options, .parser = parse_help };
+	static const struct argp_child children[] = { { .argp = &help }, { 0 } };
+	error_t error;
 
-	(void)options;
-	if (monitor_read(device, HYPERPS_OBJECT_LOG, 0, 0, &log, sizeof(log)))
-		return report_read_error("log");
-	if (!log.size || log.size > LOG_BYTES_MAX) {
-		errno = EPROTO;
-		return report_read_error("log");
-	}
-	ring = malloc(log.size);
-	if (!ring || monitor_read(device, HYPERPS_OBJECT_LOG, 0, sizeof(log), ring, log.size))
-		status = report_read_error("log");
-	else
-		format_log(stdout, &log, ring);
-	free(ring);
-	return status;
+	argp.children = children;
+	error = argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_IN_ORDER, NULL, input);
+	if (!error)
+		return;
+	fprintf(stderr, "%s: %s\n", argv[0], strerror(error));
+	exit(argp_err_exit_status);
 }
 
-static int run_frames(int device, const struct options *options)
+void parse_command(const struct command *command, int argc, char **argv, void *options)
 {
-	struct hyperps_frames frames;
+	static char name[32];
 
-	if (monitor_read(device, HYPERPS_OBJECT_FRAMES, 0, 0, &frames, sizeof(frames)))
-		return report_read_error("frame counts");
-	if (options->json)
-		format_frames_json(stdout, &frames);
-	else
-		format_frames_text(stdout, &frames);
-	return EXIT_OK;
+	snprintf(name, sizeof(name), "hpsctl %s", command->name);
+	argv[0] = name;
+	argp_err_exit_status = command->usage_status;
+	parse(command->argp, argc, argv, options);
 }
 
-static int run_vm_list(int device, const struct options *options)
+error_t refuse_arguments(int key, const char *text, struct argp_state *state)
 {
-	struct hyperps_vm slots[HYPERPS_VMS];
-
-	for (uint32_t i = 0; i < HYPERPS_VMS; i++)
-		if (monitor_read(device, HYPERPS_OBJECT_VM, i, 0, &slots[i], sizeof(slots[i])))
-			return report_read_error("list of VMs");
-	if (options->json)
-		format_vms_json(stdout, slots, HYPERPS_VMS);
-	else
-		format_vms_text(stdout, slots, HYPERPS_VMS);
-	return EXIT_OK;
-}
-
-static int run_exits(int device, const struct options *options)
-{
-	struct hyperps_status status;
-	struct hyperps_exits *cpus;
-	size_t first = options->one_cpu ? options->cpu : 0, used = 0, count;
-	int result = EXIT_OK;
-
-	if (monitor_read_status(device, &status))
-		return report_read_error("status");
-	cpus = calloc(status.cpu_slots, sizeof(*cpus));
-	if (!cpus)
-		return report_read_error("exit counters");
-	/* Slots are in use from 0 on; a CPU that has stopped keeps its slot. */
-	for (size_t i = 0; i < status.cpu_slots && result == EXIT_OK; i++) {
-		if (monitor_read_exits(device, i, &cpus[i]))
-			result = report_read_error("exit counters");
-		/* The object comes in pieces, and reading it exits: what adds up is the sum of what was read. */
-		cpus[i].total = 0;
-		for (size_t reason = 0; reason < HYPERPS_EXIT_REASONS; reason++)
-			cpus[i].total += cpus[i].reason[reason];
-		if (cpus[i].state != HYPERPS_CPU_STATE_NOT_STARTED || cpus[i].total)
-			used = i + 1;
-	}
-	if (result == EXIT_OK && options->one_cpu && options->cpu >= used) {
-		fprintf(stderr, "hpsctl: no CPU %u: the monitor has CPUs 0 to %zu\n", options->cpu, used - 1);
-		result = EXIT_USAGE;
-	}
-	count = options->one_cpu ? 1 : used;
-	if (result == EXIT_OK && options->json)
-		format_exits_json(stdout, cpus + first, count, first);
-	else if (result == EXIT_OK)
-		format_exits_text(stdout, cpus + first, count, first);
-	free(cpus);
-	return result;
-}
-
-static const struct command commands[] = {
-	{ "status", NULL, "the monitor's state and what it protects",
-	  "usage: hpsctl status [--json]\n"
-	  "\n"
-	  "Shows version, CPUs, memory, features, refused accesses, and what is protected and what is not.\n"
-	  "\n"
-	  "  -j, --json   one JSON object, a key a line; sizes and addresses are numbers in bytes\n"
-	  "  -h, --help   this text\n",
-	  "jh", run_status, NULL },
-	{ "log", NULL, "the monitor's log",
-	  "usage: hpsctl log\n"
-	  "\n"
-	  "Prints what the monitor's log ring holds, oldest line first.\n"
-	  "\n"
-	  "  -h, --help   this text\n",
-	  "h", run_log, NULL },
-	{ "frames", NULL, "frames of RAM by owner and state",
-	  "usage: hpsctl frames [--json]\n"
-	  "\n"
-	  "Counts the 4 KiB frames of RAM by who owns them, from the monitor's page marks.\n"
-	  "\n"
-	  "  -j, --json   one JSON object\n"
-	  "  -h, --help   this text\n",
-	  "jh", run_frames, NULL },
-	{ "vm", "list", "VMs and their memory",
-	  "usage: hpsctl vm list [--json]\n"
-	  "\n"
-	  "Lists the VMs that exist: slot, state (open, sealing, sealed, dying, dead), declared ranges, 4 KiB\n"
-	  "frames of memory, of these those that are pending until every CPU has flushed, pages by size, and the\n"
-	  "memory's size.\n"
-	  "\n"
-	  "  -j, --json   one JSON object, a VM a line; sizes are numbers in bytes\n"
-	  "  -h, --help   this text\n",
-	  "jh", run_vm_list, NULL },
-	{ "exits", NULL, "VM exits by reason and CPU",
-	  "usage: hpsctl exits [--json] [--cpu N]\n"
-	  "\n"
-	  "Counts the VM exits since the monitor's start, by CPU and basic exit reason. CPUs are numbered in the "
-	  "order\n"
-	  "in which the monitor took them; the APIC ID tells which one it is.\n"
-	  "\n"
-	  "  -j, --json   one JSON object; reasons that never occurred are left out\n"
-	  "  -c, --cpu N  this CPU only\n"
-	  "  -h, --help   this text\n",
-	  "jc:h", run_exits, NULL },
-	{ .name = "run", .summary = "run an image as a VM", .main = run_main },
-	{ .name = "measure", .summary = "the measurement that such a VM will have", .main = measure_main },
-	{ .name = "demo", .summary = "a hostile kernel module against a VM that keeps a key", .main = demo_main },
-	{ .name = "attack",
-	  .summary = "hostile kernel modules against the monitor, its gate and VMs",
-	  .main = attack_main },
-};
-
-#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
-
-static void print_usage(FILE *out)
-{
-	fprintf(out, "usage: hpsctl COMMAND [OPTION]...\n"
-		     "\n"
-		     "Shows the state of the HyperPS monitor below this kernel, and runs VMs. Most commands need root\n"
-		     "and the module hyperps.ko.\n"
-		     "\n"
-		     "Commands (hpsctl COMMAND --help says more):\n");
-	for (size_t i = 0; i < COMMANDS; i++)
-		fprintf(out, "  %s%s%-*s %s\n", commands[i].name, commands[i].action ? " " : "",
-			8 - (int)strlen(commands[i].name) - !!commands[i].action,
-			commands[i].action ? commands[i].action : "", commands[i].summary);
-	fprintf(out,
-		"\n"
-		"  --help     this text\n"
-		"  --version  the version of hpsctl\n"
-		"\n"
-		"Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; run, measure, demo\n"
-		"and attack have their own.\n");
+	if (key != ARGP_KEY_ARG)
+		return ARGP_ERR_UNKNOWN;
+	argp_error(state, "unexpected '%s'", text);
+	return EINVAL;
 }
 
 int open_device(void)
@@ -255,79 +106,86 @@ bool parse_number(const char *text, uint32_t *value)
 	return true;
 }
 
-static int run_command(const struct command *command, int argc, char **argv)
+bool output_is_written(void)
 {
-	static const struct option long_options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "cpu", required_argument, NULL, 'c' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	struct options options = { 0 };
-	int option, device, status;
+	if (!fflush(stdout) && !ferror(stdout))
+		return true;
+	fprintf(stderr, "hpsctl: cannot write: %s\n", strerror(errno));
+	return false;
+}
 
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, command->short_options, long_options, NULL)) != -1) {
-		if (option == 'h') {
-			fputs(command->help, stdout);
-			return EXIT_OK;
-		}
-		/* The long options are those of all commands. */
-		if (option == '?' || !strchr(command->short_options, option)) {
-			fprintf(stderr, "hpsctl %s: bad option %s; see hpsctl %s --help\n", command->name,
-				argv[optind - 1], command->name);
-			return EXIT_USAGE;
-		}
-		if (option == 'j')
-			options.json = true;
-		if (option == 'c') {
-			options.one_cpu = true;
-			if (!parse_number(optarg, &options.cpu)) {
-				fprintf(stderr, "hpsctl %s: --cpu wants a number, not '%s'\n", command->name, optarg);
-				return EXIT_USAGE;
-			}
-		}
+void to_hex(const uint8_t sha256[32], char hex[65])
+{
+	for (int i = 0; i < 32; i++)
+		sprintf(hex + 2 * i, "%02x", sha256[i]);
+}
+
+/* Ends with an error if there is no command of these words. */
+static struct choice find_command(struct argp_state *state, char **words, int count)
+{
+	for (size_t i = 0; i < command_count; i++) {
+		const char *name = commands[i]->name, *second = strchr(name, ' ');
+		size_t length = second ? (size_t)(second - name) : strlen(name);
+
+		if (strlen(words[0]) != length || strncmp(words[0], name, length))
+			continue;
+		if (!second)
+			return (struct choice){ commands[i], state->argc - count };
+		if (count > 1 && !strcmp(words[1], second + 1))
+			return (struct choice){ commands[i], state->argc - count + 1 };
+		argp_error(state, "%s: it goes on with '%s'", words[0], second + 1);
 	}
-	if (command->action && (optind == argc || strcmp(argv[optind++], command->action))) {
-		fprintf(stderr, "hpsctl %s: it goes on with '%s'; see hpsctl %s --help\n", command->name,
-			command->action, command->name);
-		return EXIT_USAGE;
+	argp_error(state, "no command '%s'", words[0]);
+	return (struct choice){ NULL, 0 };
+}
+
+static error_t parse_main(int key, char *text, struct argp_state *state)
+{
+	struct choice *choice = state->input;
+
+	(void)text;
+	switch (key) {
+	case 'V':
+		puts("hpsctl " HPSCTL_VERSION);
+		exit(EXIT_OK);
+	case ARGP_KEY_ARG:
+		*choice = find_command(state, state->argv + state->next - 1, state->argc - state->next + 1);
+		/* What follows is the command's. */
+		state->next = state->argc;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_usage(state);
+		return EINVAL;
+	default:
+		return ARGP_ERR_UNKNOWN;
 	}
-	if (optind < argc) {
-		fprintf(stderr, "hpsctl %s: unexpected '%s'; see hpsctl %s --help\n", command->name, argv[optind],
-			command->name);
-		return EXIT_USAGE;
-	}
-	device = open_device();
-	if (device < 0)
-		return EXIT_NOT_RUNNING;
-	status = command->run(device, &options);
-	close(device);
-	if (fflush(stdout) || ferror(stdout)) {
-		fprintf(stderr, "hpsctl: cannot write: %s\n", strerror(errno));
-		return EXIT_NOT_RUNNING;
-	}
-	return status;
 }
 
 int main(int argc, char **argv)
 {
-	if (argc < 2) {
-		print_usage(stderr);
-		return EXIT_USAGE;
-	}
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		print_usage(stdout);
-		return EXIT_OK;
-	}
-	if (!strcmp(argv[1], "--version")) {
-		puts("hpsctl " HPSCTL_VERSION);
-		return EXIT_OK;
-	}
-	for (size_t i = 0; i < COMMANDS; i++)
-		if (!strcmp(argv[1], commands[i].name))
-			return commands[i].main ? commands[i].main(argc - 1, argv + 1)
-						: run_command(&commands[i], argc - 1, argv + 1);
-	fprintf(stderr, "hpsctl: no command '%s'; see hpsctl --help\n", argv[1]);
-	return EXIT_USAGE;
+	struct argp_option options[sizeof(commands) / sizeof(commands[0]) + 3] = {
+		{ "version", 'V', NULL, 0, "the version of hpsctl", -1 },
+		{ .doc = "Commands (hpsctl COMMAND --help says more):", .group = 1 },
+	};
+	const struct argp argp = {
+		.options = options,
+		.parser = parse_main,
+		.args_doc = "COMMAND [ARGUMENT...]",
+		.doc = "Shows the state of the HyperPS monitor below this kernel, and runs VMs. Most commands need "
+		       "root and "
+		       "the module hyperps.ko.\v"
+		       "Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; run, "
+		       "measure, "
+		       "demo and attack have their own.",
+	};
+	struct choice choice = { NULL, 0 };
+
+	for (size_t i = 0; i < command_count; i++)
+		options[2 + i] = (struct argp_option){
+			.name = commands[i]->name, .flags = OPTION_DOC, .doc = commands[i]->summary, .group = 1
+		};
+	setenv("ARGP_HELP_FMT", "no-dup-args-note", 0);
+	argp_err_exit_status = EXIT_USAGE;
+	parse(argp, argc, argv, &choice);
+	return choice.command->run(choice.command, argc - choice.first, argv + choice.first);
 }

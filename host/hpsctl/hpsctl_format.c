@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <ctype.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "hpsctl_format.h"
+#include "json.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define FRAME_BYTES 4096
@@ -104,6 +106,16 @@ static const struct {
 	[HYPERPS_FEATURE_VTD] = { "vtd", "DMA remapping (VT-d)" },
 };
 
+const char *feature_key(unsigned int feature)
+{
+	return features[feature].key;
+}
+
+const char *feature_text(unsigned int feature)
+{
+	return features[feature].text;
+}
+
 static const struct {
 	const char *key;
 	const char *text;
@@ -142,27 +154,24 @@ static void print_reason(FILE *out, unsigned int reason, int width)
 }
 
 /* The reason as a JSON key: lower case, with every run of other characters as one underscore. */
-static void print_reason_key(FILE *out, unsigned int reason)
+static const char *reason_key(unsigned int reason, char key[64])
 {
 	const char *name = exit_reason_name(reason);
-	int gap = 0;
+	size_t used = 0;
 
 	if (!name) {
-		fprintf(out, "\"reason_%u\"", reason);
-		return;
+		snprintf(key, 64, "reason_%u", reason);
+		return key;
 	}
-	fputc('"', out);
-	for (; *name; name++) {
-		if (!isalnum((unsigned char)*name)) {
-			gap = 1;
+	for (; *name && used < 62; name++) {
+		if (!isalnum((unsigned char)*name))
 			continue;
-		}
-		if (gap)
-			fputc('_', out);
-		gap = 0;
-		fputc(tolower((unsigned char)*name), out);
+		if (used && !isalnum((unsigned char)name[-1]))
+			key[used++] = '_';
+		key[used++] = (char)tolower((unsigned char)*name);
 	}
-	fputc('"', out);
+	key[used] = 0;
+	return key;
 }
 
 static void print_size(FILE *out, uint64_t bytes)
@@ -174,17 +183,6 @@ static void print_size(FILE *out, uint64_t bytes)
 	for (; value >= 1024 && unit + 1 < ARRAY_SIZE(units); unit++)
 		value /= 1024;
 	fprintf(out, "%.*f %s", value == (double)(uint64_t)value ? 0 : 1, value, units[unit]);
-}
-
-static void print_json_string(FILE *out, const char *text, size_t size)
-{
-	fputc('"', out);
-	for (size_t i = 0; i < size && text[i]; i++) {
-		if (text[i] == '"' || text[i] == '\\')
-			fputc('\\', out);
-		fputc(isprint((unsigned char)text[i]) ? text[i] : '?', out);
-	}
-	fputc('"', out);
 }
 
 static int all_cpus_taken(const struct hyperps_status *status)
@@ -267,138 +265,199 @@ void format_status_text(FILE *out, const struct hyperps_status *status)
 
 void format_status_json(FILE *out, const struct hyperps_status *status)
 {
-	const struct {
-		const char *key;
-		uint64_t value;
-	} numbers[] = {
-		{ "abi_version", status->abi_version },
-		{ "cpus_listed", status->cpus_listed },
-		{ "cpu_slots", status->cpu_slots },
-		{ "cpus_taken", status->cpus_taken },
-		{ "memory_base", status->memory_base },
-		{ "memory_size", status->memory_size },
-		{ "memory_free", status->memory_free },
-		{ "physical_address_bits", status->physical_address_bits },
-		{ "view_4k", status->view_4k },
-		{ "view_2m", status->view_2m },
-		{ "view_1g", status->view_1g },
-		{ "monitor_cr3", status->monitor_cr3 },
-		{ "host_view_eptp", status->host_view_eptp },
-		{ "refused_memory", status->refused_memory },
-		{ "refused_msr", status->refused_msr },
-		{ "refused_instruction", status->refused_instruction },
-		{ "refused_register", status->refused_register },
-		{ "refused_gate", status->refused_gate },
-		{ "gate_cpus", status->gate_cpus },
-		{ "log_lost", status->log_lost },
-		{ "tsc_hz", status->tsc_hz },
+	static const struct json_field fields[] = {
+		JSON_FIELD(hyperps_status, abi_version),      JSON_FIELD(hyperps_status, cpus_listed),
+		JSON_FIELD(hyperps_status, cpu_slots),        JSON_FIELD(hyperps_status, cpus_taken),
+		JSON_FIELD(hyperps_status, memory_base),      JSON_FIELD(hyperps_status, memory_size),
+		JSON_FIELD(hyperps_status, memory_free),      JSON_FIELD(hyperps_status, physical_address_bits),
+		JSON_FIELD(hyperps_status, view_4k),          JSON_FIELD(hyperps_status, view_2m),
+		JSON_FIELD(hyperps_status, view_1g),          JSON_FIELD(hyperps_status, monitor_cr3),
+		JSON_FIELD(hyperps_status, host_view_eptp),   JSON_FIELD(hyperps_status, refused_memory),
+		JSON_FIELD(hyperps_status, refused_msr),      JSON_FIELD(hyperps_status, refused_instruction),
+		JSON_FIELD(hyperps_status, refused_register), JSON_FIELD(hyperps_status, refused_gate),
+		JSON_FIELD(hyperps_status, gate_cpus),        JSON_FIELD(hyperps_status, log_lost),
+		JSON_FIELD(hyperps_status, tsc_hz),
 	};
+	struct json json = { .out = out };
 
-	fprintf(out, "{\n  \"version\": ");
-	print_json_string(out, status->version, sizeof(status->version));
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
-		fprintf(out, ",\n  \"%s\": %" PRIu64, numbers[i].key, numbers[i].value);
-	fprintf(out, ",\n  \"gate\": \"%s\"",
-		status->gate < ARRAY_SIZE(gate_states) ? gate_states[status->gate].key : "unknown");
-	fprintf(out, ",\n  \"all_cpus_taken\": %s", all_cpus_taken(status) ? "true" : "false");
-	fprintf(out, ",\n  \"monitor_memory_protected\": %s", all_cpus_taken(status) ? "true" : "false");
-	fprintf(out, ",\n  \"dma_protected\": %s", dma_protected(status) ? "true" : "false");
-	fprintf(out, ",\n  \"features\": {");
+	json_begin_lines(&json, NULL, '{');
+	json_text(&json, "version", status->version, sizeof(status->version));
+	json_fields(&json, status, fields, ARRAY_SIZE(fields));
+	json_text_or_null(&json, "gate",
+			  status->gate < ARRAY_SIZE(gate_states) ? gate_states[status->gate].key : "unknown");
+	json_bool(&json, "all_cpus_taken", all_cpus_taken(status));
+	json_bool(&json, "monitor_memory_protected", all_cpus_taken(status));
+	json_bool(&json, "dma_protected", dma_protected(status));
+	json_begin_lines(&json, "features", '{');
 	for (size_t i = 0; i < HYPERPS_FEATURES; i++) {
 		uint32_t state = status->features[i];
 
-		fprintf(out, "%s\n    \"%s\": \"%s\"", i ? "," : "", features[i].key,
-			state < ARRAY_SIZE(feature_states) ? feature_states[state].key : "unknown");
+		json_text_or_null(&json, features[i].key,
+				  state < ARRAY_SIZE(feature_states) ? feature_states[state].key : "unknown");
 	}
-	fprintf(out, "\n  }\n}\n");
+	json_end(&json);
+	json_end(&json);
 }
 
-static uint64_t reason_total(const struct hyperps_exits *cpus, size_t count, unsigned int reason)
+static uint64_t reason_total(const struct exits_table *table, unsigned int reason)
 {
 	uint64_t sum = 0;
 
-	for (size_t i = 0; i < count; i++)
-		sum += cpus[i].reason[reason];
+	for (size_t i = 0; i < table->count; i++)
+		sum += table->column[i].reason[reason];
 	return sum;
 }
 
-void format_exits_text(FILE *out, const struct hyperps_exits *cpus, size_t count, size_t first_slot)
+static uint64_t column_total(const struct exits_column *column)
 {
-	const int name_width = 34;
-	uint64_t total = 0, calls = 0;
+	uint64_t sum = 0;
 
-	fprintf(out, "%-*s", name_width, "VM exits by reason");
-	for (size_t i = 0; i < count; i++)
-		fprintf(out, "    CPU %4zu", first_slot + i);
-	fprintf(out, "%12s\n%-*s", "total", name_width, "  APIC ID");
-	for (size_t i = 0; i < count; i++)
-		fprintf(out, "%12" PRIu64, cpus[i].apic_id);
-	fprintf(out, "\n");
-	for (unsigned int reason = 0; reason < HYPERPS_EXIT_REASONS; reason++) {
-		uint64_t sum = reason_total(cpus, count, reason);
-
-		if (!sum)
-			continue;
-		print_reason(out, reason, name_width);
-		for (size_t i = 0; i < count; i++)
-			fprintf(out, "%12" PRIu64, cpus[i].reason[reason]);
-		fprintf(out, "%12" PRIu64 "\n", sum);
-	}
-	fprintf(out, "%-*s", name_width, "all exits");
-	for (size_t i = 0; i < count; i++) {
-		fprintf(out, "%12" PRIu64, cpus[i].total);
-		total += cpus[i].total;
-	}
-	fprintf(out, "%12" PRIu64 "\n%-*s", total, name_width, "  of these, calls to the monitor");
-	for (size_t i = 0; i < count; i++) {
-		fprintf(out, "%12" PRIu64, cpus[i].vmcall);
-		calls += cpus[i].vmcall;
-	}
-	fprintf(out, "%12" PRIu64 "\n", calls);
-	for (size_t i = 0; i < count; i++)
-		if (cpus[i].state != HYPERPS_CPU_STATE_IN_VMX)
-			fprintf(out, "!!! CPU %zu (APIC ID %" PRIu64 ") is not in VMX\n", first_slot + i,
-				cpus[i].apic_id);
+	for (unsigned int reason = 0; reason < HYPERPS_EXIT_REASONS; reason++)
+		sum += column->reason[reason];
+	return sum;
 }
 
-void format_exits_json(FILE *out, const struct hyperps_exits *cpus, size_t count, size_t first_slot)
+/* Counters that are read while they grow may seem to go back. */
+static uint64_t grown(uint64_t before, uint64_t after)
+{
+	return after > before ? after - before : 0;
+}
+
+bool exits_since(struct exits_table *difference, const struct exits_table *before, const struct exits_table *after)
+{
+	*difference = *after;
+	difference->column = calloc(after->count + 1, sizeof(*after->column));
+	for (size_t i = 0; difference->column && i < after->count; i++) {
+		struct exits_column *column = &difference->column[i];
+
+		*column = after->column[i];
+		for (size_t k = 0; k < before->count; k++) {
+			const struct exits_column *old = &before->column[k];
+
+			if (old->number != column->number || old->id != column->id)
+				continue;
+			column->calls = grown(old->calls, column->calls);
+			for (unsigned int reason = 0; reason < HYPERPS_EXIT_REASONS; reason++)
+				column->reason[reason] = grown(old->reason[reason], column->reason[reason]);
+		}
+	}
+	return difference->column;
+}
+
+#define NAME_WIDTH 34
+
+/* A count, or how many of it a second. */
+static void print_count(FILE *out, const struct exits_table *table, uint64_t count)
+{
+	if (table->seconds > 0)
+		fprintf(out, "%12.1f", (double)count / table->seconds);
+	else
+		fprintf(out, "%12" PRIu64, count);
+}
+
+/* A line's last columns: the sum, and with rates what they are made of. */
+static void print_sum(FILE *out, const struct exits_table *table, uint64_t sum)
+{
+	print_count(out, table, sum);
+	if (table->seconds > 0)
+		fprintf(out, "%12" PRIu64, sum);
+	fputc('\n', out);
+}
+
+static void print_exits_head(FILE *out, const struct exits_table *table)
+{
+	fprintf(out, "%-*s", NAME_WIDTH, table->seconds > 0 ? "VM exits per second" : "VM exits by reason");
+	for (size_t i = 0; i < table->count; i++)
+		fprintf(out, "    %3s %4u", table->vms ? "VM" : "CPU", table->column[i].number);
+	fprintf(out, "%12s", "total");
+	if (table->seconds > 0)
+		fprintf(out, "  in %5.1f s", table->seconds);
+	fputc('\n', out);
+	if (table->vms)
+		return;
+	fprintf(out, "%-*s", NAME_WIDTH, "  APIC ID");
+	for (size_t i = 0; i < table->count; i++)
+		fprintf(out, "%12" PRIu64, table->column[i].id);
+	fputc('\n', out);
+}
+
+void format_exits_text(FILE *out, const struct exits_table *table)
 {
 	uint64_t total = 0, calls = 0;
-	const char *separator;
 
-	fprintf(out, "{\n  \"cpus\": [");
-	for (size_t i = 0; i < count; i++) {
-		fprintf(out,
-			"%s\n    {\"slot\": %zu, \"apic_id\": %" PRIu64 ", \"in_vmx\": %s, \"total\": %" PRIu64
-			", \"vmcall\": %" PRIu64 ", \"reasons\": {",
-			i ? "," : "", first_slot + i, cpus[i].apic_id,
-			cpus[i].state == HYPERPS_CPU_STATE_IN_VMX ? "true" : "false", cpus[i].total, cpus[i].vmcall);
-		separator = "";
-		for (unsigned int reason = 0; reason < HYPERPS_EXIT_REASONS; reason++) {
-			if (!cpus[i].reason[reason])
-				continue;
-			fputs(separator, out);
-			print_reason_key(out, reason);
-			fprintf(out, ": %" PRIu64, cpus[i].reason[reason]);
-			separator = ", ";
-		}
-		fprintf(out, "}}");
-		total += cpus[i].total;
-		calls += cpus[i].vmcall;
-	}
-	fprintf(out, "\n  ],\n  \"total\": %" PRIu64 ",\n  \"vmcall\": %" PRIu64 ",\n  \"reasons\": {", total, calls);
-	separator = "\n    ";
+	print_exits_head(out, table);
 	for (unsigned int reason = 0; reason < HYPERPS_EXIT_REASONS; reason++) {
-		uint64_t sum = reason_total(cpus, count, reason);
+		uint64_t sum = reason_total(table, reason);
 
+		total += sum;
 		if (!sum)
 			continue;
-		fputs(separator, out);
-		print_reason_key(out, reason);
-		fprintf(out, ": %" PRIu64, sum);
-		separator = ",\n    ";
+		print_reason(out, reason, NAME_WIDTH);
+		for (size_t i = 0; i < table->count; i++)
+			print_count(out, table, table->column[i].reason[reason]);
+		print_sum(out, table, sum);
 	}
-	fprintf(out, "\n  }\n}\n");
+	fprintf(out, "%-*s", NAME_WIDTH, "all exits");
+	for (size_t i = 0; i < table->count; i++)
+		print_count(out, table, column_total(&table->column[i]));
+	print_sum(out, table, total);
+	if (table->vms)
+		return;
+	fprintf(out, "%-*s", NAME_WIDTH, "  of these, calls to the monitor");
+	for (size_t i = 0; i < table->count; i++) {
+		print_count(out, table, table->column[i].calls);
+		calls += table->column[i].calls;
+	}
+	print_sum(out, table, calls);
+	for (size_t i = 0; i < table->count; i++)
+		if (!table->column[i].in_vmx)
+			fprintf(out, "!!! CPU %u (APIC ID %" PRIu64 ") is not in VMX\n", table->column[i].number,
+				table->column[i].id);
+}
+
+static void put_column(struct json *json, const struct exits_table *table, const struct exits_column *column)
+{
+	char key[64];
+
+	json_begin(json, NULL, '{');
+	json_number(json, "slot", column->number);
+	json_number(json, table->vms ? "handle" : "apic_id", column->id);
+	if (!table->vms)
+		json_bool(json, "in_vmx", column->in_vmx);
+	json_number(json, "total", column_total(column));
+	if (!table->vms)
+		json_number(json, "vmcall", column->calls);
+	json_begin(json, "reasons", '{');
+	for (unsigned int reason = 0; reason < HYPERPS_EXIT_REASONS; reason++)
+		if (column->reason[reason])
+			json_number(json, reason_key(reason, key), column->reason[reason]);
+	json_end(json);
+	json_end(json);
+}
+
+void format_exits_json(FILE *out, const struct exits_table *table)
+{
+	struct json json = { .out = out };
+	uint64_t total = 0, calls = 0;
+	char key[64];
+
+	json_begin_lines(&json, NULL, '{');
+	json_begin_lines(&json, table->vms ? "vms" : "cpus", '[');
+	for (size_t i = 0; i < table->count; i++) {
+		put_column(&json, table, &table->column[i]);
+		total += column_total(&table->column[i]);
+		calls += table->column[i].calls;
+	}
+	json_end(&json);
+	json_number(&json, "total", total);
+	if (!table->vms)
+		json_number(&json, "vmcall", calls);
+	json_begin_lines(&json, "reasons", '{');
+	for (unsigned int reason = 0; reason < HYPERPS_EXIT_REASONS; reason++)
+		if (reason_total(table, reason))
+			json_number(&json, reason_key(reason, key), reason_total(table, reason));
+	json_end(&json);
+	json_end(&json);
 }
 
 static const struct {
@@ -425,11 +484,14 @@ void format_frames_text(FILE *out, const struct hyperps_frames *frames)
 
 void format_frames_json(FILE *out, const struct hyperps_frames *frames)
 {
-	fprintf(out, "{\n  \"table_base\": %" PRIu64 ",\n  \"table_frames\": %" PRIu64, frames->table_base,
-		frames->table_frames);
+	struct json json = { .out = out };
+
+	json_begin_lines(&json, NULL, '{');
+	json_number(&json, "table_base", frames->table_base);
+	json_number(&json, "table_frames", frames->table_frames);
 	for (size_t i = 0; i < HYPERPS_FRAME_STATES; i++)
-		fprintf(out, ",\n  \"%s\": %" PRIu64, frame_states[i].key, frames->count[i]);
-	fprintf(out, "\n}\n");
+		json_number(&json, frame_states[i].key, frames->count[i]);
+	json_end(&json);
 }
 
 static const char *vm_state_name(uint64_t state)
@@ -464,23 +526,31 @@ void format_vms_text(FILE *out, const struct hyperps_vm *slots, size_t count)
 
 void format_vms_json(FILE *out, const struct hyperps_vm *slots, size_t count)
 {
-	const char *separator = "";
+	static const struct json_field fields[] = {
+		{ "pending", offsetof(struct hyperps_vm, pending) },
+		{ "pages_4k", offsetof(struct hyperps_vm, view_4k) },
+		{ "pages_2m", offsetof(struct hyperps_vm, view_2m) },
+	};
+	struct json json = { .out = out };
 
-	fprintf(out, "{\n  \"vms\": [");
+	json_begin_lines(&json, NULL, '{');
+	json_begin_lines(&json, "vms", '[');
 	for (size_t i = 0; i < count; i++) {
 		const struct hyperps_vm *vm = &slots[i];
 
 		if (vm->state == HYPERPS_VM_FREE)
 			continue;
-		fprintf(out,
-			"%s\n    {\"slot\": %zu, \"state\": \"%s\", \"ranges\": %" PRIu64 ", \"frames\": %" PRIu64
-			", \"bytes\": %" PRIu64 ", \"pending\": %" PRIu64 ", \"pages_4k\": %" PRIu64
-			", \"pages_2m\": %" PRIu64 "}",
-			separator, i, vm_state_name(vm->state), vm->ranges, vm->frames, vm->frames * FRAME_BYTES,
-			vm->pending, vm->view_4k, vm->view_2m);
-		separator = ",";
+		json_begin(&json, NULL, '{');
+		json_number(&json, "slot", i);
+		json_text_or_null(&json, "state", vm_state_name(vm->state));
+		json_number(&json, "ranges", vm->ranges);
+		json_number(&json, "frames", vm->frames);
+		json_number(&json, "bytes", vm->frames * FRAME_BYTES);
+		json_fields(&json, vm, fields, ARRAY_SIZE(fields));
+		json_end(&json);
 	}
-	fprintf(out, "\n  ]\n}\n");
+	json_end(&json);
+	json_end(&json);
 }
 
 static const struct {
@@ -503,15 +573,6 @@ const char *failure_text(uint64_t failure)
 	return failures[failure < ARRAY_SIZE(failures) ? failure : 0].text;
 }
 
-static void print_json_string_or_null(FILE *out, const char *key, const char *text)
-{
-	fprintf(out, ", \"%s\": ", key);
-	if (text && *text)
-		print_json_string(out, text, strlen(text));
-	else
-		fputs("null", out);
-}
-
 void format_run_json(FILE *out, const struct run_result *result)
 {
 	static const char *const names[HYPERPS_EXITS] = {
@@ -531,21 +592,20 @@ void format_run_json(FILE *out, const struct run_result *result)
 		[HYPERPS_EXIT_SHUTDOWN] = "shutdown",
 		[HYPERPS_EXIT_FAILED] = "failed",
 	};
-	const char *separator = "";
+	struct json json = { .out = out };
 
-	fprintf(out, "{\"exit_code\": %d", result->exit_code);
-	print_json_string_or_null(out, "end", result->end);
-	print_json_string_or_null(out, "failure", result->failure);
-	print_json_string_or_null(out, "message", result->message);
-	print_json_string_or_null(out, "measurement", result->measurement);
-	fprintf(out, ", \"exits\": {");
-	for (size_t i = 0; i < HYPERPS_EXITS; i++) {
-		if (!result->exits[i])
-			continue;
-		fprintf(out, "%s\"%s\": %" PRIu64, separator, names[i], result->exits[i]);
-		separator = ", ";
-	}
-	fprintf(out, "}}\n");
+	json_begin(&json, NULL, '{');
+	json_number(&json, "exit_code", (unsigned int)result->exit_code);
+	json_text_or_null(&json, "end", result->end);
+	json_text_or_null(&json, "failure", result->failure);
+	json_text_or_null(&json, "message", result->message);
+	json_text_or_null(&json, "measurement", result->measurement);
+	json_begin(&json, "exits", '{');
+	for (size_t i = 0; i < HYPERPS_EXITS; i++)
+		if (result->exits[i])
+			json_number(&json, names[i], result->exits[i]);
+	json_end(&json);
+	json_end(&json);
 }
 
 #define DEMO_LINE "%-39s %-14s %s\n"
@@ -555,13 +615,10 @@ void format_demo_header(FILE *out, const struct demo_result *result)
 	fprintf(out, DEMO_LINE, "It tries to ...", "its own page", result->target);
 }
 
-/* Calls print(out, line, length) for each line. */
-static void print_lines(FILE *out, const char *text, void (*print)(FILE *out, const char *line, size_t length))
+static const char *next_line(const char *line)
 {
-	for (size_t length; *text; text += length + (text[length] == '\n')) {
-		length = strcspn(text, "\n");
-		print(out, text, length);
-	}
+	line += strcspn(line, "\n");
+	return line + (*line == '\n');
 }
 
 /* Without "hyperps: cpuN: ", so that it fits into 80 columns. */
@@ -584,46 +641,49 @@ void format_demo_attack(FILE *out, const struct demo_attack *attack)
 		attack->refused ? "refused" : "NOT REFUSED");
 	if (*attack->note)
 		fprintf(out, "  %s\n", attack->note);
-	print_lines(out, attack->log, print_log_line);
-}
-
-static void print_log_string(FILE *out, const char *line, size_t length)
-{
-	fputs(", ", out);
-	print_json_string(out, line, length);
+	for (const char *line = attack->log; *line; line = next_line(line))
+		print_log_line(out, line, strcspn(line, "\n"));
 }
 
 void format_demo_json(FILE *out, const struct demo_result *result)
 {
-	const char *separator = "";
+	static const struct json_field fields[] = {
+		{ "frames", offsetof(struct demo_result, frames) },
+		{ "frames_not_zero_when_given", offsetof(struct demo_result, given_not_zero) },
+		{ "frames_readable_before_end", offsetof(struct demo_result, readable_before) },
+		{ "frames_readable_after_end", offsetof(struct demo_result, readable_after) },
+		{ "frames_not_zero_after_end", offsetof(struct demo_result, not_zero_after) },
+	};
+	struct json json = { .out = out };
 
-	fprintf(out, "{\n  \"passed\": %s", *result->message ? "false" : "true");
-	print_json_string_or_null(out, "message", result->message);
-	print_json_string_or_null(out, "target", result->target);
-	print_json_string_or_null(out, "measurement", result->measurement);
-	print_json_string_or_null(out, "fingerprint", result->fingerprint);
-	print_json_string_or_null(out, "hmac", result->mac);
-	print_json_string_or_null(out, "hmac_after", result->mac_after);
-	fputs(",\n  \"attacks\": [", out);
+	json_begin_lines(&json, NULL, '{');
+	json_bool(&json, "passed", !*result->message);
+	json_text_or_null(&json, "message", result->message);
+	json_text_or_null(&json, "target", result->target);
+	json_text_or_null(&json, "measurement", result->measurement);
+	json_text_or_null(&json, "fingerprint", result->fingerprint);
+	json_text_or_null(&json, "hmac", result->mac);
+	json_text_or_null(&json, "hmac_after", result->mac_after);
+	json_begin_lines(&json, "attacks", '[');
 	for (size_t i = 0; i < result->attacks; i++) {
 		const struct demo_attack *attack = &result->attack[i];
 
-		fprintf(out, "%s\n    {\"attack\": \"%s\", \"works_on_own_page\": %s, \"refused\": %s", separator,
-			attack->key, attack->control ? "true" : "false", attack->refused ? "true" : "false");
-		fprintf(out, ", \"refusals_counted\": %" PRIu64, attack->counted);
+		json_begin(&json, NULL, '{');
+		json_text_or_null(&json, "attack", attack->key);
+		json_bool(&json, "works_on_own_page", attack->control);
+		json_bool(&json, "refused", attack->refused);
+		json_number(&json, "refusals_counted", attack->counted);
 		/* The note is the first line. */
-		fputs(", \"lines\": [", out);
-		print_json_string(out, attack->note, sizeof(attack->note));
-		print_lines(out, attack->log, print_log_string);
-		fputs("]}", out);
-		separator = ",";
+		json_begin(&json, "lines", '[');
+		json_text(&json, NULL, attack->note, sizeof(attack->note));
+		for (const char *line = attack->log; *line; line = next_line(line))
+			json_text(&json, NULL, line, strcspn(line, "\n"));
+		json_end(&json);
+		json_end(&json);
 	}
-	fprintf(out,
-		"\n  ],\n  \"frames\": %" PRIu64 ",\n  \"frames_not_zero_when_given\": %" PRIu64
-		",\n  \"frames_readable_before_end\": %" PRIu64 ",\n  \"frames_readable_after_end\": %" PRIu64
-		",\n  \"frames_not_zero_after_end\": %" PRIu64 "\n}\n",
-		result->frames, result->given_not_zero, result->readable_before, result->readable_after,
-		result->not_zero_after);
+	json_end(&json);
+	json_fields(&json, result, fields, ARRAY_SIZE(fields));
+	json_end(&json);
 }
 
 void format_log(FILE *out, const struct hyperps_log *log, const char *ring)

@@ -12,13 +12,36 @@
 /* The name of a VM exit's basic reason as the SDM has it ("Basic Exit Reasons"), or NULL for a number that has none. */
 const char *exit_reason_name(unsigned int reason);
 
+/* An enum hyperps_feature as a JSON key, and for people. */
+const char *feature_key(unsigned int feature);
+const char *feature_text(unsigned int feature);
+
 /* The status for people, or as one JSON object with a key a line. */
 void format_status_text(FILE *out, const struct hyperps_status *status);
 void format_status_json(FILE *out, const struct hyperps_status *status);
 
-/* Exits of count CPUs, of which the first is in CPU slot first_slot: a table, or one JSON object. */
-void format_exits_text(FILE *out, const struct hyperps_exits *cpus, size_t count, size_t first_slot);
-void format_exits_json(FILE *out, const struct hyperps_exits *cpus, size_t count, size_t first_slot);
+/* The VM exits of a CPU, or of a VM's vCPUs; or what came to them in some time. */
+struct exits_column {
+	uint32_t number; /* of the slot */
+	uint64_t id; /* APIC ID, or the VM's handle */
+	bool in_vmx; /* of a CPU */
+	uint64_t calls; /* of a CPU: those that were calls to the monitor */
+	uint64_t reason[HYPERPS_EXIT_REASONS];
+};
+
+struct exits_table {
+	bool vms; /* columns are VMs, not CPUs */
+	double seconds; /* 0, or: show rates, for the counts came in so many seconds */
+	size_t count;
+	struct exits_column *column;
+};
+
+/* What came from one table to a later one; a CPU or VM that was not there counts from 0. Allocates columns; whether it could. */
+bool exits_since(struct exits_table *difference, const struct exits_table *before, const struct exits_table *after);
+
+/* A table, or one JSON object. */
+void format_exits_text(FILE *out, const struct exits_table *table);
+void format_exits_json(FILE *out, const struct exits_table *table);
 
 /* Frames by state: a table, or one JSON object. */
 void format_frames_text(FILE *out, const struct hyperps_frames *frames);

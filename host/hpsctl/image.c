@@ -49,7 +49,7 @@ struct layout {
 
 /* An ELF program header of either class. */
 struct segment {
-	uint32_t type;
+	uint32_t type, flags;
 	uint64_t offset, vaddr, paddr, filesz, memsz;
 };
 
@@ -181,18 +181,21 @@ static struct segment read_segment(const struct file *file, const struct elf *el
 
 	if (elf->is_64bit) {
 		memcpy(&large, at, sizeof(large));
-		return (struct segment){ large.p_type,  large.p_offset, large.p_vaddr,
+		return (struct segment){ large.p_type,  large.p_flags,  large.p_offset, large.p_vaddr,
 					 large.p_paddr, large.p_filesz, large.p_memsz };
 	}
 	memcpy(&small, at, sizeof(small));
-	return (struct segment){ small.p_type,  small.p_offset, small.p_vaddr,
+	return (struct segment){ small.p_type,  small.p_flags,  small.p_offset, small.p_vaddr,
 				 small.p_paddr, small.p_filesz, small.p_memsz };
 }
 
-/* The segments of an ELF file, and its entry as a physical address. */
+/*
+ * The segments of an ELF file, and its entry as a physical address. What the file says is the virtual address of code, or,
+ * as QEMU has it, too, a physical one: of kernels that are linked high and start before they page.
+ */
 static bool lay_out_elf(const struct file *file, struct layout *layout, struct elf *elf, uint64_t *entry)
 {
-	bool has_entry = false;
+	bool is_virtual = false, is_physical = false;
 
 	if (!read_elf(file, elf))
 		return false;
@@ -205,12 +208,16 @@ static bool lay_out_elf(const struct file *file, struct layout *layout, struct e
 			continue;
 		if (!add_segment(file, layout, &segment))
 			return false;
-		if (!has_entry && elf->entry >= segment.vaddr && elf->entry - segment.vaddr < segment.memsz) {
-			*entry = elf->entry - segment.vaddr + segment.paddr;
-			has_entry = true;
-		}
+		is_physical |= elf->entry - segment.paddr < segment.memsz;
+		if (is_virtual || !(segment.flags & PF_X) || elf->entry - segment.vaddr >= segment.memsz)
+			continue;
+		*entry = elf->entry - segment.vaddr + segment.paddr;
+		is_virtual = true;
 	}
-	return has_entry || fail(file, "its entry, 0x%" PRIx64 ", lies in none of its segments", elf->entry);
+	if (!is_virtual)
+		*entry = elf->entry;
+	return is_virtual || is_physical ||
+	       fail(file, "its entry, 0x%" PRIx64 ", lies in none of its segments", elf->entry);
 }
 
 /* Whether there is a multiboot header, and then its flags. */
@@ -325,7 +332,7 @@ static bool lay_out(const struct file *file, struct layout *layout, struct hyper
 		return fail(file,
 			    "it has a multiboot header, but is no ELF file: only ELF files can be loaded that way");
 	if (!is_elf) {
-		const struct segment flat = { PT_LOAD, 0, FLAT_ADDRESS, FLAT_ADDRESS, file->size, file->size };
+		const struct segment flat = { PT_LOAD, PF_X, 0, FLAT_ADDRESS, FLAT_ADDRESS, file->size, file->size };
 
 		*start = (struct hyperps_vm_create_vcpu){ .mode = HYPERPS_VCPU_REAL, .entry = FLAT_ADDRESS };
 		if (!file->size)

@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "image.h"
 #include "keyvault.h"
@@ -25,26 +21,12 @@ __attribute__((format(printf, 2, 3))) static bool fail(struct vault *vault, cons
 	return false;
 }
 
-static bool read_file(const char *path, uint8_t **data, size_t *size)
-{
-	int file = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat status;
-	bool done = file >= 0 && !fstat(file, &status);
-
-	*size = done ? status.st_size : 0;
-	*data = malloc(*size + 1);
-	done = done && *data && read(file, *data, *size) == (ssize_t)*size;
-	if (file >= 0)
-		close(file);
-	return done;
-}
-
 bool vault_run(struct vault *vault, uint32_t exit)
 {
 	struct hyperps_run *run = vault->run;
 
 	for (int i = 0; i < EXITS_AT_MOST; i++) {
-		if (ioctl(vault->vcpu, HYPERPS_VCPU_IOC_RUN, 0)) {
+		if (ioctl(vault->vm.vcpu[0].fd, HYPERPS_VCPU_IOC_RUN, 0)) {
 			if (errno == EINTR || errno == EAGAIN)
 				continue;
 			return fail(vault, "running its vCPU: %s", strerror(errno));
@@ -71,42 +53,19 @@ static bool is_zero(const uint8_t *bytes, size_t count)
 	return !count;
 }
 
-static bool populate(struct vault *vault, const struct image *image)
-{
-	for (size_t i = 0; i < image->pages; i++) {
-		struct hyperps_vm_populate page = { image->gpa[i], IMAGE_PAGE,
-						    (uintptr_t)image->data + i * IMAGE_PAGE };
-
-		if (ioctl(vault->vm, HYPERPS_VM_IOC_POPULATE, &page) != IMAGE_PAGE)
-			return fail(vault, "giving it memory: %s", strerror(errno));
-		vault->not_zero += !is_zero(image->data + i * IMAGE_PAGE, IMAGE_PAGE);
-	}
-	return true;
-}
-
 static bool make_vm(struct vault *vault, int device, struct guest *guest)
 {
-	struct hyperps_vm_declare range = { 0, KEYVAULT_MEMORY, RWX };
-	struct hyperps_measurement measured;
-
-	vault->vm = ioctl(device, HYPERPS_IOC_CREATE_VM, 0);
-	if (vault->vm < 0 || ioctl(vault->vm, HYPERPS_VM_IOC_DECLARE, &range))
-		return fail(vault, "creating a VM: %s", strerror(errno));
-	if (!populate(vault, &guest->image))
-		return false;
-	vault->vcpu = ioctl(vault->vm, HYPERPS_VM_IOC_CREATE_VCPU, &guest->image.start);
-	if (vault->vcpu < 0)
-		return fail(vault, "creating a vCPU: %s", strerror(errno));
-	vault->run = mmap(NULL, IMAGE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, vault->vcpu, 0);
-	if (vault->run == MAP_FAILED)
-		return fail(vault, "mapping the vCPU: %s", strerror(errno));
-	if (ioctl(vault->vm, HYPERPS_VM_IOC_SEAL, 0) || ioctl(vault->vm, HYPERPS_VM_IOC_MEASUREMENT, &measured))
-		return fail(vault, "sealing the VM: %s", strerror(errno));
-	vault->run->flags = HYPERPS_RUN_LAZY;
-	guest->range[0] = range;
+	guest->range[0] = (struct hyperps_vm_declare){ 0, KEYVAULT_MEMORY, RWX };
 	guest->ranges = guest->vcpus = 1;
+	if (!vm_make(&vault->vm, device, guest))
+		return fail(vault, "cannot %s: %s", vault->vm.failed, strerror(errno));
+	for (size_t i = 0; i < guest->image.pages; i++)
+		vault->not_zero += !is_zero(guest->image.data + i * IMAGE_PAGE, IMAGE_PAGE);
+	vault->run = vault->vm.vcpu[0].run;
+	vault->run->flags = HYPERPS_RUN_LAZY;
 	guest_measure(guest, vault->measurement);
-	return !memcmp(measured.sha256, vault->measurement, 32) || fail(vault, "the measurement is not the image's");
+	return !memcmp(vault->vm.measurement, vault->measurement, 32) ||
+	       fail(vault, "the measurement is not the image's");
 }
 
 static bool wait_until_ready(struct vault *vault)
@@ -129,15 +88,14 @@ bool vault_start(struct vault *vault, int device, const char *path, const char *
 {
 	struct guest guest = { 0 };
 	char error[200];
-	uint8_t *file;
+	void *file;
 	size_t size;
 	bool done;
 
-	*vault = (struct vault){ .vm = -1, .vcpu = -1, .run = MAP_FAILED };
-	if (!read_file(path, &file, &size)) {
-		free(file);
-		return fail(vault, "cannot read %s", path);
-	}
+	*vault = (struct vault){ .page = 0 };
+	file = read_file(path, &size);
+	if (!file)
+		return fail(vault, "cannot read %s: %s", path, strerror(errno));
 	done = image_load(&guest.image, file, size, KEYVAULT_MEMORY, arguments, error) ||
 	       fail(vault, "%s: %s", path, error);
 	done = done && make_vm(vault, device, &guest) && wait_until_ready(vault);
@@ -148,20 +106,13 @@ bool vault_start(struct vault *vault, int device, const char *path, const char *
 
 void vault_end(struct vault *vault)
 {
-	if (vault->run != MAP_FAILED)
-		munmap(vault->run, IMAGE_PAGE);
-	if (vault->vcpu >= 0)
-		close(vault->vcpu);
-	if (vault->vm >= 0)
-		close(vault->vm);
-	vault->vm = vault->vcpu = -1;
-	vault->run = MAP_FAILED;
+	vm_close(&vault->vm);
 }
 
 long vault_read(const struct vault *vault, uint64_t gpa, void *buffer, uint64_t size)
 {
 	struct hyperps_vm_shared request = { gpa, size, (uintptr_t)buffer };
-	long result = ioctl(vault->vm, HYPERPS_VM_IOC_READ_SHARED, &request);
+	long result = ioctl(vault->vm.fd, HYPERPS_VM_IOC_READ_SHARED, &request);
 
 	return result < 0 ? -errno : result;
 }
@@ -169,7 +120,7 @@ long vault_read(const struct vault *vault, uint64_t gpa, void *buffer, uint64_t 
 long vault_write(const struct vault *vault, uint64_t gpa, const void *buffer, uint64_t size)
 {
 	struct hyperps_vm_shared request = { gpa, size, (uintptr_t)buffer };
-	long result = ioctl(vault->vm, HYPERPS_VM_IOC_WRITE_SHARED, &request);
+	long result = ioctl(vault->vm.fd, HYPERPS_VM_IOC_WRITE_SHARED, &request);
 
 	return result < 0 ? -errno : result;
 }

@@ -7,14 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "hyperps_ioctl.h"
 #include "vault.h"
+#include "vm.h"
 
 #define KEYVAULT_MEMORY (4ULL << 20)
 
 struct vault {
-	int vm, vcpu;
-	struct hyperps_run *run;
+	struct vm vm;
+	struct hyperps_run *run; /* of its vCPU */
 	uint64_t page, key; /* gpa of the shared page, and of the key */
 	char fingerprint[65]; /* of the key, as printed */
 	uint8_t measurement[32]; /* by the monitor; that of the image */

@@ -5,8 +5,6 @@
  * Locks: machine.lock guards the serial port and the machine's end; it is not held while output is written.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -15,16 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "hpsctl.h"
 #include "hpsctl_format.h"
 #include "image.h"
 #include "uart.h"
+#include "vm.h"
 
 #define DEBUG_EXIT_PORT 0xf4
-#define FILE_BYTES_MAX (1ULL << 30)
 /* QEMU's fw_cfg device: a key is written to the first port, and its item's bytes are read from the second. */
 #define FW_CFG_PORT 0x510
 #define FW_CFG_SIGNATURE 0x00
@@ -42,13 +39,18 @@ enum run_status { RUN_NOT_STARTED = 125, RUN_MEASUREMENT = 126, RUN_GUEST_FAILED
 struct options {
 	const char *name; /* of the command */
 	const char *file;
-	char *arguments;
+	const char *arguments;
 	uint64_t memory;
 	uint32_t cpus;
 	uint64_t mmio_base, mmio_size; /* size 0: none */
 	const char *measurement; /* as hexadecimal digits, or NULL */
-	bool lazy, json, help;
+	bool lazy, json;
 };
+
+#define DEFAULTS(command)                                                                                              \
+	{                                                                                                              \
+		.name = (command)->name, .arguments = "", .memory = 128 << 20, .cpus = 1                               \
+	}
 
 struct machine;
 
@@ -56,15 +58,14 @@ struct cpu {
 	struct machine *machine;
 	size_t index;
 	pthread_t thread;
-	int fd;
-	struct hyperps_run *run;
+	struct vm_vcpu *vcpu;
 	uint64_t exits[HYPERPS_EXITS];
 };
 
 struct machine {
 	const struct options *options;
 	struct guest guest;
-	int vm;
+	struct vm vm;
 	struct cpu cpu[HYPERPS_VCPUS];
 	pthread_mutex_t lock;
 	struct uart uart;
@@ -77,38 +78,6 @@ struct machine {
 };
 
 static sigset_t awaited; /* by the main thread; all threads block them */
-
-static const char run_help[] =
-	"usage: hpsctl run [OPTION]... IMAGE [-- ARGUMENT...]\n"
-	"\n"
-	"Runs an image as a VM: an ELF file with a multiboot header, another ELF file for x86-64, or a flat binary "
-	"for\n"
-	"real mode. The VM has RAM from address 0 on, a serial port at 0x3f8 on standard input and output, and a\n"
-	"debug-exit port at 0xf4. The arguments become its command line.\n"
-	"\n"
-	"  -m, --memory SIZE            RAM: a number with K, M or G; 128M if not given\n"
-	"  -c, --cpus N                 vCPUs: 1 (default) to 16; all start at the image's entry\n"
-	"  -i, --mmio-ignore BASE,SIZE  from this address on reads give 0, and writes do nothing\n"
-	"  -s, --measure HEX            start only if the monitor measures this; see hpsctl measure\n"
-	"  -l, --lazy                   RAM beyond the image is given when the guest touches it, not in advance\n"
-	"  -j, --json                   the last line of standard error is a JSON object that says how it ended\n"
-	"  -h, --help                   this text\n"
-	"\n"
-	"Exit status: the guest's own, 0 to 255; of a write of V to the debug-exit port, V * 2 + 1. Also 125 the VM\n"
-	"can't start or go on, 126 the measurement differs, 127 the guest failed, 128 + N ended by signal N.\n";
-
-static const char measure_help[] =
-	"usage: hpsctl measure [OPTION]... IMAGE [-- ARGUMENT...]\n"
-	"\n"
-	"Prints the measurement (SHA-256) that the monitor takes of the VM that hpsctl run makes of the same options,\n"
-	"image and arguments. Needs neither root nor the monitor.\n"
-	"\n"
-	"  -m, --memory SIZE            as with hpsctl run\n"
-	"  -c, --cpus N\n"
-	"  -i, --mmio-ignore BASE,SIZE\n"
-	"  -h, --help                   this text\n"
-	"\n"
-	"Exit status: 0 success, 1 the image can't be loaded, 2 wrong usage.\n";
 
 __attribute__((format(printf, 2, 3))) static bool complain(const struct options *options, const char *format, ...)
 {
@@ -156,121 +125,66 @@ static bool parse_range(const char *text, uint64_t *base, uint64_t *size)
 }
 
 /* The words, with spaces between them. */
-static char *join(int count, char **words)
+static const char *join(int count, char **words)
 {
-	size_t length = 1;
-	char *text;
+	char *text = NULL;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
 
-	for (int i = 0; i < count; i++)
-		length += strlen(words[i]) + 1;
-	text = calloc(1, length);
-	for (int i = 0; text && i < count; i++) {
-		strcat(text, i ? " " : "");
-		strcat(text, words[i]);
-	}
-	return text;
+	for (int i = 0; out && i < count; i++)
+		fprintf(out, "%s%s", i ? " " : "", words[i]);
+	if (out && !fclose(out))
+		return text;
+	perror("hpsctl");
+	exit(RUN_NOT_STARTED);
 }
 
-static bool parse_option(struct options *options, int option)
+static error_t parse(int key, char *text, struct argp_state *state)
 {
-	switch (option) {
+	struct options *options = state->input;
+
+	switch (key) {
 	case 'm':
-		return parse_size(optarg, &options->memory) ||
-		       complain(options, "--memory wants 64K to 1024G, in steps of 4K, not '%s'", optarg);
+		if (!parse_size(text, &options->memory))
+			argp_error(state, "--memory wants 64K to 1024G, in steps of 4K, not '%s'", text);
+		return 0;
 	case 'c':
-		return (parse_number(optarg, &options->cpus) && options->cpus && options->cpus <= HYPERPS_VCPUS) ||
-		       complain(options, "--cpus wants 1 to %d, not '%s'", HYPERPS_VCPUS, optarg);
+		if (!parse_number(text, &options->cpus) || !options->cpus || options->cpus > HYPERPS_VCPUS)
+			argp_error(state, "--cpus wants 1 to %d, not '%s'", HYPERPS_VCPUS, text);
+		return 0;
 	case 'i':
-		return parse_range(optarg, &options->mmio_base, &options->mmio_size) ||
-		       complain(options, "--mmio-ignore wants BASE,SIZE in multiples of 4096, not '%s'", optarg);
+		if (!parse_range(text, &options->mmio_base, &options->mmio_size))
+			argp_error(state, "--mmio-ignore wants BASE,SIZE in multiples of 4096, not '%s'", text);
+		return 0;
 	case 's':
-		options->measurement = optarg;
-		return (strlen(optarg) == 64 && strspn(optarg, "0123456789abcdefABCDEF") == 64) ||
-		       complain(options, "--measure wants 64 hexadecimal digits, not '%s'", optarg);
+		options->measurement = text;
+		if (strlen(text) != 64 || strspn(text, "0123456789abcdefABCDEF") != 64)
+			argp_error(state, "--measure wants 64 hexadecimal digits, not '%s'", text);
+		return 0;
 	case 'l':
 		options->lazy = true;
-		return true;
+		return 0;
 	case 'j':
 		options->json = true;
-		return true;
-	case 'h':
-		options->help = true;
-		return true;
-	default:
-		return false;
-	}
-}
-
-static bool parse(struct options *options, int argc, char **argv, const char *short_options)
-{
-	static const struct option long_options[] = {
-		{ "memory", required_argument, NULL, 'm' },
-		{ "cpus", required_argument, NULL, 'c' },
-		{ "mmio-ignore", required_argument, NULL, 'i' },
-		{ "measure", required_argument, NULL, 's' },
-		{ "lazy", no_argument, NULL, 'l' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int option, count = 0;
-
-	*options = (struct options){ .name = argv[0], .memory = 128 << 20, .cpus = 1 };
-	while (count < argc && strcmp(argv[count], "--"))
-		count++;
-	opterr = 0;
-	while ((option = getopt_long(count, argv, short_options, long_options, NULL)) != -1) {
-		if (option == '?' || !strchr(short_options, option))
-			return complain(options, "bad option %s; see hpsctl %s --help", argv[optind - 1], argv[0]);
-		if (!parse_option(options, option))
-			return false;
-	}
-	if (options->help)
-		return true;
-	if (optind == count)
-		return complain(options, "which image? See hpsctl %s --help", argv[0]);
-	options->file = argv[optind++];
-	if (optind < count)
-		return complain(options, "unexpected '%s': the guest's arguments stand after --", argv[optind]);
-	if (options->mmio_size && options->mmio_base < options->memory)
-		return complain(options, "--mmio-ignore lies in the RAM, which ends at 0x%" PRIx64, options->memory);
-	options->arguments = join(argc - count - (count < argc), argv + count + (count < argc));
-	return options->arguments || complain(options, "there is no memory");
-}
-
-/* The file's content, or NULL and a message. */
-static void *read_file(const struct options *options, size_t *size, char *message)
-{
-	int fd = open(options->file, O_RDONLY | O_CLOEXEC);
-	uint8_t *data = NULL, *larger;
-	size_t room = 0;
-	ssize_t got = fd < 0 ? -1 : 0;
-
-	*size = 0;
-	while (fd >= 0) {
-		if (*size == room) {
-			room = room ? 2 * room : 1 << 20;
-			larger = room > FILE_BYTES_MAX ? NULL : realloc(data, room);
-			if (!larger) {
-				errno = room > FILE_BYTES_MAX ? EFBIG : ENOMEM;
-				got = -1;
-				break;
-			}
-			data = larger;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (state->quoted && options->file) {
+			options->arguments = join(state->argc - state->next + 1, state->argv + state->next - 1);
+			state->next = state->argc;
+		} else if (options->file) {
+			argp_error(state, "unexpected '%s': the guest's arguments stand after --", text);
 		}
-		got = read(fd, data + *size, room - *size);
-		if (got <= 0)
-			break;
-		*size += got;
+		options->file = options->file ? options->file : text;
+		return 0;
+	case ARGP_KEY_END:
+		if (!options->file)
+			argp_error(state, "which image?");
+		if (options->mmio_size && options->mmio_base < options->memory)
+			argp_error(state, "--mmio-ignore lies in the RAM, which ends at 0x%" PRIx64, options->memory);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
 	}
-	if (got < 0) {
-		snprintf(message, MESSAGE_BYTES, "cannot read %s: %s", options->file, strerror(errno));
-		free(data);
-		data = NULL;
-	}
-	if (fd >= 0)
-		close(fd);
-	return data;
 }
 
 /* From the options to what the VM begins with. False: the message says why not. */
@@ -278,11 +192,13 @@ static bool prepare(const struct options *options, struct guest *guest, char *me
 {
 	char error[200];
 	size_t size;
-	void *file = read_file(options, &size, message);
+	void *file = read_file(options->file, &size);
 	bool done;
 
-	if (!file)
+	if (!file) {
+		snprintf(message, MESSAGE_BYTES, "cannot read %s: %s", options->file, strerror(errno));
 		return false;
+	}
 	*guest = (struct guest){ .range[0] = { 0, options->memory, RWX }, .ranges = 1, .vcpus = options->cpus };
 	if (options->mmio_size)
 		guest->range[guest->ranges++] =
@@ -294,25 +210,14 @@ static bool prepare(const struct options *options, struct guest *guest, char *me
 	return done;
 }
 
-static void to_hex(const uint8_t sha256[32], char hex[65])
+static int run_measure(const struct command *command, int argc, char **argv)
 {
-	for (int i = 0; i < 32; i++)
-		sprintf(hex + 2 * i, "%02x", sha256[i]);
-}
-
-int measure_main(int argc, char **argv)
-{
-	struct options options;
+	struct options options = DEFAULTS(command);
 	struct guest guest;
 	uint8_t sha256[32];
 	char hex[65], message[MESSAGE_BYTES];
 
-	if (!parse(&options, argc, argv, "m:c:i:h"))
-		return EXIT_USAGE;
-	if (options.help) {
-		fputs(measure_help, stdout);
-		return EXIT_OK;
-	}
+	parse_command(command, argc, argv, &options);
 	if (!prepare(&options, &guest, message)) {
 		complain(&options, "%s", message);
 		return EXIT_NOT_RUNNING;
@@ -320,11 +225,8 @@ int measure_main(int argc, char **argv)
 	guest_measure(&guest, sha256);
 	to_hex(sha256, hex);
 	image_free(&guest.image);
-	free(options.arguments);
-	if (puts(hex) >= 0 && !fflush(stdout))
-		return EXIT_OK;
-	complain(&options, "cannot write: %s", strerror(errno));
-	return EXIT_NOT_RUNNING;
+	puts(hex);
+	return output_is_written() ? EXIT_OK : EXIT_NOT_RUNNING;
 }
 
 /* The first reason for the machine's end counts; returns whether this is it. */
@@ -463,7 +365,7 @@ static void halt(struct machine *machine)
 /* Does what the exit asks for. Returns false if this vCPU is done. */
 static bool serve(struct machine *machine, struct cpu *cpu)
 {
-	struct hyperps_run *run = cpu->run;
+	struct hyperps_run *run = cpu->vcpu->run;
 
 	switch (run->exit) {
 	case HYPERPS_EXIT_OUT:
@@ -512,10 +414,10 @@ static void *run_vcpu(void *argument)
 	bool goes_on = true;
 
 	/* LAZY also without --lazy: what the guest has released it may touch again. */
-	cpu->run->flags = HYPERPS_RUN_LAZY;
+	cpu->vcpu->run->flags = HYPERPS_RUN_LAZY;
 	while (goes_on && !machine->ended) {
-		if (!ioctl(cpu->fd, HYPERPS_VCPU_IOC_RUN, 0)) {
-			cpu->exits[cpu->run->exit < HYPERPS_EXITS ? cpu->run->exit : 0]++;
+		if (!ioctl(cpu->vcpu->fd, HYPERPS_VCPU_IOC_RUN, 0)) {
+			cpu->exits[cpu->vcpu->run->exit < HYPERPS_EXITS ? cpu->vcpu->run->exit : 0]++;
 			goes_on = serve(machine, cpu);
 		} else if (errno == ENOMEM) {
 			end(machine, RUN_NOT_STARTED, "host_error",
@@ -529,8 +431,8 @@ static void *run_vcpu(void *argument)
 	return NULL;
 }
 
-/* What could not be done, errno's reason, and what to do. */
-static bool not_started(struct machine *machine, const char *what)
+/* errno's reason, and what to do. */
+static void not_started(struct machine *machine, const char *what)
 {
 	const char *advice = errno == ENOMEM   ? "; free memory in the host, give the VM less --memory, or use --lazy"
 			     : errno == EPERM  ? "; is every CPU under the monitor? See hpsctl status"
@@ -539,68 +441,35 @@ static bool not_started(struct machine *machine, const char *what)
 					       : "";
 
 	end(machine, RUN_NOT_STARTED, "not_started", "cannot %s: %s%s", what, strerror(errno), advice);
-	return false;
 }
 
-static bool populate(struct machine *machine, uint64_t gpa, uint64_t size, const void *source)
-{
-	while (size) {
-		struct hyperps_vm_populate request = { gpa, size, (uintptr_t)source };
-		int done = ioctl(machine->vm, HYPERPS_VM_IOC_POPULATE, &request);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done < 0)
-			return not_started(machine, source ? "load the image" : "give the VM its RAM");
-		gpa += done;
-		size -= done;
-		source = source ? (const char *)source + done : NULL;
-	}
-	return true;
-}
-
-/* The image's pages, or all of the RAM but these. */
-static bool populate_all(struct machine *machine, bool image_pages)
+/* All of the RAM but the image's pages, which are there. */
+static bool populate_the_rest(struct machine *machine)
 {
 	const struct image *image = &machine->guest.image;
 	uint64_t end_of_last = 0;
 
-	for (size_t i = 0, n; i < image->pages; i += n) {
-		for (n = 1; i + n < image->pages && image->gpa[i + n] == image->gpa[i] + n * IMAGE_PAGE;)
-			n++;
-		if (image_pages && !populate(machine, image->gpa[i], n * IMAGE_PAGE, image->data + i * IMAGE_PAGE))
+	for (size_t i = 0; i < image->pages; i++) {
+		if (!vm_populate(&machine->vm, end_of_last, image->gpa[i] - end_of_last, NULL))
 			return false;
-		if (!image_pages && !populate(machine, end_of_last, image->gpa[i] - end_of_last, NULL))
-			return false;
-		end_of_last = image->gpa[i] + n * IMAGE_PAGE;
+		end_of_last = image->gpa[i] + IMAGE_PAGE;
 	}
-	return image_pages || populate(machine, end_of_last, machine->options->memory - end_of_last, NULL);
+	return vm_populate(&machine->vm, end_of_last, machine->options->memory - end_of_last, NULL);
 }
 
-static bool create_vcpu(struct machine *machine, size_t index)
-{
-	struct cpu *cpu = &machine->cpu[index];
-
-	*cpu = (struct cpu){ .machine = machine, .index = index };
-	cpu->fd = ioctl(machine->vm, HYPERPS_VM_IOC_CREATE_VCPU, &machine->guest.image.start);
-	if (cpu->fd < 0)
-		return not_started(machine, "create a vCPU");
-	cpu->run = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, cpu->fd, 0);
-	return cpu->run != MAP_FAILED || not_started(machine, "map a vCPU");
-}
-
-/* Bytes that Linux can give away, as it says. */
+/* Bytes that Linux can give away, as it says; all, if it does not say. */
 static uint64_t available(void)
 {
 	char line[128];
-	uint64_t kib = 0;
+	uint64_t kib;
 	FILE *file = fopen("/proc/meminfo", "r");
+	bool found = false;
 
-	while (file && !kib && fgets(line, sizeof(line), file))
-		sscanf(line, "MemAvailable: %" SCNu64, &kib);
+	while (file && !found && fgets(line, sizeof(line), file))
+		found = sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1;
 	if (file)
 		fclose(file);
-	return kib << 10;
+	return found ? kib << 10 : UINT64_MAX;
 }
 
 /* A VM's memory counts for no process: unless told, Linux would kill all others first when it runs out of memory. */
@@ -617,10 +486,8 @@ static void be_killed_first(void)
 /* A sealed VM that has all its memory. */
 static bool build(struct machine *machine)
 {
-	const struct guest *guest = &machine->guest;
 	const char *expected = machine->options->measurement;
-	struct hyperps_measurement measurement;
-	char hex[65];
+	char *hex = machine->result.measurement;
 	int device = open_device();
 
 	if (device < 0) {
@@ -633,30 +500,21 @@ static bool build(struct machine *machine)
 		    "the host has %" PRIu64 " MiB left: give the VM less --memory, or use --lazy", available() >> 20);
 		return false;
 	}
-	machine->vm = ioctl(device, HYPERPS_IOC_CREATE_VM, 0);
-	if (machine->vm < 0)
-		return not_started(machine, "create a VM");
-	for (size_t i = 0; i < guest->ranges; i++)
-		if (ioctl(machine->vm, HYPERPS_VM_IOC_DECLARE, &guest->range[i]))
-			return not_started(machine, "declare the VM's addresses");
-	if (!populate_all(machine, true))
+	if (!vm_make(&machine->vm, device, &machine->guest)) {
+		not_started(machine, machine->vm.failed);
 		return false;
-	for (size_t i = 0; i < guest->vcpus; i++)
-		if (!create_vcpu(machine, i))
-			return false;
-	if (ioctl(machine->vm, HYPERPS_VM_IOC_SEAL, 0))
-		return not_started(machine, "seal the VM");
-	if (ioctl(machine->vm, HYPERPS_VM_IOC_MEASUREMENT, &measurement))
-		return not_started(machine, "read the VM's measurement");
-	to_hex(measurement.sha256, machine->result.measurement);
-	to_hex(measurement.sha256, hex);
+	}
+	to_hex(machine->vm.measurement, hex);
 	if (expected && strcasecmp(expected, hex)) {
 		end(machine, RUN_MEASUREMENT, "measurement",
 		    "the measurement differs: the monitor measured %s, --measure says %s. The guest was not started",
 		    hex, expected);
 		return false;
 	}
-	return machine->options->lazy || populate_all(machine, false);
+	if (machine->options->lazy || populate_the_rest(machine))
+		return true;
+	not_started(machine, machine->vm.failed);
+	return false;
 }
 
 static void do_nothing(int signal)
@@ -678,6 +536,7 @@ static void run_machine(struct machine *machine)
 	pthread_sigmask(SIG_BLOCK, &awaited, NULL);
 	sigaction(SIGNAL_KICK, &kick, NULL);
 	for (started = 0; started < machine->guest.vcpus; started++) {
+		machine->cpu[started] = (struct cpu){ machine, started, .vcpu = &machine->vm.vcpu[started] };
 		__atomic_add_fetch(&machine->running, 1, __ATOMIC_SEQ_CST);
 		errno = pthread_create(&machine->cpu[started].thread, NULL, run_vcpu, &machine->cpu[started]);
 		if (errno) {
@@ -686,9 +545,12 @@ static void run_machine(struct machine *machine)
 			break;
 		}
 	}
-	sigwait(&awaited, &signal);
-	if (signal != SIGNAL_ENDED)
-		end(machine, RUN_SIGNAL + signal, "signal", "ended by %s", strsignal(signal));
+	/* SIGNAL_ENDED may come from anyone: it only says that it is worth looking. */
+	while (!machine->ended) {
+		sigwait(&awaited, &signal);
+		if (signal != SIGNAL_ENDED)
+			end(machine, RUN_SIGNAL + signal, "signal", "ended by %s", strsignal(signal));
+	}
 	/* Again and again: a thread may just be about to enter RUN. */
 	while (machine->running) {
 		for (size_t i = 0; i < started; i++)
@@ -699,19 +561,14 @@ static void run_machine(struct machine *machine)
 		pthread_join(machine->cpu[i].thread, NULL);
 }
 
-int run_main(int argc, char **argv)
+static int run_run(const struct command *command, int argc, char **argv)
 {
 	static struct machine machine = { .lock = PTHREAD_MUTEX_INITIALIZER };
 	struct run_result *result = &machine.result;
-	struct options options;
+	struct options options = DEFAULTS(command);
 	char message[MESSAGE_BYTES];
 
-	if (!parse(&options, argc, argv, "m:c:i:s:ljh"))
-		return RUN_NOT_STARTED;
-	if (options.help) {
-		fputs(run_help, stdout);
-		return EXIT_OK;
-	}
+	parse_command(command, argc, argv, &options);
 	machine.options = &options;
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGNAL_ENDED);
@@ -729,3 +586,54 @@ int run_main(int argc, char **argv)
 		format_run_json(stderr, result);
 	return result->exit_code;
 }
+
+#define IMAGE_OPTIONS                                                                                                  \
+	{ "memory", 'm', "SIZE", 0, "RAM: a number with K, M or G; 128M if not given", 0 },                            \
+		{ "cpus", 'c', "N", 0, "vCPUs: 1 (default) to 16; all start at the image's entry", 0 },                \
+	{                                                                                                              \
+		"mmio-ignore", 'i', "BASE,SIZE", 0, "from this address on reads give 0, and writes do nothing", 0      \
+	}
+
+static const struct argp_option run_options[] = {
+	IMAGE_OPTIONS,
+	{ "measure", 's', "HEX", 0, "start only if the monitor measures this; see hpsctl measure", 0 },
+	{ "lazy", 'l', NULL, 0, "RAM beyond the image is given when the guest touches it, not in advance", 0 },
+	OPTION_JSON("the last line of standard error is a JSON object that says how it ended"),
+	{ 0 },
+};
+
+static const struct argp_option measure_options[] = { IMAGE_OPTIONS, { 0 } };
+
+const struct command run_command = {
+	.name = "run",
+	.summary = "run an image as a VM",
+	.argp = { .options = run_options,
+		  .parser = parse,
+		  .args_doc = "IMAGE [-- ARGUMENT...]",
+		  .doc = "Runs an image as a VM: an ELF file with a multiboot header, another ELF file for x86-64, or "
+			 "a flat "
+			 "binary for real mode. The VM has RAM from address 0 on, a serial port at 0x3f8 on standard "
+			 "input and "
+			 "output, and a debug-exit port at 0xf4. The arguments become its command line.\v"
+			 "Exit status: the guest's own, 0 to 255; of a write of V to the debug-exit port, V * 2 + 1. "
+			 "Also 125 "
+			 "the VM can't start or go on, or wrong usage, 126 the measurement differs, 127 the guest "
+			 "failed, "
+			 "128 + N ended by signal N." },
+	.usage_status = RUN_NOT_STARTED,
+	.run = run_run,
+};
+
+const struct command measure_command = {
+	.name = "measure",
+	.summary = "the measurement that such a VM will have",
+	.argp = { .options = measure_options,
+		  .parser = parse,
+		  .args_doc = "IMAGE [-- ARGUMENT...]",
+		  .doc = "Prints the measurement (SHA-256) that the monitor takes of the VM that hpsctl run makes of "
+			 "the same "
+			 "options, image and arguments. Needs neither root nor the monitor.\v"
+			 "Exit status: 0 success, 1 the image can't be loaded, 2 wrong usage." },
+	.usage_status = EXIT_USAGE,
+	.run = run_measure,
+};

@@ -54,6 +54,7 @@
 #define HYPERPS_OBJECT_FRAMES 4 /* struct hyperps_frames */
 #define HYPERPS_OBJECT_VM 5 /* index = 0 to HYPERPS_VMS - 1: struct hyperps_vm */
 #define HYPERPS_OBJECT_MEASUREMENT 6 /* likewise: struct hyperps_measurement */
+#define HYPERPS_OBJECT_VM_EXITS 7 /* likewise: struct hyperps_vm_exits */
 
 /*
  * HYPERPS_CALL_TAKE_CPUS: for the loader only, once, right after the firmware's boot services have ended: the monitor
@@ -334,6 +335,14 @@ struct hyperps_exits {
 	uint64_t vmcall; /* of these, calls to the monitor */
 	uint64_t reserved[4];
 	uint64_t reason[HYPERPS_EXIT_REASONS]; /* VM exits by basic exit reason */
+};
+
+/* VM exits of all vCPUs of a VM, those included that the monitor handles by itself. */
+struct hyperps_vm_exits {
+	uint64_t handle; /* 0 and all else 0 without a VM; a first handle is 0, too */
+	uint64_t total;
+	uint64_t reserved[6];
+	uint64_t reason[HYPERPS_EXIT_REASONS]; /* by basic exit reason */
 };
 
 #endif

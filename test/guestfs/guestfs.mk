@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak
+TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits
 TEST_PROGRAMS := perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device guest_bench vault_client vcpu_cycles move_threads ports private_access msr_sweep
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own: what `drivers` loads, and KVM also for `make bench`.
@@ -16,24 +16,24 @@ VAULT_CLIENT := $(TEST_CLIENT) host/hpsctl/keyvault.c host/guests/hmac.c
 
 $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) test/guestfs/tap.h $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
+	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
 
 $(BUILD)/guestfs/private_access $(BUILD)/guestfs/kexec_same: test/modules/private_page.h
 
 $(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPSCTL_HEADERS) $(wildcard host/guests/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
+	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
 
 $(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_policy.h $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -Ivmx -o $@ $< vmx/msr_policy.c $(TEST_CLIENT)
+	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -Ivmx -o $@ $< vmx/msr_policy.c $(TEST_CLIENT)
 
 # What the kernels started by kexec_same run.
 KEXEC_FILES := $(foreach s,after_kexec after_crash kexec_early,test/$(s)=test/guestfs/$(s)) test/vmcore=$(BUILD)/guestfs/vmcore \
 	test/lib.sh=host/attacks/lib.sh $(foreach p,vmx_ring3 gate_ring3,test/$(p)=$(BUILD)/attack-programs/$(p))
 $(BUILD)/initrd-kexec-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
 		$(foreach f,$(KEXEC_FILES),$(lastword $(subst =, ,$(f))))
-	host/image/mkinitrd --output $@ $(call initrd_files,$*) $(KEXEC_FILES)
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call initrd_files,$*) $(KEXEC_FILES)
 
 # $(1) is the flavour.
 test_initrd_files = $(call initrd_files,$(1)) $(call attack_files,$(1)) \
@@ -47,10 +47,8 @@ $(BUILD)/initrd-test-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl 
 		$(TEST_SCRIPTS:%=test/guestfs/%) $(ATTACK_SCRIPTS) $(ATTACK_BINARIES) test/guestfs/microcode.py \
 		$(BUILD)/attack-modules/%/modules.order $(BUILD)/test-modules/%/modules.order \
 		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
-	host/image/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
-		$(CACHE)/kernels/$* -path '*/modules/*' -name '$(m).ko*'))
-	test/guestfs/microcode.py $@.early
-	cat $@ >>$@.early
-	mv $@.early $@
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
+		$(CACHE)/kernels/$* -path '*/modules/*' -name '$(m).ko*')) && \
+		test/guestfs/microcode.py $@.early && cat $@ >>$@.early && mv $@.early $@
 
 .SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

@@ -8,13 +8,13 @@ $(foreach g,$(TEST_GUESTS_64),$(eval $(call GUEST_RULE,test/guests,$(g))))
 
 $(BUILD)/guests/protected: test/guests/protected.ld test/guests/protected.c test/guests/protected_start.asm include/hyperps/guest.h
 	@mkdir -p $(@D)
-	$(NASM) -f elf32 -w+all -Werror test/guests/protected_start.asm -o $@_start.o
-	$(CC) -m32 $(GUEST_CFLAGS) -fno-pie -c test/guests/protected.c -o $@.o
-	$(GUEST_LINK) -m elf_i386 -T $< $@_start.o $@.o -o $@
+	$(call quiet,LD)$(NASM) -f elf32 -w+all -Werror test/guests/protected_start.asm -o $@_start.o && \
+		$(CC) -m32 $(GUEST_CFLAGS) -fno-pie -c test/guests/protected.c -o $@.o && \
+		$(GUEST_LINK) -m elf_i386 -T $< $@_start.o $@.o -o $@
 
 $(BUILD)/guests/real: test/guests/real.asm
 	@mkdir -p $(@D)
-	$(NASM) -f bin -w+all -Werror $< -o $@
+	$(call quiet,AS)$(NASM) -f bin -w+all -Werror $< -o $@
 
 guests: $(GUEST_BINARIES)
 .PHONY: guests

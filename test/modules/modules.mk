@@ -4,6 +4,5 @@ TEST_MODULES := rcu_wait wake_up vm_churn vm_bench efi_time call_probe private_p
 TEST_MODULE_SOURCES := $(TEST_MODULES:%=test/modules/%.c) test/modules/private_page.h $(ATTACK_MODULE_HEADERS) test/modules/Kbuild
 
 $(BUILD)/test-modules/%/modules.order: $(TEST_MODULE_SOURCES) include/hyperps/abi.h $(CACHE)/kernels/%/release
-	@echo 'building $(@D)'
-	+@$(call kbuild,$*,$(@D),$(TEST_MODULE_SOURCES)) >$(@D).log 2>&1 || { cat $(@D).log; false; }
+	+$(call quiet,KBUILD)$(call kbuild,$*,$(@D),$(TEST_MODULE_SOURCES))
 	@touch $@

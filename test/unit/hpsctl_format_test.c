@@ -112,23 +112,70 @@ static void gate_is_said(void **state)
 
 static void exits_add_up(void **state)
 {
-	struct hyperps_exits cpus[2] = { { .total = 7 }, { .total = 5 } };
+	struct exits_column cpus[2] = { { .number = 0, .id = 4, .in_vmx = true, .calls = 2 },
+					{ .number = 1, .id = 6 } };
+	struct exits_table table = { .count = 2, .column = cpus };
 	FILE *out = open_text();
 
 	(void)state;
 	cpus[0].reason[10] = 7;
 	cpus[1].reason[10] = 3;
 	cpus[1].reason[35] = 2;
-	format_exits_text(out, cpus, 2, 0);
+	format_exits_text(out, &table);
 	fclose(out);
-	assert_has("CPUID");
-	assert_has("10");
-	assert_has("reason 35");
+	assert_string_equal(text, "VM exits by reason                    CPU    0    CPU    1       total\n"
+				  "  APIC ID                                    4           6\n"
+				  "CPUID                                        7           3          10\n"
+				  "reason 35                                    0           2           2\n"
+				  "all exits                                    7           5          12\n"
+				  "  of these, calls to the monitor             2           0           2\n"
+				  "!!! CPU 1 (APIC ID 6) is not in VMX\n");
 	free(text);
 	out = open_text();
-	format_exits_json(out, cpus, 2, 0);
+	format_exits_json(out, &table);
 	fclose(out);
-	assert_has("\"cpuid\": 10");
+	assert_string_equal(
+		text, "{\n  \"cpus\": [\n"
+		      "    {\"slot\": 0, \"apic_id\": 4, \"in_vmx\": true, \"total\": 7, \"vmcall\": 2, \"reasons\": "
+		      "{\"cpuid\": 7}},\n"
+		      "    {\"slot\": 1, \"apic_id\": 6, \"in_vmx\": false, \"total\": 5, \"vmcall\": 0, \"reasons\": "
+		      "{\"cpuid\": 3, \"reason_35\": 2}}\n  ],\n"
+		      "  \"total\": 12,\n  \"vmcall\": 2,\n  \"reasons\": {\n    \"cpuid\": 10,\n"
+		      "    \"reason_35\": 2\n  }\n}\n");
+	free(text);
+}
+
+/* Rates, VM by VM: one that is new in its slot counts from 0, and counters never go back. */
+static void exits_of_an_interval(void **state)
+{
+	struct exits_column old[2] = { { .number = 3, .id = 1 }, { .number = 5, .id = 2 } };
+	struct exits_column new[2] = { { .number = 3, .id = 1 }, { .number = 5, .id = 9 } };
+	struct exits_table before = { .vms = true, .count = 2, .column = old }, difference;
+	struct exits_table after = { .vms = true, .count = 2, .column = new };
+	FILE *out = open_text();
+
+	(void)state;
+	old[0].reason[12] = 100;
+	old[0].reason[18] = 5;
+	old[1].reason[12] = 1000;
+	new[0].reason[12] = 130;
+	new[0].reason[18] = 4;
+	new[1].reason[12] = 7;
+	assert_true(exits_since(&difference, &before, &after));
+	difference.seconds = 2;
+	format_exits_text(out, &difference);
+	fclose(out);
+	assert_string_equal(text,
+			    "VM exits per second                    VM    3     VM    5       total  in   2.0 s\n"
+			    "HLT                                       15.0         3.5        18.5          37\n"
+			    "all exits                                 15.0         3.5        18.5          37\n");
+	free(text);
+	free(difference.column);
+	out = open_text();
+	format_exits_json(out, &after);
+	fclose(out);
+	assert_has("{\n  \"vms\": [\n    {\"slot\": 3, \"handle\": 1, \"total\": 134, \"reasons\": {\"hlt\": 130, "
+		   "\"vmcall\": 4}},\n");
 	free(text);
 }
 
@@ -286,7 +333,7 @@ static void demo_says_what_was_not_refused(void **state)
 	out = open_text();
 	format_demo_json(out, &result);
 	fclose(out);
-	assert_has("{\n  \"passed\": true, \"message\": null, \"target\": \"the key\", ");
+	assert_has("{\n  \"passed\": true,\n  \"message\": null,\n  \"target\": \"the key\",\n");
 	assert_has("\"works_on_own_page\": true, \"refused\": true, \"refusals_counted\": 1, \"lines\": [\"a "
 		   "\\\"note\\\"\", "
 		   "\"hyperps: cpu0: warning: refused: read of 1\", \"hyperps: cpu10: ?\"]},\n");
@@ -298,7 +345,7 @@ static void demo_says_what_was_not_refused(void **state)
 	out = open_text();
 	format_demo_json(out, &result);
 	fclose(out);
-	assert_has("\"passed\": false, \"message\": \"why\"");
+	assert_has("\"passed\": false,\n  \"message\": \"why\",\n");
 	free(text);
 }
 
@@ -309,6 +356,7 @@ int main(void)
 		cmocka_unit_test(json_is_well_formed),
 		cmocka_unit_test(gate_is_said),
 		cmocka_unit_test(exits_add_up),
+		cmocka_unit_test(exits_of_an_interval),
 		cmocka_unit_test(frames_are_shown),
 		cmocka_unit_test(vms_are_listed),
 		cmocka_unit_test(end_of_a_run),

@@ -224,6 +224,35 @@ static void elf_with_multiboot_header(void **state)
 	assert_refused(&large, sizeof(large), 6 * GIB, "32-bit mode");
 }
 
+/* What QEMU runs, too: a kernel that is linked high, whose entry is a physical address. */
+static void physical_entry(void **state)
+{
+	(void)state;
+	small.segment[0].p_vaddr += 0xc0000000;
+	small.segment[1].p_vaddr += 0xc0000000;
+	assert_true(load(&small, sizeof(small), 16 * MIB, ""));
+	assert_sound(16 * MIB);
+	assert_int_equal(image.start.entry, MIB + 0x20);
+	image_free(&image);
+	large.header.e_entry = MIB + 0x1810;
+	assert_true(load(&large, sizeof(large), 16 * MIB, ""));
+	assert_int_equal(image.start.mode, HYPERPS_VCPU_LONG);
+	assert_int_equal(image.start.entry, MIB + 0x1810);
+	image_free(&image);
+	/* Linux's per-CPU data are linked at 0: where nothing is code, no entry is a virtual address. */
+	large.segment[0].p_vaddr = 0;
+	large.segment[0].p_memsz = large.segment[0].p_filesz = 0x100;
+	large.segment[0].p_flags = PF_R | PF_W;
+	large.segment[0].p_paddr = 4 * MIB;
+	large.segment[1].p_paddr = 0;
+	large.header.e_entry = 0x20;
+	assert_true(load(&large, sizeof(large), 16 * MIB, ""));
+	assert_int_equal(image.start.entry, 0x20);
+	image_free(&image);
+	large.header.e_entry = MIB - 1;
+	assert_refused(&large, sizeof(large), 16 * MIB, "entry");
+}
+
 static void flat(void **state)
 {
 	uint8_t code[5000];
@@ -393,6 +422,7 @@ int main(void)
 		cmocka_unit_test_setup(elf_in_long_mode, set_up),
 		cmocka_unit_test_setup(free_pages_avoid_segments, set_up),
 		cmocka_unit_test_setup(elf_with_multiboot_header, set_up),
+		cmocka_unit_test_setup(physical_entry, set_up),
 		cmocka_unit_test_setup(flat, set_up),
 		cmocka_unit_test_setup(wrong_files, set_up),
 		cmocka_unit_test_setup(too_many_segments, set_up),

@@ -148,9 +148,30 @@ static void keyboard_output_port(void **state)
 	assert_int_equal(ports[0x60], 0xd1);
 }
 
+/* The A20 line stays on, by each of the three ways to switch it off. */
+static void a20(void **state)
+{
+	(void)state;
+	FOR_EACH_ACCESS(0x92, port, size)
+	{
+		assert_false(write_host(port, size, 0));
+		assert_int_equal(ports[0x92], 2);
+		assert_false(write_host(port, size, 0x0cu << 8 * (0x92 - port)));
+		assert_int_equal(ports[0x92], 0x0e);
+	}
+	FOR_EACH_ACCESS(0x64, port, size)
+	{
+		assert_false(write_host(port, size, 0xddu << 8 * (0x64 - port)));
+		assert_int_equal(ports[0x64], 0);
+		assert_false(write_host(port, size, 0xdfu << 8 * (0x64 - port)));
+		assert_int_equal(ports[0x64], 0xdf);
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(ends), cmocka_unit_test(keyboard_output_port) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(ends), cmocka_unit_test(keyboard_output_port),
+					    cmocka_unit_test(a20) };
 
 	monitor.boot = &boot;
 	return cmocka_run_group_tests(tests, NULL, NULL);
