@@ -11,7 +11,6 @@
 
 #ifndef __ASSEMBLER__
 #include <linux/hrtimer.h>
-#include <linux/sched/signal.h>
 #include <linux/version.h>
 #include <asm/apic.h>
 #include <asm/msr.h>
@@ -30,25 +29,6 @@ static inline void hrtimer_setup_on_stack(struct hrtimer *timer, enum hrtimer_re
 	hrtimer_init_on_stack(timer, clock, mode);
 	timer->function = function;
 }
-#endif
-
-/* What a task serves before a guest's turn, as before it goes back to user mode. Kernels without KVM don't export it. */
-#if !IS_ENABLED(CONFIG_KVM_XFER_TO_GUEST_WORK) && !IS_ENABLED(CONFIG_VIRT_XFER_TO_GUEST_WORK)
-static inline bool xfer_to_guest_mode_work_pending(void)
-{
-	return need_resched() || signal_pending(current);
-}
-
-static inline int xfer_to_guest_mode_handle_work(void)
-{
-	cond_resched();
-	return signal_pending(current) ? -EINTR : 0;
-}
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
-#include <linux/entry-virt.h>
-#else
-#include <linux/entry-kvm.h>
-#define xfer_to_guest_mode_handle_work() xfer_to_guest_mode_handle_work(NULL)
 #endif
 
 /* From 6.6 on apic_read() and its like are static calls, which modules can't make. */

@@ -13,7 +13,6 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-#include "compat.h"
 #include "vcpu.h"
 #include "vm_end.h"
 
@@ -30,36 +29,34 @@ struct vcpu_file {
 static_assert(sizeof_field(struct hyperps_run, words) == (HYPERPS_RESULTS - 1) * sizeof(u64));
 
 /*
- * What this kernel waits for until a task is in user mode again, which one whose guest only computes never is: signals
- * (-EINTR), task work (limits of CPU time, say), and that it sleeps or lets RCU's tasks know. Without the latter nobody
- * can insert a module, change a probe or take a CPU offline.
+ * What this kernel waits for until a task sleeps or is in user mode again, which one whose guest only computes never is. RCU's
+ * tasks: else nobody can insert a module, change a probe or take a CPU offline. Signals: -EINTR. Task work, such as limits of
+ * CPU time: it is done on the way to user mode, from which the call begins anew by itself.
  */
 static long serve_kernel(void)
 {
-	bool pending;
-
 	cond_resched_tasks_rcu_qs();
-	local_irq_disable();
-	pending = xfer_to_guest_mode_work_pending();
-	local_irq_enable();
-	return pending ? xfer_to_guest_mode_handle_work() : 0;
+	if (signal_pending(current))
+		return -EINTR;
+	if (!test_thread_flag(TIF_NOTIFY_RESUME))
+		return 0;
+	set_thread_flag(TIF_SIGPENDING); /* without it nobody looks for a call to begin anew */
+	return -ERESTARTNOINTR;
 }
 
 /*
- * One VCPU_RUN. With interrupts off nothing can come unnoticed just before it: its interrupt stays pending, and ends the
- * guest's turn. 1: this kernel wants something first.
+ * One VCPU_RUN. With interrupts off a signal can't come unnoticed just before it: its interrupt stays pending, and ends
+ * the guest's turn.
  */
 static long enter(struct vcpu_file *vcpu, u64 flags, u64 answer, u64 event)
 {
 	const u64 argument[HYPERPS_ARGUMENTS] = { vcpu->vm->handle, vcpu->index | flags, answer, event };
-	long error;
+	long error = -EINTR;
 
 	local_irq_disable();
 	if (hyperps_vm_are_ended())
 		error = -ESHUTDOWN;
-	else if (xfer_to_guest_mode_work_pending())
-		error = 1;
-	else
+	else if (!signal_pending(current))
 		error = hyperps_call(HYPERPS_CALL_VCPU_RUN, argument, vcpu->exit);
 	local_irq_enable();
 	vcpu->is_served &= error != 0;
@@ -98,13 +95,8 @@ static long run_locked(struct vcpu_file *vcpu)
 	if (flags & ~(HYPERPS_RUN_INTERRUPT_WINDOW | HYPERPS_RUN_LAZY))
 		return -EINVAL;
 	for (;;) {
-		result = serve_kernel();
-		if (result)
-			return result;
 		if (vcpu->is_served) {
 			result = enter(vcpu, flags & ~HYPERPS_RUN_LAZY, answer, event);
-			if (result > 0)
-				continue;
 			if (result)
 				return result;
 			if (!(vcpu->exit[0] & HYPERPS_EXIT_NOT_ENTERED)) {
@@ -120,6 +112,9 @@ static long run_locked(struct vcpu_file *vcpu)
 		vcpu->is_served = true;
 		if (result)
 			break;
+		result = serve_kernel();
+		if (result)
+			return result;
 	}
 	run->exit = (u32)vcpu->exit[0];
 	run->ready = !!(vcpu->exit[0] & HYPERPS_EXIT_READY);
