@@ -109,7 +109,7 @@ test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS)
 	@$(MAKE) --no-print-directory tcb-lines
 	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/mkimage.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/symbolize.py test/mkimage.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS)
 	test/run.pl $^
@@ -119,6 +119,13 @@ fuzz: $(FUZZ_PROGRAM)
 
 test-live: $(LIVE_PARTS)
 	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
+
+# gdb in the monitor; builds the second emulator that this needs, once.
+test-gdb:
+	tools/setup --gdb
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	test/run.pl test/live/debugger.py
+.PHONY: test-gdb
 
 # kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR.
 kvm-unit-tests: kvm-unit-tests-dir $(LIVE_PARTS)
@@ -148,3 +155,26 @@ bench: setup
 	test/bench.py
 
 .PHONY: bench
+
+# A second opinion: clang-tidy with .clang-tidy's checks, on each file with the flags that it is compiled with (but for those that
+# clang does not know), and sparse on the kernel module.
+TIDY_FLAGS = $(filter-out -mindirect-branch% -maccumulate-outgoing-args,$(1))
+TIDY_HPSCTL := $(filter-out $(MONITOR_C),$(HPSCTL_SOURCES))
+tidy_stamps = $(patsubst %.c,$(BUILD)/tidy/%.ok,$(1))
+
+$(call tidy_stamps,$(MONITOR_C)): TIDY = $(call TIDY_FLAGS,$(MONITOR_CFLAGS)) -include include/hidden.h
+$(call tidy_stamps,$(BOOT_SOURCES)): TIDY = $(call TIDY_FLAGS,$(BOOT_CFLAGS))
+$(call tidy_stamps,$(TIDY_HPSCTL)): TIDY = $(HOST_CFLAGS) -DHPSCTL_VERSION='""'
+TIDY_STAMPS := $(call tidy_stamps,$(MONITOR_C) $(BOOT_SOURCES) $(TIDY_HPSCTL))
+
+$(TIDY_STAMPS): $(BUILD)/tidy/%.ok: %.c .clang-tidy $(wildcard include/*.h include/*/*.h core/*.h mm/*.h vmx/*.h guest/*.h boot/*.h host/*/*.h test/guests/*.h)
+	@mkdir -p $(@D)
+	@clang-tidy-14 --quiet $< -- $(TIDY) 2>$@.log || { cat $@.log; false; }
+	@touch $@
+
+tidy: $(TIDY_STAMPS)
+
+sparse:
+	+@$(call kbuild,cloud,$(BUILD)/sparse,$(HOST_MODULE_SOURCES)) C=2 CHECK="sparse -Wsparse-error" >$(BUILD)/sparse.log 2>&1 || \
+		{ grep -E '(warning|error):' $(BUILD)/sparse.log || cat $(BUILD)/sparse.log; false; }
+.PHONY: tidy sparse
