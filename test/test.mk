@@ -169,7 +169,7 @@ TIDY_STAMPS := $(call tidy_stamps,$(MONITOR_C) $(BOOT_SOURCES) $(TIDY_HPSCTL))
 
 $(TIDY_STAMPS): $(BUILD)/tidy/%.ok: %.c .clang-tidy $(wildcard include/*.h include/*/*.h core/*.h mm/*.h vmx/*.h guest/*.h boot/*.h host/*/*.h test/guests/*.h)
 	@mkdir -p $(@D)
-	@clang-tidy-14 --quiet $< -- $(TIDY) 2>$@.log || { cat $@.log; false; }
+	@clang-tidy-14 --quiet $< -- $(TIDY) >$@.log 2>&1 || { grep -E '(warning|error):' $@.log; echo '$@.log has more'; false; }
 	@touch $@
 
 tidy: $(TIDY_STAMPS)
