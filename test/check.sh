@@ -55,6 +55,8 @@ linter pylint pylint --score=n -j 2 "${files[@]}"
 # Not the jobs of the make that runs this test.
 linter clang-tidy-14 env -u MAKEFLAGS make -s -k -j2 tidy
 linter sparse env -u MAKEFLAGS make -s sparse
+details=$(env -u MAKEFLAGS make -s -j2 BUILD=build/clang MONITOR_CC=clang build/clang/monitor.bin 2>&1)
+result $? "the monitor compiles with clang" "$details"
 details=$(grep -rnE --include='*.c' '\b(malloc|alloca)\(' "${layers[@]/%//}")
 [ -z "$details" ]
 result $? "the monitor allocates nothing at run time" "$details"
