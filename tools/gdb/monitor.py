@@ -18,7 +18,7 @@ def value(expression):
 def encodings():
     """{name: encoding} of the VMCS fields that the sources name; those for a segment count as ES's."""
     found = {}
-    for path in glob.glob(os.path.join(TOP, "*", "*.h")):
+    for path in glob.glob(os.path.join(TOP, "*", "**", "*.h"), recursive=True):
         with open(path, encoding="utf-8") as file:
             for name, number in re.findall(r"^#define VMCS_(\w+)(?:\(segment\))? VMCS_FIELD\((0x\w+)", file.read(), re.M):
                 found[name] = int(number, 16)
