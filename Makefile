@@ -44,7 +44,7 @@ help:
 	@echo 'Variables: V=1 (whole commands), RUN_FLAGS="--cpus 4 ..." (tools/run --help), KERNEL=, INITRD=, CONF= for the image, TEST_JOBS=2'
 
 format:
-	clang-format-14 -i $(shell git ls-files '*.[ch]')
+	clang-format-14 -i $(shell git ls-files '*.[ch]' '*.cc')
 
 clean:
 	rm -rf $(BUILD)

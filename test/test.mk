@@ -114,11 +114,16 @@ TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 # What is said about HyperPS and its tool, against the sources and the tool itself.
 DOCUMENT_TESTS := test/messages.py 'test/manuals.py $(MANUALS)' 'test/command_line.py $(BUILD)/hpsctl'
 
+# What needs no machine to boot.
+SOURCE_TESTS := test/check.sh test/layers.py $(DOCUMENT_TESTS) \
+	test/symbolize.py test/mkimage.sh \
+	test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py
+
 test: setup
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(MANUALS)
 	@$(MAKE) --no-print-directory tcb-lines
 	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh $(DOCUMENT_TESTS) test/mkimage.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) $(SOURCE_TESTS) $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
 	test/run.pl $(UNIT_PROGRAMS) $(DOCUMENT_TESTS)
@@ -128,6 +133,13 @@ fuzz: $(FUZZ_PROGRAM)
 
 test-live: $(LIVE_PARTS)
 	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
+
+# gdb in the monitor; builds the second emulator that this needs, once.
+test-gdb:
+	tools/setup --gdb
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	test/run.pl test/live/debugger.py
+.PHONY: test-gdb
 
 # kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR.
 kvm-unit-tests: kvm-unit-tests-dir $(LIVE_PARTS)
@@ -157,3 +169,23 @@ bench: setup
 	test/bench.py
 
 .PHONY: bench
+
+# A second opinion: clang-tidy with .clang-tidy's checks, on each file with the flags that it is compiled with (but for those that
+# clang does not know).
+TIDY_FLAGS = $(filter-out -mindirect-branch% -maccumulate-outgoing-args,$(1))
+TIDY_HPSCTL := $(filter-out $(MONITOR_C) $(BOOT_SOURCES),$(HPSCTL_SOURCES))
+tidy_stamps = $(patsubst %.c,$(BUILD)/tidy/%.ok,$(1))
+
+$(call tidy_stamps,$(MONITOR_C)): TIDY = $(call TIDY_FLAGS,$(MONITOR_CFLAGS)) -include include/hidden.h
+$(call tidy_stamps,$(BOOT_SOURCES)): TIDY = $(call TIDY_FLAGS,$(BOOT_CFLAGS))
+$(call tidy_stamps,$(TIDY_HPSCTL)): TIDY = -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -DHPSCTL_VERSION='""'
+TIDY_STAMPS := $(call tidy_stamps,$(MONITOR_C) $(BOOT_SOURCES) $(TIDY_HPSCTL))
+
+$(TIDY_STAMPS): $(BUILD)/tidy/%.ok: %.c .clang-tidy $(filter-out $(BUILD)/%,$(wildcard */*.h */*/*.h))
+	@mkdir -p $(@D)
+	@clang-tidy-14 --quiet $< -- $(TIDY) >$@.log 2>&1 || { grep -E '(warning|error):' $@.log; echo '$@.log has more'; false; }
+	@touch $@
+
+tidy: $(TIDY_STAMPS)
+
+.PHONY: tidy

@@ -26,6 +26,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(TOP, "build")
 CACHE = os.environ.get("HYPERPS_CACHE") or os.path.join(TOP, ".cache")
 BOCHS = os.path.join(CACHE, "bochs-3.0", "bin", "bochs")
+BOCHS_GDB = os.path.join(CACHE, "bochs-3.0-gdb", "bin", "bochs")
 QEMU = "qemu-system-x86_64"
 DEFAULT_IMAGE = os.path.join(BUILD, "hyperps.img")
 DEFAULT_KERNEL = os.path.join(CACHE, "kernels", "cloud", "vmlinuz")
@@ -244,7 +245,7 @@ class Machine:
     def __init__(self, *, cpus=1, memory=1024, image=None, kernel=None, initrd=None, append="", conf=None,
                  cpu_model=None, native=False, emulator="auto", log=None, msrs=None, extra_files=None,
                  remove_files=(), settings=None, second_disk=None, firmware="", mwait=False,
-                 emulator_options=(), on_output=None):
+                 emulator_options=(), on_output=None, gdb=None):
         """
         cpus, memory        number of CPUs, MiB of RAM
         image               the stick image; default build/hyperps.img
@@ -264,9 +265,10 @@ class Machine:
         mwait               a CPU with MONITOR and MWAIT; one CPU only (Bochs)
         emulator_options    lines for bochsrc, or arguments for QEMU
         on_output           called with each piece of raw serial output, from another thread
+        gdb                 wait at the first instruction for gdb, at this port (Bochs from tools/setup --gdb)
         """
         if emulator == "auto":
-            bochs_only = cpu_model or msrs or firmware
+            bochs_only = cpu_model or msrs or firmware or gdb
             emulator = "qemu" if kvm_can_nest() and not bochs_only else "bochs"
         if emulator not in ("bochs", "qemu"):
             raise MachineError(f"no emulator named {emulator}: auto, bochs or qemu")
@@ -280,7 +282,7 @@ class Machine:
         self.cpu_model, self.native, self.msrs = cpu_model or DEFAULT_CPU_MODEL, native, msrs
         self.extra_files, self.remove_files = extra_files or {}, remove_files
         self.second_disk, self.firmware = second_disk, firmware
-        self.mwait, self.emulator_options, self.on_output = mwait, emulator_options, on_output
+        self.mwait, self.emulator_options, self.on_output, self.gdb = mwait, emulator_options, on_output, gdb
         self.log = log and os.path.abspath(log)
         self.scratch = self.process = self.started = None
         self._connection = self._reader = self._memory = None
@@ -354,10 +356,11 @@ class Machine:
         return need(os.path.join("/usr/share/OVMF", name), "run tools/setup (package ovmf)")
 
     def _bochs_command(self, port):
-        if os.path.exists(BOCHS):
+        bochs = need(BOCHS_GDB, "run tools/setup --gdb") if self.gdb else BOCHS
+        if os.path.exists(bochs):
             # Without MWAIT: OVMF parks the other CPUs in MONITOR loops that keep waking each other, and each MONITOR
             # flushes all of Bochs's TLBs. With 4 CPUs that takes minutes.
-            command, cpu, lines = [BOCHS], "" if self.mwait else ', exclude_features="mwait"', ["display_library: nogui"]
+            command, cpu, lines = [bochs], "" if self.mwait else ', exclude_features="mwait"', ["display_library: nogui"]
         else:
             if not shutil.which("bochs"):
                 raise MachineError("there is no emulator: run tools/setup")
@@ -437,8 +440,12 @@ class Machine:
             port = listener.getsockname()[1]
             command = self._bochs_command(port) if self.emulator == "bochs" else self._qemu_command(port)
             with open(self._path("emulator.out"), "wb") as output:
+                # What runs before exec is one system call, which takes no lock of another thread's.
+                # pylint: disable-next=subprocess-popen-preexec-fn
                 self.process = subprocess.Popen(command, cwd=self.scratch, stdin=subprocess.DEVNULL, stdout=output,
-                                                stderr=subprocess.STDOUT, preexec_fn=die_with_parent,
+                                                stderr=subprocess.STDOUT,
+                                                env=dict(os.environ, HYPERPS_GDB_PORT=str(self.gdb)),
+                                                preexec_fn=die_with_parent,
                                                 start_new_session=True)
             self.started = time.monotonic()
             self._reader = threading.Thread(target=self._read_serial, args=(listener,), daemon=True)
