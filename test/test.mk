@@ -109,15 +109,25 @@ LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,va
 	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log'
 TEST_JOBS ?= 2
 
+# In QEMU with nested KVM: minutes each, hours for all.
+NESTED_TESTS := 'test/live/nested.py vmfunc 1 monitor-memory,private-frame,double-map,remap,wrong-owner,old-content,stale-tlb,rogue-vmfunc,stale-pcid,msr,privileged-state,fuzz,guest-registers,race,ipi-storm,escape'
+LIVE_TESTS := $(NESTED_TESTS) $(LIVE_TESTS)
+LONG_TESTS := 'test/live/nested.py vmfunc 1 all' 'test/live/nested.py vmcall 1 all' 'test/live/nested.py vmfunc 2 all' 'test/live/nested.py vmcall 2 all'
+test-long: nested
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	@rm -rf $(BUILD)/attacks-nested $(BUILD)/attacks-nested.json
+	test/run.pl --jobs $(TEST_JOBS) $(LONG_TESTS)
+.PHONY: test-long
+
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 	$(filter-out include/hyperps/guest.h include/hyperps/gate.h,$(MONITOR_HEADERS))
 # What is said about HyperPS and its tool, against the sources and the tool itself.
 DOCUMENT_TESTS := test/messages.py 'test/manuals.py $(MANUALS)' 'test/command_line.py $(BUILD)/hpsctl'
 
-test: setup
+test: nested
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(MANUALS)
 	@$(MAKE) --no-print-directory tcb-lines
-	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
+	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json $(BUILD)/attacks-nested $(BUILD)/attacks-nested.json
 	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh $(DOCUMENT_TESTS) test/mkimage.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
@@ -126,7 +136,7 @@ test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
 fuzz: $(FUZZ_PROGRAM)
 	test/run.pl 'test/fuzz/run.py $(FUZZ_SECONDS)'
 
-test-live: $(LIVE_PARTS)
+test-live: nested $(LIVE_PARTS)
 	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
 
 # kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR.
