@@ -30,8 +30,8 @@ CACHE = os.environ.get("HYPERPS_CACHE") or os.path.join(TOP, ".cache")
 BOCHS = os.path.join(CACHE, "bochs-3.0", "bin", "bochs")
 QEMU = "qemu-system-x86_64"
 NESTED_INITRD = os.path.join(BUILD, "nested-initrd.img")
-NESTED_DISK = os.path.join(CACHE, "nested", "qemu.img")
-NESTED_MEMORY = 2048  # MiB; Bochs 3.0 takes no more
+# Another one holds another QEMU: tools/nested/mkdisk.
+NESTED_DISK = os.environ.get("HYPERPS_NESTED_DISK") or os.path.join(CACHE, "nested", "qemu.img")
 DEFAULT_IMAGE = os.path.join(BUILD, "hyperps.img")
 DEFAULT_KERNEL = os.path.join(CACHE, "kernels", "cloud", "vmlinuz")
 DEFAULT_CPU_MODEL = "corei7_skylake_x"
@@ -425,13 +425,13 @@ class Machine:
                            cwd=self.scratch, check=True)
             with open(need(NESTED_INITRD, "run make nested"), "rb") as rest:
                 shutil.copyfileobj(rest, initrd)
-        # KVM wants a CPU with MWAIT, or has no control over it.
-        outer = Machine(memory=NESTED_MEMORY, kernel=DEFAULT_KERNEL, initrd=self._path("outer-initrd.img"), native=True,
+        # KVM wants a CPU with MWAIT, or has no control over it. The other Linux's own stick takes the place of ours.
+        outer = Machine(memory=HOST_MEMORY_LIMIT, kernel=DEFAULT_KERNEL, initrd=self._path("outer-initrd.img"), native=True,
                         append=f"quiet mitigations=off {self.outer_append}", cpu_model=self.cpu_model, emulator="bochs",
                         second_disk=need(NESTED_DISK, "run make nested"), mwait=True,
-                        emulator_options=[f"ata1-master: type=disk, path={self._path('disk.img')}, mode=flat"])
-        outer.scratch = self._path("outer")
-        os.mkdir(outer.scratch)
+                        emulator_options=["ata1-master: type=disk, path=stick.img, mode=flat"])
+        outer.scratch = self.scratch
+        os.rename(self._path("disk.img"), self._path("stick.img"))
         outer._make_stick()  # pylint: disable=protected-access
         return outer._bochs_command(port)  # pylint: disable=protected-access
 
@@ -539,7 +539,7 @@ class Machine:
     def complaints(self, lines=10):
         """The end of what the emulator itself had to say."""
         found = []
-        for name in ("bochs.log", "outer/bochs.log", "emulator.out"):
+        for name in ("bochs.log", "emulator.out"):
             try:
                 with open(self._path(name), encoding="utf-8", errors="replace") as file:
                     told = [line.rstrip() for line in file if line.strip("=\n") and "Unknown register" not in line]
