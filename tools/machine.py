@@ -32,6 +32,7 @@ QEMU = "qemu-system-x86_64"
 NESTED_INITRD = os.path.join(BUILD, "nested-initrd.img")
 # Another one holds another QEMU: tools/nested/mkdisk.
 NESTED_DISK = os.environ.get("HYPERPS_NESTED_DISK") or os.path.join(CACHE, "nested", "qemu.img")
+NESTED_MEMORY_LIMIT = 1600  # MiB; the rest is the outer Linux's
 DEFAULT_IMAGE = os.path.join(BUILD, "hyperps.img")
 DEFAULT_KERNEL = os.path.join(CACHE, "kernels", "cloud", "vmlinuz")
 DEFAULT_CPU_MODEL = "corei7_skylake_x"
@@ -415,6 +416,8 @@ class Machine:
         """Bochs with a Linux whose KVM runs QEMU on the stick."""
         if self.native or self.second_disk or self.firmware or self.msrs:
             raise MachineError("this machine needs another emulator than nested")
+        if self.memory > NESTED_MEMORY_LIMIT:
+            raise MachineError(f"{self.memory} MiB of memory: QEMU in Bochs has at most {NESTED_MEMORY_LIMIT}")
         arguments = ["-machine", "q35,accel=kvm", "-cpu", "host,+vmx", "-smp", str(self.cpus), "-m", str(self.memory),
                      *self.emulator_options]
         with open(self._path("qemu.arguments"), "w", encoding="utf-8") as file:
