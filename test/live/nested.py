@@ -43,7 +43,7 @@ def test():
             if code:
                 note(shell(machine, "cat /tmp/log")[0])
         if results:
-            record_attacks(f"{CPUS}-{GATE}", results.values(), "attacks-nested")
+            record_attacks(re.sub(r"\W+", "-", " ".join(sys.argv[1:]))[:200], results.values(), "attacks-nested")
         ok(not re.search(COMPLAINTS, shell(machine, "dmesg", TIMEOUT)[0]), f"{LABEL} Linux has nothing to complain of")
         machine.send("exit")
         ok(machine.wait(TIMEOUT) and machine.powered_off(), f"{LABEL} poweroff ends QEMU and the Linux around it")
