@@ -109,6 +109,17 @@ LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,va
 	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log'
 TEST_JOBS ?= 2
 
+# In QEMU with nested KVM: minutes each, hours for all.
+NESTED_TESTS := 'test/live/nested.py vmfunc 1 monitor-memory,private-frame,double-map,remap,wrong-owner,old-content,stale-tlb,rogue-vmfunc,stale-pcid,msr,privileged-state,fuzz,guest-registers,race,ipi-storm,escape'
+LIVE_TESTS := $(NESTED_TESTS) $(LIVE_TESTS)
+LIVE_PARTS += $(BUILD)/nested-initrd.img
+LONG_TESTS := 'test/live/nested.py vmfunc 1 all' 'test/live/nested.py vmcall 1 all' 'test/live/nested.py vmfunc 2 all' 'test/live/nested.py vmcall 2 all'
+test-long: nested
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	@rm -rf $(BUILD)/attacks-nested $(BUILD)/attacks-nested.json
+	test/run.pl --jobs $(TEST_JOBS) $(LONG_TESTS)
+.PHONY: test-long
+
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 	$(filter-out include/hyperps/guest.h include/hyperps/gate.h,$(MONITOR_HEADERS))
 # What is said about HyperPS and its tool, against the sources and the tool itself.
@@ -119,10 +130,10 @@ SOURCE_TESTS := test/check.sh test/layers.py $(DOCUMENT_TESTS) \
 	test/symbolize.py test/mkimage.sh \
 	test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py
 
-test: setup
+test: nested
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(MANUALS)
 	@$(MAKE) --no-print-directory tcb-lines
-	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
+	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json $(BUILD)/attacks-nested $(BUILD)/attacks-nested.json
 	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) $(SOURCE_TESTS) $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
