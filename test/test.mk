@@ -123,7 +123,7 @@ test-long: nested
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 	$(filter-out include/hyperps/guest.h include/hyperps/gate.h,$(MONITOR_HEADERS))
 # What is said about HyperPS and its tool, against the sources and the tool itself.
-DOCUMENT_TESTS := test/messages.py 'test/manuals.py $(MANUALS)' 'test/command_line.py $(BUILD)/hpsctl'
+DOCUMENT_TESTS := test/documents.py test/messages.py 'test/manuals.py $(MANUALS)' 'test/command_line.py $(BUILD)/hpsctl'
 
 # What needs no machine to boot.
 SOURCE_TESTS := test/check.sh test/layers.py $(DOCUMENT_TESTS) \

@@ -50,7 +50,7 @@ $(IMAGE): $(BUILD)/hyperps.efi $(BUILD)/image-parts $(IMAGE_PARTS) tools/mkimage
 # The launcher's copy gets console options of its own; these suit real machines too.
 $(BUILD)/hyperps.conf: tools/tools.mk
 	@mkdir -p $(@D)
-	@printf '%s\n' '# What HyperPS boots; README.md lists all keys.' 'chainload = \EFI\HYPERPS\vmlinuz' \
+	@printf '%s\n' '# What HyperPS boots; hyperps.conf(5) has all keys.' 'chainload = \EFI\HYPERPS\vmlinuz' \
 		'initrd = \EFI\HYPERPS\initrd.img' 'options = console=tty0 console=ttyS0,115200' >$@
 
 setup:
