@@ -6,7 +6,10 @@ SHELL := /bin/bash
 
 BUILD := build
 CACHE := $(or $(HYPERPS_CACHE),.cache)
-VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+# What monitor, loader and hpsctl call themselves: the release, and the commit unless it is exactly the tag v$(RELEASE). Without .git
+# (a tarball, a package) the release alone, also inside somebody else's repository.
+RELEASE := $(shell cat VERSION)
+VERSION := $(or $(if $(wildcard .git),$(shell git describe --always --dirty --match 'v$(RELEASE)' | sed 's/^v//; t; s/^/$(RELEASE)+g/')),$(RELEASE))
 
 # Neither make nor the kernel's build of modules takes such a path.
 comma := ,
@@ -25,6 +28,12 @@ log_to = >$(1) 2>&1 || { echo "failed; the end of the log, $(1):" >&2; tail -n 2
 
 # The order matters only for variables: a fragment uses those of the ones before it.
 include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk docs/man/man.mk test/test.mk
+
+# What contains the version is built anew when that has changed.
+$(BUILD)/version: version-force
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
+$(BUILD)/hpsctl $(BUILD)/boot/boot/main.o $(patsubst %.c,$(BUILD)/monitor/%.o,$(shell grep -lw VERSION $(MONITOR_C))): $(BUILD)/version
 
 all: $(IMAGE) host
 
@@ -49,4 +58,4 @@ format:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all clean format help
+.PHONY: all clean format help version-force
