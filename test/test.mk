@@ -27,6 +27,7 @@ UNIT_SOURCES_pagetable := boot/pagetable.c
 UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c host/hpsctl/json.c
 UNIT_SOURCES_check := host/hpsctl/check.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 UNIT_SOURCES_image := host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
+UNIT_SOURCES_install := host/hpsctl/install.c host/hpsctl/boot_entry.c
 UNIT_SOURCES_uart := host/hpsctl/uart.c
 UNIT_SOURCES_sha256 := mm/sha256.c
 UNIT_SOURCES_decode := guest/decode.c
