@@ -27,7 +27,7 @@ quiet = $(if $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS))),,@$(if $
 log_to = >$(1) 2>&1 || { echo "failed; the end of the log, $(1):" >&2; tail -n 20 $(1) >&2; false; }
 
 # The order matters only for variables: a fragment uses those of the ones before it.
-include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk docs/man/man.mk test/test.mk
+include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk docs/man/man.mk test/test.mk packaging/packaging.mk
 
 # What contains the version is built anew when that has changed.
 $(BUILD)/version: version-force
@@ -45,6 +45,8 @@ help:
 	@echo 'make soak     everything at once for MINUTES=60 on 4 CPUs: host work, VMs, CPUs that come and go, attacks'
 	@echo 'make bench    measure native against monitor in the emulator; writes build/bench.json'
 	@echo 'make stick    build the stick image and say how to write it to a real stick'
+	@echo 'make install  install loader, hpsctl, manual pages below PREFIX=/usr/local, behind DESTDIR=; make uninstall'
+	@echo 'make deb      the Debian packages hyperps and hyperps-dkms, in build/'
 	@echo 'make all      build everything but the tests'
 	@echo 'make man      the manual pages hpsctl.8, hyperps.conf.5, hyperps.7, in build/man/'
 	@echo 'make setup    install packages, build the emulator, download the stock kernels (tools/setup --help)'
