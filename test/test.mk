@@ -96,7 +96,12 @@ $(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c boot/host_view.c boot/memory_type.c $
 	$(call quiet,CC)clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $< && \
 		clang $(FUZZ_CHECKS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter-out $<,$^)
 
-LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
+LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img) $(BUILD)/debian.img
+
+# The disk of package.py.
+$(BUILD)/debian.img: test/live/mkdebian test/live/at_boot $(DEBS)
+	@echo 'installing the packages in a Debian 12 (log: $(BUILD)/debian.log)'
+	@$< $@ $(CACHE) test/live/at_boot $(DEBS) >$(BUILD)/debian.log 2>&1 || { tail -n 30 $(BUILD)/debian.log >&2; false; }
 
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
 LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
