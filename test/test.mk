@@ -104,7 +104,7 @@ $(BUILD)/debian.img: test/live/mkdebian test/live/at_boot $(DEBS)
 	@$< $@ $(CACHE) test/live/at_boot $(DEBS) >$(BUILD)/debian.log 2>&1 || { tail -n 30 $(BUILD)/debian.log >&2; false; }
 
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
-LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
+LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
 	'test/live/host.py cloud 1 vmx_absent,vm_run,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' \
 	'test/live/attacks.py cloud 4 vmfunc' 'test/live/attacks.py cloud 4 vmcall' \
 	'test/live/host.py generic 2 vmx_absent,attacks/01-monitor-memory,power,vm_device,vcpu_device,vm_run,demo,nmi,cpus,kernel_log,drivers,private_page' \
