@@ -492,10 +492,13 @@ static bool add_entry(const struct install *install, const struct esp *esp)
 		snprintf(part, sizeof(part), "%u", esp->partition.number);
 		if (!run_efibootmgr(install, create))
 			return false;
-		own = install->dry_run ? 0 : find_own(install, esp, 0, &entry);
-		return own >= 0 ? check_order(install, &order, own, -1)
-				: say_error("the firmware did not keep the boot entry. Make one for " INSTALL_LOADER
-					    " in its set-up");
+		if (install->dry_run)
+			return true;
+		own = find_own(install, esp, 0, &entry);
+		if (own < 0)
+			return say_error("the firmware did not keep the boot entry. Make one for " INSTALL_LOADER
+					 " in its set-up");
+		return check_order(install, &order, own, -1);
 	}
 	if (!entry.active && !run_efibootmgr(install, activate))
 		return false;
@@ -505,9 +508,24 @@ static bool add_entry(const struct install *install, const struct esp *esp)
 		return run_efibootmgr(install, reorder) && check_order(install, &order, own, -1);
 	}
 	printf("the boot entry, Boot%s, is there\n", number);
-	if (order.number[0] != own)
-		printf("it is not the first one in the boot order; efibootmgr --bootorder changes that\n");
 	return true;
+}
+
+/* What comes of it. The user may have put the entry behind others: there it stays. */
+static void say_end(const struct install *install, const struct esp *esp)
+{
+	struct boot_entry entry;
+	struct order order;
+
+	read_order(install, &order);
+	if (order.count && order.number[0] == find_own(install, esp, 0, &entry))
+		printf("HyperPS starts with the next boot. hpsctl uninstall undoes this; the firmware's boot menu "
+		       "still has "
+		       "the old entry.\n");
+	else
+		printf("HyperPS is not the first one in the boot order: efibootmgr --bootorder changes that, or choose "
+		       "it in "
+		       "the firmware's boot menu.\n");
 }
 
 static void say_dry_run(const struct install *install)
@@ -528,9 +546,7 @@ bool install(const struct install *install)
 	if (!copy_loader(install, &esp) || !write_conf(install, &esp, conf) || !add_entry(install, &esp))
 		return false;
 	if (!install->dry_run)
-		printf("HyperPS starts with the next boot. hpsctl uninstall undoes this; the firmware's boot menu "
-		       "still has "
-		       "the old entry.\n");
+		say_end(install, &esp);
 	return true;
 }
 
