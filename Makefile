@@ -27,7 +27,7 @@ quiet = $(if $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS))),,@$(if $
 log_to = >$(1) 2>&1 || { echo "failed; the end of the log, $(1):" >&2; tail -n 20 $(1) >&2; false; }
 
 # The order matters only for variables: a fragment uses those of the ones before it.
-include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk docs/man/man.mk test/test.mk packaging/packaging.mk
+include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk docs/man/man.mk packaging/packaging.mk test/test.mk
 
 # What contains the version is built anew when that has changed.
 $(BUILD)/version: version-force

@@ -45,6 +45,6 @@ deb: $(DEBS)
 
 # Both come from one run, which &: says, and not from what is only for tests.
 $(DEBS) &: $(filter-out test/live/% test/unit/% test/guestfs/% test/modules/% test/fuzz/%,$(wildcard $(shell git ls-files 2>/dev/null))) packaging/deb
-	packaging/deb $(BUILD) $(RELEASE)
+	@packaging/deb $(BUILD) $(RELEASE)
 
 .PHONY: install install-parts install-dkms uninstall deb

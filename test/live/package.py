@@ -39,7 +39,7 @@ def boot(disk, entry, scratch, cpus):
         file.write(entry)
     with open(paths[NEXT_PATH], "w", encoding="ascii") as file:
         file.write(f"{ENTRY_PATH}\n\nboot-entry\n")
-    with Machine(emulator="bochs", cpus=cpus, second_disk=disk, log=os.environ.get("PKG_LOG"), extra_files=paths) as machine:
+    with Machine(emulator="bochs", cpus=cpus, second_disk=disk, extra_files=paths) as machine:
         machine.expect("DEBIAN begin", BOOT_TIMEOUT)
         machine.expect("DEBIAN end", BOOT_TIMEOUT)
         ok(machine.wait(BOOT_TIMEOUT) and machine.powered_off(), "Debian switches the machine off")
