@@ -96,7 +96,7 @@ $(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c boot/host_view.c boot/memory_type.c $
 	$(call quiet,CC)clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $< && \
 		clang $(FUZZ_CHECKS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter-out $<,$^)
 
-LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img) $(BUILD)/debian.img
+LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 
 # The disk of package.py.
 $(BUILD)/debian.img: test/live/mkdebian test/live/at_boot $(DEBS)
@@ -120,8 +120,8 @@ TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 # What is said about HyperPS and its tool, against the sources and the tool itself.
 DOCUMENT_TESTS := test/messages.py 'test/manuals.py $(MANUALS)' 'test/command_line.py $(BUILD)/hpsctl'
 
-test: setup
-	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(MANUALS)
+test: setup-packaging
+	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(BUILD)/debian.img $(MANUALS)
 	@$(MAKE) --no-print-directory tcb-lines
 	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
 	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh $(DOCUMENT_TESTS) test/mkimage.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
@@ -132,7 +132,7 @@ test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
 fuzz: $(FUZZ_PROGRAM)
 	test/run.pl 'test/fuzz/run.py $(FUZZ_SECONDS)'
 
-test-live: $(LIVE_PARTS)
+test-live: $(LIVE_PARTS) $(BUILD)/debian.img
 	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
 
 # kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR.

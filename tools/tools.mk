@@ -42,6 +42,9 @@ $(BUILD)/hyperps.conf: tools/tools.mk
 setup:
 	@tools/setup
 
+setup-packaging:
+	@tools/setup --packaging
+
 stick: $(IMAGE)
 	@echo "$(IMAGE) is ready for a USB stick ($$(($$(stat -c %s $(IMAGE)) >> 20)) MiB). Writing it ERASES THE WHOLE STICK:"
 	@echo
@@ -57,4 +60,4 @@ run: setup
 	+@$(MAKE) --no-print-directory BRIEF=1 $(IMAGE) $(BUILD)/firmware.efi
 	@tools/run --image $(IMAGE) $(RUN_FLAGS)
 
-.PHONY: setup stick run tools-force
+.PHONY: setup setup-packaging stick run tools-force
