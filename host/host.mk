@@ -7,7 +7,9 @@ HPSCTL_SOURCES := $(wildcard host/hpsctl/*.c) mm/sha256.c
 HPSCTL_SOURCES += boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 HPSCTL_HEADERS := $(wildcard host/hpsctl/*.h host/hpsctl/check/*.h host/module/*.h include/*.h include/hyperps/*.h) test/guests/vault.h mm/sha256.h \
 	boot/choose_capabilities.h boot/pagetable.h vmx/capabilities.h
-HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Itest/guests
+# Static: the host image has no libraries.
+HOST_LINK := -static
+HOST_CFLAGS := -std=gnu11 -O2 -g $(HOST_LINK) $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Itest/guests
 
 host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
@@ -15,7 +17,7 @@ test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
 
 $(BUILD)/hpsctl: $(HPSCTL_SOURCES) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(call quiet,CC)$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
+	$(call quiet,CC)$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot $(CPPFLAGS) $(CFLAGS) -DHPSCTL_VERSION='"$(VERSION)"' $(LDFLAGS) -o $@ $(HPSCTL_SOURCES)
 
 # $(call kbuild,flavour,folder,sources): build the modules of these sources in a copy, so that the source tree stays clean.
 kbuild = mkdir -p $(2) && { cp -u $(3) $(2)/ && \

@@ -27,6 +27,7 @@ UNIT_SOURCES_pagetable := boot/pagetable.c
 UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c host/hpsctl/json.c
 UNIT_SOURCES_check := host/hpsctl/check.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 UNIT_SOURCES_image := host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
+UNIT_SOURCES_install := host/hpsctl/install.c host/hpsctl/boot_entry.c
 UNIT_SOURCES_uart := host/hpsctl/uart.c
 UNIT_SOURCES_sha256 := mm/sha256.c
 UNIT_SOURCES_decode := guest/decode.c
@@ -97,8 +98,13 @@ $(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c boot/host_view.c boot/memory_type.c $
 
 LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 
+# The disk of package.py.
+$(BUILD)/debian.img: test/live/mkdebian test/live/at_boot $(DEBS)
+	@echo 'installing the packages in a Debian 12 (log: $(BUILD)/debian.log)'
+	@$< $@ $(CACHE) test/live/at_boot $(DEBS) >$(BUILD)/debian.log 2>&1 || { tail -n 30 $(BUILD)/debian.log >&2; false; }
+
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
-LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
+LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
 	'test/live/host.py cloud 1 vmx_absent,vm_run,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' \
 	'test/live/attacks.py cloud 4 vmfunc' 'test/live/attacks.py cloud 4 vmcall' \
 	'test/live/host.py generic 2 vmx_absent,attacks/01-monitor-memory,power,vm_device,vcpu_device,vm_run,demo,nmi,cpus,kernel_log,drivers,private_page' \
@@ -130,8 +136,8 @@ SOURCE_TESTS := test/check.sh test/layers.py $(DOCUMENT_TESTS) \
 	test/symbolize.py test/mkimage.sh \
 	test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py
 
-test: nested
-	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(MANUALS)
+test: setup-test
+	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(BUILD)/debian.img $(MANUALS)
 	@$(MAKE) --no-print-directory tcb-lines
 	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json $(BUILD)/attacks-nested $(BUILD)/attacks-nested.json
 	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) $(SOURCE_TESTS) $(LIVE_TESTS)
@@ -142,7 +148,7 @@ test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
 fuzz: $(FUZZ_PROGRAM)
 	test/run.pl 'test/fuzz/run.py $(FUZZ_SECONDS)'
 
-test-live: $(LIVE_PARTS)
+test-live: $(LIVE_PARTS) $(BUILD)/debian.img
 	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
 
 # gdb in the monitor; builds the second emulator that this needs, once.

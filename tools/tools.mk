@@ -31,6 +31,10 @@ $(BUILD)/nested-initrd.img: tools/nested/init tools/tools.mk host/image/mkinitrd
 		while read -r name; do find $(CACHE)/kernels/cloud/lib -name $$name.ko -printf "modules/$$name.ko=%p "; done)
 
 # What --emulator nested needs besides.
+# What `make test` needs.
+setup-test:
+	tools/setup --nested --packaging
+
 nested:
 	tools/setup --nested
 	+@$(MAKE) --no-print-directory $(BUILD)/nested-initrd.img $(IMAGE) $(BUILD)/firmware.efi
@@ -56,6 +60,9 @@ $(BUILD)/hyperps.conf: tools/tools.mk
 setup:
 	@tools/setup
 
+setup-packaging:
+	@tools/setup --packaging
+
 stick: $(IMAGE)
 	@echo "$(IMAGE) is ready for a USB stick ($$(($$(stat -c %s $(IMAGE)) >> 20)) MiB). Writing it ERASES THE WHOLE STICK:"
 	@echo
@@ -71,4 +78,4 @@ run: setup
 	+@$(MAKE) --no-print-directory BRIEF=1 $(IMAGE) $(BUILD)/firmware.efi
 	@tools/run --image $(IMAGE) $(RUN_FLAGS)
 
-.PHONY: setup stick run nested tools-force
+.PHONY: setup setup-packaging setup-test stick run nested tools-force
