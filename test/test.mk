@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Tests. `make test` runs all; its parts are `make test-unit`, `coverage`, `mutation`, `fuzz` and `test-live`.
+include test/modules/modules.mk test/guests/guests.mk test/guestfs/guestfs.mk
+
 UNIT_CC ?= gcc
 UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined -fno-sanitize-recover=all \
-	-fno-omit-frame-pointer -Itest/unit/fake -Iinclude $(LAYERS:%=-I%) -Iboot -Ihost/hpsctl -Ihost/module -Itest/guests \
+	-fno-omit-frame-pointer -Itest/unit/fake -Iinclude $(LAYERS:%=-I%) -Iboot -Ihost/hpsctl -Ihost/module -Ihost/guests \
 	-idirafter /usr/include/efi -idirafter /usr/include/efi/x86_64
 
 # Each unit test and the sources that it tests.
@@ -33,11 +35,11 @@ UNIT_SOURCES_sha256 := mm/sha256.c
 UNIT_SOURCES_decode := guest/decode.c
 UNIT_SOURCES_policy := guest/policy.c vmx/msr_policy.c
 UNIT_SOURCES_paging := guest/paging.c
-UNIT_SOURCES_hmac := test/guests/hmac.c mm/sha256.c
+UNIT_SOURCES_hmac := host/guests/hmac.c mm/sha256.c
 UNIT_SOURCES_vcpu_vmcs := guest/decode.c guest/policy.c guest/run.c guest/vcpu.c vmx/msr_policy.c vmx/vmcs.c
 UNIT_NAMES := $(patsubst test/unit/%_test.c,%,$(wildcard test/unit/*_test.c))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
-UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/guests/*.h test/unit/fake/*.h)
+UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/unit/fake/*.h)
 
 # What the tested sources name, and no path in the test calls.
 UNIT_NEVER_gate_exit := apic_send_to_others delay_us exit_ept_violation exit_io exit_rdmsr exit_wrmsr gate_views_are_safe \
@@ -96,7 +98,7 @@ $(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c boot/host_view.c boot/memory_type.c $
 	$(call quiet,CC)clang $(FUZZ_CFLAGS) -fsanitize=address -c -o $@_fuzz.o $< && \
 		clang $(FUZZ_CHECKS) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $@_fuzz.o $(filter-out $<,$^)
 
-LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(FLAVOURS:%=$(BUILD)/initrd-test-%.img) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
+LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-test-$(f).img $(BUILD)/initrd-$(f).img)
 
 # The disk of package.py.
 $(BUILD)/debian.img: test/live/mkdebian test/live/at_boot $(DEBS)
@@ -132,7 +134,7 @@ TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 DOCUMENT_TESTS := test/documents.py test/messages.py 'test/manuals.py $(MANUALS)' 'test/command_line.py $(BUILD)/hpsctl'
 
 # What needs no machine to boot.
-SOURCE_TESTS := test/check.sh test/layers.py $(DOCUMENT_TESTS) \
+SOURCE_TESTS := test/check.sh test/sparse.sh test/layers.py $(DOCUMENT_TESTS) \
 	test/symbolize.py test/mkimage.sh \
 	test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py
 
@@ -144,6 +146,15 @@ test: setup-test
 
 test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
 	test/run.pl $(UNIT_PROGRAMS) $(DOCUMENT_TESTS)
+
+# The kernel modules once more, under sparse, for test/sparse.sh.
+SPARSE_host := $(HOST_MODULE_SOURCES)
+SPARSE_attacks := $(ATTACK_MODULE_SOURCES)
+SPARSE_test := $(TEST_MODULE_SOURCES)
+sparse-host sparse-attacks sparse-test: CHECKER = C=2 CHECK=sparse
+sparse-host sparse-attacks sparse-test: sparse-%: $(CACHE)/kernels/cloud/release
+	+@$(call kbuild,cloud,$(BUILD)/sparse/$*,$(SPARSE_$*)) && cat $(BUILD)/sparse/$*/kbuild.log
+.PHONY: sparse-host sparse-attacks sparse-test
 
 fuzz: $(FUZZ_PROGRAM)
 	test/run.pl 'test/fuzz/run.py $(FUZZ_SECONDS)'
@@ -168,6 +179,7 @@ kvm-unit-tests-dir:
 
 # Takes MINUTES of the emulator's time, and a round more.
 MINUTES ?= 60
+soak: SETUP_FLAGS := --newer-kernels
 soak: setup
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
 	test/run.pl 'test/live/soak.py $(MINUTES)'
@@ -181,6 +193,7 @@ tcb-lines:
 
 .PHONY: test test-unit test-live kvm-unit-tests kvm-unit-tests-dir fuzz tcb-lines
 
+bench: SETUP_FLAGS := --newer-kernels
 bench: setup
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
 	test/bench.py

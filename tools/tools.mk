@@ -30,17 +30,17 @@ $(BUILD)/nested-initrd.img: tools/nested/init tools/tools.mk host/image/mkinitrd
 	host/image/mkinitrd --output $@ init=tools/nested/init modules/list=$(BUILD)/nested-modules $$(cut -d ' ' -f 1 $(BUILD)/nested-modules | \
 		while read -r name; do find $(CACHE)/kernels/cloud/lib -name $$name.ko -printf "modules/$$name.ko=%p "; done)
 
-# What --emulator nested needs besides.
 # What `make test` needs.
 setup-test:
-	tools/setup --nested --packaging
+	@tools/setup --nested --packaging --newer-kernels
 
+# What --emulator nested needs besides.
 nested:
 	tools/setup --nested
 	+@$(MAKE) --no-print-directory $(BUILD)/nested-initrd.img $(IMAGE) $(BUILD)/firmware.efi
 
 $(CACHE)/kernels/%/vmlinuz:
-	tools/setup --no-emulator
+	tools/setup --no-emulator $(if $(filter $*,$(NEWER_FLAVOURS)),--newer-kernels)
 
 # Another KERNEL, INITRD or CONF given on the command line must not find an image that was made from the old one.
 IMAGE_PARTS := $(KERNEL) $(INITRD) $(CONF)

@@ -137,7 +137,8 @@ static bool find_esp(const struct install *install, struct esp *esp)
 	}
 	for (size_t i = 0; i < sizeof(esp_directories) / sizeof(esp_directories[0]); i++) {
 		/* What is mounted on demand is there once it is looked at. */
-		access(esp_directories[i], R_OK);
+		if (access(esp_directories[i], R_OK))
+			continue;
 		strcpy(esp->directory, esp_directories[i]);
 		if (find_mount(install, esp->directory, &major, &minor))
 			return find_partition(install, major, minor, esp);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The host's side of the key vault, the guest in test/guests/vault.c: starts it in a VM and asks it for MACs. */
+/* The host's side of the key vault, the guest in host/guests/vault.c: starts it in a VM and asks it for MACs. */
 #ifndef KEYVAULT_H
 #define KEYVAULT_H
 

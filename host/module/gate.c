@@ -11,8 +11,8 @@
 #include <asm/processor.h>
 #include <asm/special_insns.h>
 
-#include <hyperps/abi.h>
 #include "gate.h"
+#include "vmcall.h"
 
 #define TRIES 128
 #define TOP_ENTRIES 512
@@ -20,7 +20,6 @@
 extern const char hyperps_gate_page[];
 
 static u64 gate_cr3;
-/* Set in the CR3 with which this kernel goes on: keep the TLB, where that can be said. */
 u64 hyperps_cr3_bits;
 static struct page *top;
 static enum cpuhp_state hotplug_state;
@@ -47,9 +46,12 @@ long hyperps_gate_call(u64 number, const u64 argument[4], u64 *value)
 
 static long set_gate(u64 linear, u64 *cr3)
 {
-	const u64 argument[4] = { linear, page_to_phys(top) };
+	const u64 argument[HYPERPS_ARGUMENTS] = { linear, page_to_phys(top) };
+	u64 result[HYPERPS_RESULTS];
+	long error = hyperps_vmcall(HYPERPS_CALL_GATE_SET, argument, result);
 
-	return hyperps_vmcall(HYPERPS_CALL_GATE_SET, argument, cr3);
+	*cr3 = result[0];
+	return error;
 }
 
 /* A CPU on which that fails uses VMCALL: its VMFUNC faults. */

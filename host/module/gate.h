@@ -6,9 +6,6 @@
 #include <linux/linkage.h>
 #include <linux/types.h>
 
-/* VMCALL; call.c. Returns 0 with *value = result word 0, or a negative error code. */
-long hyperps_vmcall(u64 number, const u64 argument[4], u64 *value);
-
 /* Switches the gate on, on every CPU that is or comes online. Returns 0, or why it stays off; calls then use VMCALL. */
 int hyperps_gate_start(void);
 void hyperps_gate_stop(void);
@@ -24,6 +21,9 @@ extern u64 hyperps_cr3_bits;
 /* The gate's own code; gate_page.S. gate_cr3 as GATE_SET gave it. */
 asmlinkage struct gate_result hyperps_gate_enter(u64 argument1, u64 argument2, u64 argument3, u64 gate_cr3,
 						 u64 argument4, u64 number);
+
+/* Set in the CR3 with which this kernel goes on: keep the TLB, where that can be said. */
+extern u64 hyperps_cr3_bits;
 
 /* The gate's CR3; 0 if it is off. */
 u64 hyperps_gate_cr3(void);

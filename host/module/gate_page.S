@@ -3,15 +3,17 @@
  * The host's side of the gate: one page, at whose offsets the CPU leaves the host view and comes back. What it does is
  * said at HYPERPS_CALL_GATE_SET in hyperps/abi.h. Nothing depends on its being right but this kernel itself.
  */
-#include <linux/linkage.h>
 #include <asm/asm.h>
 #include <hyperps/gate.h>
+
+#include "compat.h"
 
 #define ENTER_BYTES 25
 
 	.section .text.hyperps_gate, "ax", @progbits
 	.balign 4096, 0xcc
-SYM_CODE_START(hyperps_gate_page)
+SYM_START(hyperps_gate_page, SYM_L_GLOBAL, SYM_A_NONE)
+	ANNOTATE_NOENDBR
 	.org	hyperps_gate_page + HYPERPS_GATE_RETRY - ENTER_BYTES, 0xcc
 
 /*
@@ -53,8 +55,10 @@ SYM_INNER_LABEL(hyperps_gate_enter, SYM_L_GLOBAL)
 	movq	%rbx, %rdx
 	popq	%rbp
 	popq	%rbx
+	ANNOTATE_UNRET_SAFE
 	ret
 	int3
 	_ASM_EXTABLE(.Lvmfunc, .Loff)
 	.org	hyperps_gate_page + 4096, 0xcc
-SYM_CODE_END(hyperps_gate_page)
+SYM_FUNC_END(hyperps_gate_page)
+	STACK_FRAME_NON_STANDARD hyperps_gate_page

@@ -8,7 +8,6 @@
 
 #include <linux/fs.h>
 #include <linux/gfp.h>
-#include <linux/hrtimer.h>
 #include <linux/irqflags.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -22,7 +21,9 @@
 #include <asm/fpu/api.h>
 #include <asm/linkage.h>
 
+#include "compat.h"
 #include "hyperps_demo.h"
+#include "vmcall.h"
 
 #define RWX 7
 #define AGAIN_LIMIT 10
@@ -93,14 +94,11 @@ asm(".pushsection .text\n"
 /* Result word 0, which is never negative, or the monitor's error code. */
 static s64 call(u64 number, u64 a, u64 b, u64 c, u64 d)
 {
-	register u64 r8 asm("r8") = d;
-	u64 rax = number, rbx = 0, rdx = c, rsi = b, rdi = a;
+	const u64 argument[HYPERPS_ARGUMENTS] = { a, b, c, d };
+	u64 result[HYPERPS_RESULTS];
+	s64 error = hyperps_vmcall(number, argument, result);
 
-	asm volatile("vmcall"
-		     : "+a"(rax), "+b"(rbx), "+d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8)
-		     :
-		     : "r9", "r10", "r11", "memory", "cc");
-	return rax ? (s64)rax : (s64)rbx;
+	return error ? error : (s64)result[0];
 }
 
 static bool has_monitor(void)
@@ -208,8 +206,7 @@ static long call_with_registers(struct demo_call *request)
 
 	if ((number != HYPERPS_CALL_IDENTIFY && number != HYPERPS_CALL_VCPU_RUN) || request->interrupt > NSEC_PER_SEC)
 		return -EINVAL;
-	hrtimer_init_on_stack(&timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
-	timer.function = on_timer;
+	hrtimer_setup_on_stack(&timer, on_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
 	kernel_fpu_begin();
 	local_irq_disable();
 	hrtimer_start(&timer, ns_to_ktime(request->interrupt), HRTIMER_MODE_REL_PINNED_HARD);

@@ -17,8 +17,11 @@
 #include <linux/uaccess.h>
 #include <asm/processor.h>
 
+#include "call.h"
 #include "gate.h"
-#include "hyperps.h"
+#include "power.h"
+#include "vm.h"
+#include "vm_end.h"
 
 /* Copy what the request asks for. Returns bytes copied or a negative error code, see HYPERPS_IOC_READ. */
 static long hyperps_read(const struct hyperps_read *request)

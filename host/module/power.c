@@ -7,12 +7,14 @@
 
 #include <linux/cpu.h>
 #include <linux/notifier.h>
+#include <linux/platform_device.h>
 #include <linux/reboot.h>
 #include <linux/string.h>
 #include <linux/suspend.h>
 #include <asm/smp.h>
 
-#include "hyperps.h"
+#include "power.h"
+#include "vm_end.h"
 
 static int online_state;
 
@@ -46,17 +48,31 @@ static int cpu_prepare(unsigned int cpu)
 	return -EPERM;
 }
 
-static int on_sleep(struct notifier_block *block, unsigned long action, void *unused)
+static int refuse_sleep(void)
 {
-	bool ends_monitor = action == PM_HIBERNATION_PREPARE ||
-			    (action == PM_SUSPEND_PREPARE && pm_suspend_target_state != PM_SUSPEND_TO_IDLE);
-
-	if (!ends_monitor)
-		return NOTIFY_DONE;
 	pr_err("this machine can't sleep: the monitor would not be there afterwards. Unload hyperps to sleep all the "
 	       "same; what guests have in memory is lost then\n");
-	return notifier_from_errno(-EPERM);
+	return -EPERM;
 }
+
+/* Before anything is done for hibernation. */
+static int on_sleep(struct notifier_block *block, unsigned long action, void *unused)
+{
+	return action == PM_HIBERNATION_PREPARE ? notifier_from_errno(refuse_sleep()) : NOTIFY_DONE;
+}
+
+/*
+ * Before any device sleeps: only now Linux says which state it is to be. In suspend-to-idle all CPUs stay in the monitor's
+ * reach.
+ */
+static int on_suspend(struct device *device)
+{
+	return pm_suspend_target_state == PM_SUSPEND_TO_IDLE ? 0 : refuse_sleep();
+}
+
+static const struct dev_pm_ops sleep_operations = { .prepare = on_suspend };
+static struct platform_driver sleep_driver = { .driver = { .name = "hyperps", .pm = &sleep_operations } };
+static struct platform_device *sleep_device;
 
 /* The next kernel takes all memory for its own, and would not get that of VMs. */
 static int on_reboot(struct notifier_block *block, unsigned long action, void *command)
@@ -71,19 +87,31 @@ static struct notifier_block reboot_block = { .notifier_call = on_reboot };
 
 int hyperps_power_start(void)
 {
-	int error = register_pm_notifier(&sleep_block);
+	int error = platform_driver_register(&sleep_driver);
 
 	if (error)
 		return error;
-	error = register_reboot_notifier(&reboot_block);
-	if (!error) {
-		online_state = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "hyperps:prepare", cpu_prepare, NULL);
-		error = min(online_state, 0);
-		if (error)
-			unregister_reboot_notifier(&reboot_block);
-	}
+	sleep_device = platform_device_register_simple("hyperps", PLATFORM_DEVID_NONE, NULL, 0);
+	error = PTR_ERR_OR_ZERO(sleep_device);
 	if (error)
-		unregister_pm_notifier(&sleep_block);
+		goto no_device;
+	error = register_pm_notifier(&sleep_block);
+	if (error)
+		goto no_notifier;
+	error = register_reboot_notifier(&reboot_block);
+	if (error)
+		goto no_reboot;
+	online_state = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN, "hyperps:prepare", cpu_prepare, NULL);
+	if (online_state >= 0)
+		return 0;
+	error = online_state;
+	unregister_reboot_notifier(&reboot_block);
+no_reboot:
+	unregister_pm_notifier(&sleep_block);
+no_notifier:
+	platform_device_unregister(sleep_device);
+no_device:
+	platform_driver_unregister(&sleep_driver);
 	return error;
 }
 
@@ -92,4 +120,6 @@ void hyperps_power_stop(void)
 	cpuhp_remove_state_nocalls(online_state);
 	unregister_reboot_notifier(&reboot_block);
 	unregister_pm_notifier(&sleep_block);
+	platform_device_unregister(sleep_device);
+	platform_driver_unregister(&sleep_driver);
 }

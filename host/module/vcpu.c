@@ -13,9 +13,11 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
-#include "vm.h"
+#include "compat.h"
+#include "vcpu.h"
+#include "vm_end.h"
 
-struct vcpu {
+struct vcpu_file {
 	struct mutex lock; /* held during RUN; guards the fields below */
 	struct vm *vm;
 	u64 index;
@@ -28,18 +30,36 @@ struct vcpu {
 static_assert(sizeof_field(struct hyperps_run, words) == (HYPERPS_RESULTS - 1) * sizeof(u64));
 
 /*
- * One VCPU_RUN. With interrupts off a signal can't come unnoticed just before it: its interrupt stays pending, and ends
- * the guest's turn.
+ * What this kernel waits for until a task is in user mode again, which one whose guest only computes never is: signals
+ * (-EINTR), task work (limits of CPU time, say), and that it sleeps or lets RCU's tasks know. Without the latter nobody
+ * can insert a module, change a probe or take a CPU offline.
  */
-static long enter(struct vcpu *vcpu, u64 flags, u64 answer, u64 event)
+static long serve_kernel(void)
+{
+	bool pending;
+
+	cond_resched_tasks_rcu_qs();
+	local_irq_disable();
+	pending = xfer_to_guest_mode_work_pending();
+	local_irq_enable();
+	return pending ? xfer_to_guest_mode_handle_work() : 0;
+}
+
+/*
+ * One VCPU_RUN. With interrupts off nothing can come unnoticed just before it: its interrupt stays pending, and ends the
+ * guest's turn. 1: this kernel wants something first.
+ */
+static long enter(struct vcpu_file *vcpu, u64 flags, u64 answer, u64 event)
 {
 	const u64 argument[HYPERPS_ARGUMENTS] = { vcpu->vm->handle, vcpu->index | flags, answer, event };
-	long error = -EINTR;
+	long error;
 
 	local_irq_disable();
 	if (hyperps_vm_are_ended())
 		error = -ESHUTDOWN;
-	else if (!signal_pending(current))
+	else if (xfer_to_guest_mode_work_pending())
+		error = 1;
+	else
 		error = hyperps_call(HYPERPS_CALL_VCPU_RUN, argument, vcpu->exit);
 	local_irq_enable();
 	vcpu->is_served &= error != 0;
@@ -47,7 +67,7 @@ static long enter(struct vcpu *vcpu, u64 flags, u64 answer, u64 event)
 }
 
 /* The module's part of an exit. 0: the vCPU can go on, 1: the exit is for user space; or an error code. */
-static long serve(struct vcpu *vcpu, bool lazy)
+static long serve(struct vcpu_file *vcpu, bool lazy)
 {
 	const u64 *word = vcpu->exit;
 	u32 reason = word[0];
@@ -69,7 +89,7 @@ static long serve(struct vcpu *vcpu, bool lazy)
 	}
 }
 
-static long run_locked(struct vcpu *vcpu)
+static long run_locked(struct vcpu_file *vcpu)
 {
 	struct hyperps_run *run = vcpu->run;
 	u64 flags = READ_ONCE(run->flags), answer = READ_ONCE(run->answer), event = READ_ONCE(run->event);
@@ -78,8 +98,13 @@ static long run_locked(struct vcpu *vcpu)
 	if (flags & ~(HYPERPS_RUN_INTERRUPT_WINDOW | HYPERPS_RUN_LAZY))
 		return -EINVAL;
 	for (;;) {
+		result = serve_kernel();
+		if (result)
+			return result;
 		if (vcpu->is_served) {
 			result = enter(vcpu, flags & ~HYPERPS_RUN_LAZY, answer, event);
+			if (result > 0)
+				continue;
 			if (result)
 				return result;
 			if (!(vcpu->exit[0] & HYPERPS_EXIT_NOT_ENTERED)) {
@@ -95,7 +120,6 @@ static long run_locked(struct vcpu *vcpu)
 		vcpu->is_served = true;
 		if (result)
 			break;
-		cond_resched();
 	}
 	run->exit = (u32)vcpu->exit[0];
 	run->ready = !!(vcpu->exit[0] & HYPERPS_EXIT_READY);
@@ -105,7 +129,7 @@ static long run_locked(struct vcpu *vcpu)
 
 static long vcpu_ioctl(struct file *file, unsigned int command, unsigned long argument)
 {
-	struct vcpu *vcpu = file->private_data;
+	struct vcpu_file *vcpu = file->private_data;
 	long result;
 
 	if (command != HYPERPS_VCPU_IOC_RUN)
@@ -121,14 +145,14 @@ static long vcpu_ioctl(struct file *file, unsigned int command, unsigned long ar
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *area)
 {
-	struct vcpu *vcpu = file->private_data;
+	struct vcpu_file *vcpu = file->private_data;
 
 	if (area->vm_pgoff || area->vm_end - area->vm_start != PAGE_SIZE || !(area->vm_flags & VM_SHARED))
 		return -EINVAL;
 	return vm_insert_page(area, area->vm_start, virt_to_page(vcpu->run));
 }
 
-static void vcpu_free(struct vcpu *vcpu)
+static void vcpu_free(struct vcpu_file *vcpu)
 {
 	vm_put(vcpu->vm);
 	free_page((unsigned long)vcpu->run);
@@ -152,7 +176,7 @@ static const struct file_operations vcpu_operations = {
 
 long vcpu_create(struct vm *vm, const struct hyperps_vm_create_vcpu *request)
 {
-	struct vcpu *vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
+	struct vcpu_file *vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
 	struct file *file;
 	long result;
 	int fd;

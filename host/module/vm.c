@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VMs for user space: one file each, which alone names it; its memory is in vm_memory.c, its vCPUs in vcpu.c.
- *
- * Locks: vm->lock guards the VM's fields and makes "map, then remember the pages" one step; orphans_lock guards the
- * list of VMs that have lost their file but not yet their memory. Never both.
+ * VMs for user space: one file each, which alone names it; its memory is in vm_memory.c, its vCPUs in vcpu.c. vm->lock
+ * guards the VM's fields and makes "map, then remember the pages" one step.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/anon_inodes.h>
-#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/minmax.h>
 #include <linux/module.h>
@@ -16,45 +11,10 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include <linux/workqueue.h>
 
+#include "vcpu.h"
 #include "vm.h"
-
-#define HANDLE_SLOT 0xffffffffULL
-#define AGAIN_LIMIT 10 /* the monitor waits for the CPUs 0.1 seconds a time */
-#define ORPHAN_INTERVAL HZ
-#define ENTERED_LIMIT 1000
-
-static LIST_HEAD(orphans);
-static DEFINE_MUTEX(orphans_lock);
-
-long vm_call(u64 number, u64 handle, u64 a, u64 b, u64 c)
-{
-	const u64 argument[HYPERPS_ARGUMENTS] = { handle, a, b, c };
-	u64 result[HYPERPS_RESULTS];
-	long error = hyperps_call(number, argument, result);
-
-	return error ? error : (long)result[0];
-}
-
-long vm_call_with_pool(u64 number, u64 handle, u64 a, u64 b, u64 c)
-{
-	long result = vm_call(number, handle, a, b, c);
-
-	return result == -ENOMEM && vm_donate() ? vm_call(number, handle, a, b, c) : result;
-}
-
-long vm_finish(u64 number, u64 handle)
-{
-	int again = 0;
-	long result;
-
-	do {
-		result = vm_call_with_pool(number, handle, 0, 0, 0);
-		cond_resched();
-	} while (result > 0 || (result == -EAGAIN && ++again < AGAIN_LIMIT));
-	return result;
-}
+#include "vm_end.h"
 
 static long declare(struct vm *vm, const struct hyperps_vm_declare *range)
 {
@@ -92,28 +52,10 @@ static long seal(struct vm *vm)
 	return result;
 }
 
-/* Reads the object of that kind of the VM in a slot, or with a handle: HYPERPS_READ_BYTES bytes. */
-static long read_object(u64 slot, u64 object, void *out)
-{
-	const u64 argument[HYPERPS_ARGUMENTS] = { object | (slot & HANDLE_SLOT) << 32 };
-
-	return hyperps_call(HYPERPS_CALL_READ, argument, out);
-}
-
-static long describe(struct vm *vm, struct hyperps_vm *out)
-{
-	long error = read_object(vm->handle, HYPERPS_OBJECT_VM, out);
-
-	static_assert(sizeof(*out) == HYPERPS_READ_BYTES);
-	if (!error && (out->state == HYPERPS_VM_FREE || out->handle != vm->handle))
-		error = -ENOENT;
-	return error;
-}
-
 static long info(struct vm *vm, struct hyperps_vm __user *user)
 {
 	struct hyperps_vm out;
-	long error = describe(vm, &out);
+	long error = vm_describe(vm, &out);
 
 	return error ? error : copy_to_user(user, &out, sizeof(out)) ? -EFAULT : 0;
 }
@@ -121,7 +63,7 @@ static long info(struct vm *vm, struct hyperps_vm __user *user)
 static long measurement(struct vm *vm, struct hyperps_measurement __user *user)
 {
 	struct hyperps_measurement out;
-	long error = read_object(vm->handle, HYPERPS_OBJECT_MEASUREMENT, &out);
+	long error = vm_read_object(vm->handle, HYPERPS_OBJECT_MEASUREMENT, &out);
 
 	static_assert(sizeof(out) == HYPERPS_READ_BYTES);
 	if (!error && !out.sealed)
@@ -194,72 +136,6 @@ static long vm_ioctl(struct file *file, unsigned int command, unsigned long argu
 	}
 }
 
-/* Ends the VM and frees its memory and itself. On an error it remains: the monitor may still have some of its pages. */
-static long end(struct vm *vm)
-{
-	long error = vm_finish(HYPERPS_CALL_VM_DESTROY, vm->handle);
-	struct hyperps_vm state;
-
-	/* An earlier attempt got this far; or a vCPU runs, which not this module's doing can be. */
-	if (error == -EBUSY) {
-		error = describe(vm, &state);
-		if (!error && state.state != HYPERPS_VM_DEAD)
-			error = -EAGAIN;
-	}
-	if (!error)
-		error = vm_finish(HYPERPS_CALL_VM_RECLAIM, vm->handle);
-	/* -ENOENT: VM_RECLAIM is done, as nothing else takes a handle away. */
-	if (error && error != -ENOENT)
-		return error;
-	vm_free_memory(vm);
-	kfree(vm);
-	return 0;
-}
-
-static void end_orphans(struct work_struct *work)
-{
-	struct vm *vm, *next;
-
-	mutex_lock(&orphans_lock);
-	list_for_each_entry_safe(vm, next, &orphans, orphan)
-	{
-		list_del(&vm->orphan);
-		if (end(vm))
-			list_add(&vm->orphan, &orphans);
-		else
-			module_put(THIS_MODULE); /* hyperps_vm_exit() waits until this function has returned */
-	}
-	if (!list_empty(&orphans))
-		queue_delayed_work(system_long_wq, to_delayed_work(work), ORPHAN_INTERVAL);
-	mutex_unlock(&orphans_lock);
-}
-
-static DECLARE_DELAYED_WORK(orphans_work, end_orphans);
-
-static void end_or_orphan(struct vm *vm)
-{
-	long error = end(vm);
-
-	if (!error)
-		return;
-	pr_warn_once("the monitor did not give a VM's memory back (error %ld); trying again each second\n", error);
-	__module_get(THIS_MODULE);
-	mutex_lock(&orphans_lock);
-	list_add(&vm->orphan, &orphans);
-	mutex_unlock(&orphans_lock);
-	queue_delayed_work(system_long_wq, &orphans_work, ORPHAN_INTERVAL);
-}
-
-static void last_put(struct kref *references)
-{
-	end_or_orphan(container_of(references, struct vm, references));
-}
-
-void vm_put(struct vm *vm)
-{
-	kref_put(&vm->references, last_put);
-}
-
 static int vm_release(struct inode *inode, struct file *file)
 {
 	vm_put(file->private_data);
@@ -314,37 +190,4 @@ long hyperps_vm_create(void)
 	if (result < 0)
 		vm_put(vm);
 	return result;
-}
-
-static bool are_ended;
-
-bool hyperps_vm_are_ended(void)
-{
-	return READ_ONCE(are_ended);
-}
-
-void hyperps_vm_end_all(void)
-{
-	struct hyperps_vm state;
-	int again = 0;
-	long error;
-	u64 slot;
-
-	WRITE_ONCE(are_ended, true);
-	for (slot = 0; slot < HYPERPS_VMS; slot++) {
-		if (read_object(slot, HYPERPS_OBJECT_VM, &state) || state.state == HYPERPS_VM_FREE)
-			continue;
-		/* A vCPU's turn that had begun ends within a millisecond; then nothing enters it any more. */
-		while (state.state != HYPERPS_VM_DEAD && vm_finish(HYPERPS_CALL_VM_DESTROY, state.handle) == -EBUSY &&
-		       ++again < ENTERED_LIMIT)
-			usleep_range(1000, 2000);
-		error = vm_finish(HYPERPS_CALL_VM_RECLAIM, state.handle);
-		if (error && error != -ENOENT)
-			pr_warn("a VM does not give its memory back: the next kernel can't use it\n");
-	}
-}
-
-void hyperps_vm_exit(void)
-{
-	cancel_delayed_work_sync(&orphans_work);
 }

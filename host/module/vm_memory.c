@@ -17,7 +17,7 @@
 #include <linux/uaccess.h>
 #include <asm/asm.h>
 
-#include "vm.h"
+#include "vm_memory.h"
 
 #define PIECE_ORDER 9
 #define PIECE_PAGES (1UL << PIECE_ORDER)
@@ -26,6 +26,7 @@
 #define AROUND_BYTES (PAGE_SIZE << AROUND_ORDER)
 #define PIECE_TAG 1 /* of an entry in vm->lent that is a piece's first page, and no table */
 #define ROOM_ATTEMPTS 2
+#define AGAIN_LIMIT 10 /* the monitor waits for the CPUs 0.1 seconds a time */
 
 /* Rather fail than have another process killed. */
 #define FLAGS (GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
@@ -62,6 +63,35 @@ bool vm_donate(void)
 	set_offline(page, PIECE_ORDER, false);
 	__free_pages(page, PIECE_ORDER);
 	return false;
+}
+
+long vm_call_with_pool(u64 number, u64 handle, u64 a, u64 b, u64 c)
+{
+	long result = vm_call(number, handle, a, b, c);
+
+	return result == -ENOMEM && vm_donate() ? vm_call(number, handle, a, b, c) : result;
+}
+
+long vm_finish(u64 number, u64 handle)
+{
+	int again = 0;
+	long result;
+
+	do {
+		result = vm_call_with_pool(number, handle, 0, 0, 0);
+		cond_resched();
+	} while (result > 0 || (result == -EAGAIN && ++again < AGAIN_LIMIT));
+	return result;
+}
+
+long vm_describe(struct vm *vm, struct hyperps_vm *out)
+{
+	long error = vm_read_object(vm->handle, HYPERPS_OBJECT_VM, out);
+
+	static_assert(sizeof(*out) == HYPERPS_READ_BYTES);
+	if (!error && (out->state == HYPERPS_VM_FREE || out->handle != vm->handle))
+		error = -ENOENT;
+	return error;
 }
 
 static struct page *allocate(unsigned int order, bool zero)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits
-TEST_PROGRAMS := vmx_ring3 devmem perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device gate_ring3 guest_bench vault_client vcpu_vectors vcpu_cycles move_threads ports private_access msr_sweep
+TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits
+TEST_PROGRAMS := perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device guest_bench vault_client vcpu_cycles move_threads ports private_access msr_sweep
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own: what `drivers` loads, and KVM also for `make bench`.
 STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpufreq cpufreq_ondemand intel-cstate intel-uncore rapl \
@@ -9,16 +9,18 @@ STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpu
 STOCK_MODULES_generic := $(STOCK_MODULES) coretemp mce-inject intel-uncore-frequency-common intel-uncore-frequency isst_if_common \
 	isst_if_mbox_msr
 STOCK_MODULES_cloud := $(STOCK_MODULES) iosf_mbi
-TEST_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/image.c host/hpsctl/measure.c host/hpsctl/vm.c mm/sha256.c
-VAULT_CLIENT := $(TEST_CLIENT) host/hpsctl/keyvault.c test/guests/hmac.c
+STOCK_MODULES_cloud-6.12 := $(STOCK_MODULES_cloud)
+STOCK_MODULES_cloud-7 := $(STOCK_MODULES_cloud)
+TEST_CLIENT := $(HPSCTL_CLIENT) test/guestfs/tap.c
+VAULT_CLIENT := $(TEST_CLIENT) host/hpsctl/keyvault.c host/guests/hmac.c
 
-$(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) $(HPSCTL_HEADERS)
+$(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) test/guestfs/tap.h $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
 
 $(BUILD)/guestfs/private_access $(BUILD)/guestfs/kexec_same: test/modules/private_page.h
 
-$(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPSCTL_HEADERS) $(wildcard test/guests/*.h)
+$(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPSCTL_HEADERS) $(wildcard host/guests/*.h)
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
 
@@ -27,16 +29,14 @@ $(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_po
 	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -Ivmx -o $@ $< vmx/msr_policy.c $(TEST_CLIENT)
 
 # What the kernels started by kexec_same run.
-KEXEC_SCRIPTS := after_kexec after_crash kexec_early lib.sh
-KEXEC_PROGRAMS := vmcore vmx_ring3 gate_ring3
+KEXEC_FILES := $(foreach s,after_kexec after_crash kexec_early,test/$(s)=test/guestfs/$(s)) test/vmcore=$(BUILD)/guestfs/vmcore \
+	test/lib.sh=host/attacks/lib.sh $(foreach p,vmx_ring3 gate_ring3,test/$(p)=$(BUILD)/attack-programs/$(p))
 $(BUILD)/initrd-kexec-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
-		$(KEXEC_SCRIPTS:%=test/guestfs/%) $(KEXEC_PROGRAMS:%=$(BUILD)/guestfs/%)
-	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call initrd_files,$*) $(foreach s,$(KEXEC_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
-		$(foreach p,$(KEXEC_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p))
+		$(foreach f,$(KEXEC_FILES),$(lastword $(subst =, ,$(f))))
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call initrd_files,$*) $(KEXEC_FILES)
 
 # $(1) is the flavour.
-test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
-	$(foreach a,$(ATTACKS),test/attacks/$(a)=test/attacks/$(a)) \
+test_initrd_files = $(call initrd_files,$(1)) $(call attack_files,$(1)) \
 	$(foreach s,$(TEST_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
 	$(foreach p,$(TEST_PROGRAMS),test/$(p)=$(BUILD)/guestfs/$(p)) \
 	$(foreach g,$(GUESTS),guests/$(g)=$(BUILD)/guests/$(g)) \
@@ -44,10 +44,11 @@ test_initrd_files = $(call initrd_files,$(1)) test/lib.sh=test/guestfs/lib.sh \
 	test/vmlinuz=$(CACHE)/kernels/$(1)/vmlinuz test/kexec-initrd.img=$(BUILD)/initrd-kexec-$(1).img
 
 $(BUILD)/initrd-test-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko $(TEST_BINARIES) $(GUEST_BINARIES) \
-		$(TEST_SCRIPTS:%=test/guestfs/%) $(ATTACKS:%=test/attacks/%) test/guestfs/lib.sh test/guestfs/microcode.py $(BUILD)/test-modules/%/modules.order \
+		$(TEST_SCRIPTS:%=test/guestfs/%) $(ATTACK_SCRIPTS) $(ATTACK_BINARIES) test/guestfs/microcode.py \
+		$(BUILD)/attack-modules/%/modules.order $(BUILD)/test-modules/%/modules.order \
 		$(CACHE)/kernels/%/vmlinuz $(BUILD)/initrd-kexec-%.img
 	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call test_initrd_files,$*) $(foreach m,$(STOCK_MODULES_$*),test/modules/$(m).ko=$$(find \
-		$(CACHE)/kernels/$*/lib/modules -name $(m).ko)) && \
+		$(CACHE)/kernels/$* -path '*/modules/*' -name '$(m).ko*')) && \
 		test/guestfs/microcode.py $@.early && cat $@ >>$@.early && mv $@.early $@
 
-.SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)
+.SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

@@ -13,6 +13,7 @@
 
 #include "monitor_device.h"
 #include "msr_policy.h"
+#include "tap.h"
 
 /* The host's clock, and what sends an interrupt again: not for a test to write, even with the value read. */
 #define MSR_TSC 0x10
@@ -21,14 +22,12 @@
 #define LISTED_AT_LEAST 40 /* that any CPU has */
 #define SHOWN 8
 
-static int device, checks, failed;
+static int device;
 static uint64_t listed, taken, refused, unlisted, writes, changed, readable, unreadable;
 
-static void check(int passed, const char *what, uint64_t count, uint64_t of)
+static void judge(bool passed, const char *what, uint64_t count, uint64_t of)
 {
-	checks++;
-	failed += !passed;
-	printf("%s - MSRs: %s (%" PRIu64 " of %" PRIu64 ")\n", passed ? "ok" : "not ok", what, count, of);
+	check(passed, "MSRs: %s (%" PRIu64 " of %" PRIu64 ")", what, count, of);
 }
 
 static bool read_msr(uint32_t msr, uint64_t *value)
@@ -108,11 +107,11 @@ int main(int argc, char **argv)
 			try_msr((uint32_t)msr);
 	monitor_read_status(monitor, &after);
 	count = after.refused_msr - before.refused_msr;
-	check(taken >= LISTED_AT_LEAST, "positive control: those on the list take their own value", taken, listed);
-	check(refused == unlisted, "a write of one that is not on the list raises #GP", refused, unlisted);
-	check(!changed, "and changes nothing", changed, unlisted);
-	check(!readable, "those that can't be read raise #GP", unreadable - readable, unreadable);
-	check(count >= 2 * unlisted, "the monitor counted each refusal", count, 2 * unlisted + unreadable);
-	printf("# %" PRIu64 " writes\n# failed %d of %d\n", writes, failed, checks);
-	return failed != 0;
+	judge(taken >= LISTED_AT_LEAST, "positive control: those on the list take their own value", taken, listed);
+	judge(refused == unlisted, "a write of one that is not on the list raises #GP", refused, unlisted);
+	judge(!changed, "and changes nothing", changed, unlisted);
+	judge(!readable, "those that can't be read raise #GP", unreadable - readable, unreadable);
+	judge(count >= 2 * unlisted, "the monitor counted each refusal", count, 2 * unlisted + unreadable);
+	printf("# %" PRIu64 " writes\n", writes);
+	return summary();
 }

@@ -13,16 +13,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tap.h"
+
 #define DEVICES "/sys/bus/event_source/devices"
 #define UNNAMED 16 /* events to try where a PMU names none */
 
-static int checks, failed;
-
-static void check(int passed, const char *name, const char *detail)
+static void judge(bool passed, const char *name, const char *detail)
 {
-	checks++;
-	failed += !passed;
-	printf("%s - perf: %s %s\n", passed ? "ok" : "not ok", name, detail);
+	check(passed, "perf: %s %s", name, detail);
 }
 
 static void count(uint32_t type, uint64_t config, const char *name)
@@ -38,7 +36,7 @@ static void count(uint32_t type, uint64_t config, const char *name)
 		int absent = errno == ENOENT || errno == EOPNOTSUPP || errno == ENODEV;
 
 		snprintf(detail, sizeof(detail), "is not there: %s", strerror(errno));
-		check(absent && type == PERF_TYPE_HARDWARE, name, detail);
+		judge(absent && type == PERF_TYPE_HARDWARE, name, detail);
 		return;
 	}
 	ioctl(counter, PERF_EVENT_IOC_ENABLE, 0);
@@ -48,7 +46,7 @@ static void count(uint32_t type, uint64_t config, const char *name)
 	snprintf(detail, sizeof(detail), "counts");
 	if (read(counter, &value, sizeof(value)) == sizeof(value))
 		snprintf(detail, sizeof(detail), "counts (%llu)", (unsigned long long)value);
-	check(value > 0, name, detail);
+	judge(value > 0, name, detail);
 	close(counter);
 }
 
@@ -141,7 +139,7 @@ static void try_all_pmus(void)
 	}
 	if (devices)
 		closedir(devices);
-	check(pmus && opened_any && !strange, "each PMU", "counts, or says cleanly that it can't");
+	judge(pmus && opened_any && !strange, "each PMU", "counts, or says cleanly that it can't");
 }
 
 int main(void)
@@ -150,6 +148,5 @@ int main(void)
 	count(PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES, "cycles");
 	count(PERF_TYPE_HARDWARE, PERF_COUNT_HW_INSTRUCTIONS, "instructions");
 	try_all_pmus();
-	printf("# failed %d of %d\n", failed, checks);
-	return failed != 0;
+	return summary();
 }

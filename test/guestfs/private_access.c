@@ -27,6 +27,7 @@
 
 #include "../modules/private_page.h"
 #include "monitor_device.h"
+#include "tap.h"
 
 #define PAGE 4096
 #define CHUNK 64
@@ -43,17 +44,14 @@ enum outcome { REFUSED = 0, SUCCEEDED = 1, NO_CONTROL = 2, NOT_READY = 3 };
  */
 enum expected { CLEAN = 0, MAY_OOPS, MAY_REPEAT };
 
-static int device = -1, checks, failed;
+static int device = -1;
 static uint8_t *own, *foreign; /* the same two pages as the module's */
 static sigjmp_buf recovery;
 static volatile greg_t left; /* RCX when a signal came */
 
-static void check(bool passed, const char *what, const char *how)
+static void judge(bool passed, const char *what, const char *how)
 {
-	checks++;
-	failed += !passed;
-	printf("%s - %s: %s\n", passed ? "ok" : "not ok", what, how);
-	fflush(stdout);
+	check(passed, "%s: %s", what, how);
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
@@ -335,7 +333,7 @@ static struct hyperps_status monitor_status(void)
 	int monitor = monitor_open();
 
 	if (monitor < 0 || monitor_read_status(monitor, &status))
-		check(false, "the monitor answers", strerror(errno));
+		judge(false, "the monitor answers", strerror(errno));
 	close(monitor);
 	return status;
 }
@@ -552,7 +550,7 @@ static void run(const struct test *test)
 		good = good && (test->expected != CLEAN || WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGBUS);
 	if (!repeats)
 		good = good && count < 100 && !strcmp(by, "by itself") && oopsed <= (test->expected == MAY_OOPS);
-	check(good, test->name, how);
+	judge(good, test->name, how);
 }
 
 int main(int argc, char **argv)
@@ -561,7 +559,7 @@ int main(int argc, char **argv)
 
 	device = open(PRIVATE_PAGE_FILE, O_RDWR | O_CLOEXEC);
 	two = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_SHARED, device, 0);
-	check(device >= 0 && two != MAP_FAILED, PRIVATE_PAGE_FILE, strerror(errno));
+	judge(device >= 0 && two != MAP_FAILED, PRIVATE_PAGE_FILE, strerror(errno));
 	own = two;
 	foreign = two + PAGE;
 	close(open(FILE_NAME, O_RDWR | O_CREAT, 0700));
@@ -569,6 +567,5 @@ int main(int argc, char **argv)
 		for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 			if (argc < 2 || strstr(tests[i].name, argv[1]))
 				run(&tests[i]);
-	printf("# failed %d of %d\n", failed, checks);
-	return failed != 0;
+	return summary();
 }

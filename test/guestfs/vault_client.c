@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Starts the key vault (test/guests/vault.c) and uses it as its owner would: requests and answers go through the page
+ * Starts the key vault (host/guests/vault.c) and uses it as its owner would: requests and answers go through the page
  * that the vault shares. A second vault with a known key shows that the answers are what they should be.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,25 +12,11 @@
 #include "image.h"
 #include "keyvault.h"
 #include "monitor_device.h"
+#include "tap.h"
 
 #define VAULT "/guests/vault"
 
-static int checks, failed, device;
-
-__attribute__((format(printf, 2, 3))) static bool check(bool passed, const char *format, ...)
-{
-	va_list arguments;
-
-	checks++;
-	failed += !passed;
-	printf("%s - ", passed ? "ok" : "not ok");
-	va_start(arguments, format);
-	vprintf(format, arguments);
-	va_end(arguments);
-	putchar('\n');
-	fflush(stdout);
-	return passed;
-}
+static int device;
 
 /* Starts a vault, up to its first HLT. */
 static bool start_vault(struct vault *vault, const char *arguments)
@@ -132,6 +117,5 @@ int main(void)
 		      "the vault ends when told to");
 		vault_end(&vault);
 	}
-	printf("# failed %d of %d\n", failed, checks);
-	return failed != 0;
+	return summary();
 }

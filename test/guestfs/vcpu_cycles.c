@@ -12,6 +12,7 @@
 
 #include "hyperps_ioctl.h"
 #include "monitor_device.h"
+#include "tap.h"
 
 #define PAGE 4096ULL
 #define RAM (64 * PAGE)
@@ -63,11 +64,11 @@ static bool read_state(struct hyperps_frames *frames, struct hyperps_status *sta
 
 int main(void)
 {
-	struct hyperps_frames before, after;
+	struct hyperps_frames before, ignored;
 	struct hyperps_status first, last;
 	unsigned int done = 0;
 	uint64_t lowest = ~0ULL;
-	bool good, same = true;
+	bool good;
 
 	device = open(HYPERPS_DEVICE, O_RDWR);
 	for (unsigned int i = 0; i < FIRST; i++)
@@ -76,20 +77,15 @@ int main(void)
 	for (unsigned int i = FIRST; i < CYCLES && good; i++) {
 		done += cycle(i);
 		if (i % FIRST == FIRST - 1) {
-			good = read_state(&after, &last);
+			good = read_state(&ignored, &last);
 			lowest = last.memory_free < lowest ? last.memory_free : lowest;
 		}
 	}
-	for (int i = 0; i < HYPERPS_FRAME_STATES && good; i++)
-		if (i != HYPERPS_FRAME_MONITOR && i != HYPERPS_FRAME_TO_MONITOR)
-			same = same && before.count[i] == after.count[i];
-	printf("%s - %u of %d VMs were made, ran and ended\n", done == CYCLES ? "ok" : "not ok", done, CYCLES);
-	good = good && last.memory_free + SLACK >= first.memory_free;
-	printf("%s - no frame is lost (the host's: %llu, then %llu)\n", same ? "ok" : "not ok",
-	       (unsigned long long)before.count[HYPERPS_FRAME_HOST],
-	       (unsigned long long)after.count[HYPERPS_FRAME_HOST]);
-	printf("%s - the monitor's pool does not shrink (%llu bytes after %d, then %llu, at least %llu)\n",
-	       good ? "ok" : "not ok", (unsigned long long)first.memory_free, FIRST,
-	       (unsigned long long)last.memory_free, (unsigned long long)lowest);
-	return done == CYCLES && good && same ? 0 : 1;
+	check(done == CYCLES, "%u of %d VMs were made, ran and ended", done, CYCLES);
+	expect_frames(device, &before, "after them");
+	check(good && last.memory_free + SLACK >= first.memory_free,
+	      "the monitor's pool does not shrink (%llu bytes after %d, then %llu, at least %llu)",
+	      (unsigned long long)first.memory_free, FIRST, (unsigned long long)last.memory_free,
+	      (unsigned long long)lowest);
+	return summary();
 }

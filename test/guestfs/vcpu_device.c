@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +23,7 @@
 #include "hyperps_ioctl.h"
 #include "image.h"
 #include "monitor_device.h"
+#include "tap.h"
 
 #define MIB (1ULL << 20)
 #define PAGE 4096ULL
@@ -135,7 +135,7 @@ asm(".pushsection .rodata\n"
     ".popsection\n");
 extern const char guest_begin[], guest_end[];
 
-static int checks, failed, device;
+static int device;
 
 struct machine {
 	int vm, vcpu[2];
@@ -143,64 +143,6 @@ struct machine {
 	uint64_t exits[HYPERPS_EXITS];
 	uint8_t expected[32]; /* measurement */
 };
-
-__attribute__((format(printf, 2, 3))) static void check(bool passed, const char *format, ...)
-{
-	va_list arguments;
-
-	checks++;
-	failed += !passed;
-	printf("%s - ", passed ? "ok" : "not ok");
-	va_start(arguments, format);
-	vprintf(format, arguments);
-	va_end(arguments);
-	putchar('\n');
-	fflush(stdout);
-}
-
-/* The value of a system call, with errno's negative for -1. */
-static long value(long result)
-{
-	return result < 0 ? -errno : result;
-}
-
-static void expect(long got, long wanted, const char *what)
-{
-	check(got == wanted, "%s gives %ld (%ld)", what, wanted, got);
-}
-
-static struct hyperps_frames frames(void)
-{
-	struct hyperps_frames out = { 0 };
-
-	if (monitor_read(device, HYPERPS_OBJECT_FRAMES, 0, 0, &out, sizeof(out)))
-		check(false, "reading the frame counts: %s", strerror(errno));
-	return out;
-}
-
-static bool write_file(const char *path, const char *text)
-{
-	int file = open(path, O_WRONLY);
-	bool done = file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (file >= 0)
-		close(file);
-	return done;
-}
-
-/* All frames are the host's again that were; the monitor's own go to and fro between two states. */
-static void expect_frames(const struct hyperps_frames *before, const char *after_what)
-{
-	struct hyperps_frames now = frames();
-	bool same = now.count[HYPERPS_FRAME_HOST] > 0;
-
-	for (int i = 0; i < HYPERPS_FRAME_STATES; i++)
-		if (i != HYPERPS_FRAME_MONITOR && i != HYPERPS_FRAME_TO_MONITOR)
-			same = same && now.count[i] == before->count[i];
-	check(same, "%s every frame is the host's again (%llu, private %llu, shared %llu)", after_what,
-	      (unsigned long long)now.count[HYPERPS_FRAME_HOST], (unsigned long long)now.count[HYPERPS_FRAME_PRIVATE],
-	      (unsigned long long)now.count[HYPERPS_FRAME_SHARED]);
-}
 
 static struct hyperps_vm info(const struct machine *machine)
 {
@@ -356,7 +298,7 @@ static void poke(struct machine *machine, uint32_t gpa, uint32_t word)
 
 static void check_arguments(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	struct machine machine = new_machine();
 	struct hyperps_measurement measurement;
 	int extra[HYPERPS_VCPUS];
@@ -410,7 +352,7 @@ static void check_arguments(void)
 	for (int i = 2; i < HYPERPS_VCPUS; i++)
 		close(extra[i]);
 	end(&machine);
-	expect_frames(&before, "after wrong requests");
+	expect_frames(device, &before, "after wrong requests");
 }
 
 static void check_exits(void)
@@ -465,7 +407,7 @@ static void check_exits(void)
 
 static void check_lazy(void)
 {
-	struct hyperps_frames before = frames(), now;
+	struct hyperps_frames before = frames(device), now;
 	struct machine machine = new_guest();
 	struct hyperps_vm vm_info = info(&machine);
 	uint32_t sum = 1;
@@ -494,18 +436,18 @@ static void check_lazy(void)
 	machine.run[0]->flags = HYPERPS_RUN_LAZY;
 	expect(peek(&machine, 8 * MIB + 8), 7, "what it wrote");
 	end(&machine);
-	expect_frames(&before, "after close");
+	expect_frames(device, &before, "after close");
 
 	/* Release: one page out of 2 MiB, all of another 2 MiB, single pages. */
 	machine = new_guest();
 	for (uint32_t i = 0; i < 3; i++)
 		expect(COMMAND(&machine, 0, &sum, ADD, (4 + 2 * i) * MIB, 512), HYPERPS_EXIT_IN, "touching 2 MiB");
 	COMMAND(&machine, 0, &sum, ADD, SMALL, 100);
-	now = frames();
+	now = frames(device);
 	expect(hypercall(&machine, HYPERPS_GUEST_RELEASE, 4 * MIB + 5 * PAGE, 1), 0, "RELEASE of a page of 2 MiB");
 	expect(hypercall(&machine, HYPERPS_GUEST_RELEASE, 6 * MIB, 512), 0, "RELEASE of 2 MiB");
 	expect(hypercall(&machine, HYPERPS_GUEST_RELEASE, SMALL + PAGE, 98), 0, "RELEASE of 98 pages");
-	expect(frames().count[HYPERPS_FRAME_HOST] - now.count[HYPERPS_FRAME_HOST], 1 + 512 + 98,
+	expect(frames(device).count[HYPERPS_FRAME_HOST] - now.count[HYPERPS_FRAME_HOST], 1 + 512 + 98,
 	       "frames that come back");
 	expect(info(&machine).frames, 1 + 3 * 512 + 100 - (1 + 512 + 98), "frames of the VM");
 	expect(COMMAND(&machine, 0, &sum, ADD, 4 * MIB, 512), HYPERPS_EXIT_IN, "touching the first 2 MiB again");
@@ -520,12 +462,12 @@ static void check_lazy(void)
 			check(false, "RELEASE and touch, round %d", i);
 	expect(info(&machine).frames, 1 + 3 * 512 + 100, "frames of the VM after 200 rounds of RELEASE and touch");
 	end(&machine);
-	expect_frames(&before, "after close");
+	expect_frames(device, &before, "after close");
 }
 
 static void check_shared(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	struct machine machine = new_guest();
 	char buffer[3 * PAGE] = { 0 };
 	uint32_t word = 0xcafe;
@@ -550,7 +492,7 @@ static void check_shared(void)
 	expect(shared(&machine, false, SMALL + PAGE, 4, &word), 4, "READ_SHARED of the other");
 	expect(peek(&machine, SMALL + 8), 0, "what the guest finds in the page");
 	end(&machine);
-	expect_frames(&before, "after close with a page shared");
+	expect_frames(device, &before, "after close with a page shared");
 }
 
 struct other {
@@ -586,7 +528,7 @@ static void interrupt(pthread_t thread)
 /* Reads and writes a page while the guest shares it and takes it back all the time. */
 static void check_race(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	struct machine machine = new_guest();
 	struct other other = { &machine, 1, 0 };
 	struct timeval begin, now;
@@ -614,12 +556,12 @@ static void check_race(void)
 	interrupt(thread);
 	expect(other.result, -EINTR, "the thread's RUN after a signal");
 	end(&machine);
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 }
 
 static void check_threads(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	struct machine machine = new_guest();
 	struct other other = { &machine, 0, 0 };
 	pthread_t thread;
@@ -632,7 +574,7 @@ static void check_threads(void)
 	got = COMMAND(&machine, 1, NULL, WRITE, SMALL, 7);
 	expect(got, HYPERPS_EXIT_IN, "a command to the other vCPU meanwhile");
 	close(machine.vm);
-	check(frames().count[HYPERPS_FRAME_PRIVATE] > before.count[HYPERPS_FRAME_PRIVATE],
+	check(frames(device).count[HYPERPS_FRAME_PRIVATE] > before.count[HYPERPS_FRAME_PRIVATE],
 	      "the VM lives on when only its vCPUs are open");
 	got = COMMAND(&machine, 1, NULL, WRITE, SMALL + PAGE, 7);
 	expect(got, HYPERPS_EXIT_IN, "a command to it");
@@ -640,7 +582,7 @@ static void check_threads(void)
 	expect(other.result, -EINTR, "the thread's RUN after a signal");
 	machine.vm = -1;
 	end(&machine);
-	expect_frames(&before, "after the last vCPU's close");
+	expect_frames(device, &before, "after the last vCPU's close");
 }
 
 static void spin_for_ever(struct machine *machine, int out)
@@ -654,7 +596,7 @@ static void spin_for_ever(struct machine *machine, int out)
 /* A child that runs a vCPU is killed: with a VM of its own, or the parent's. */
 static void check_kill(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	struct machine machine = new_guest();
 	int ends[2], status = 0;
 	bool killed = true;
@@ -681,13 +623,13 @@ static void check_kill(void)
 	check(killed, "6 children that are killed in RUN");
 	expect(COMMAND(&machine, 1, NULL, WRITE, SMALL, 7), HYPERPS_EXIT_IN, "the parent's VM afterwards");
 	end(&machine);
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 }
 
 /* Both vCPUs touch and release the same pages all the time, and the host gives some, too. */
 static void check_storm(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	struct machine machine = new_guest();
 	struct other other[2] = { { &machine, 0, 0 }, { &machine, 1, 0 } };
 	const uint32_t words[] = { STORM, 4 * MIB, 600 };
@@ -716,7 +658,7 @@ static void check_storm(void)
 	check(info(&machine).frames <= 1 + 1024 && populated, "the VM has %llu frames; the host gave a page %ld times",
 	      (unsigned long long)info(&machine).frames, populated);
 	end(&machine);
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 }
 
 static void drain_pool(const struct machine *other)
@@ -732,7 +674,7 @@ static void drain_pool(const struct machine *other)
 /* Each page that the guest shares out of 2 MiB takes tables in two views: the monitor's pool runs dry. */
 static void check_room(void)
 {
-	struct hyperps_frames before = frames(), now;
+	struct hyperps_frames before = frames(device), now;
 	struct machine machine = new_guest(), other = { .vm = ioctl(device, HYPERPS_IOC_CREATE_VM, 0) };
 	struct hyperps_vm_declare range = { 0, 1ULL << 40, RWX };
 	uint64_t monitor = before.count[HYPERPS_FRAME_MONITOR] + before.count[HYPERPS_FRAME_TO_MONITOR];
@@ -744,13 +686,13 @@ static void check_room(void)
 	expect(value(ioctl(other.vm, HYPERPS_VM_IOC_DECLARE, &range)), 0,
 	       "another VM, which uses the monitor's memory up");
 	drain_pool(&other);
-	now = frames();
+	now = frames(device);
 	expect(now.count[HYPERPS_FRAME_MONITOR] + now.count[HYPERPS_FRAME_TO_MONITOR], monitor,
 	       "the number of the monitor's frames until then");
 	for (uint32_t gpa = 2 * MIB; gpa < RAM; gpa += 2 * MIB)
 		shared_pages += !hypercall(&machine, HYPERPS_GUEST_SHARE, gpa, 1);
 	expect(shared_pages, RAM / (2 * MIB) - 1, "pages that the guest shares all the same");
-	now = frames();
+	now = frames(device);
 	expect(now.count[HYPERPS_FRAME_MONITOR] + now.count[HYPERPS_FRAME_TO_MONITOR] - monitor, 2 * MIB / PAGE,
 	       "frames that hyperps.ko gave the monitor for it");
 	for (uint32_t gpa = 2 * MIB; gpa < RAM; gpa += 2 * MIB)
@@ -767,11 +709,11 @@ static void check_room(void)
 		close(extra[--vcpus]);
 	end(&machine);
 	close(other.vm);
-	now = frames();
+	now = frames(device);
 	monitor = now.count[HYPERPS_FRAME_MONITOR] + now.count[HYPERPS_FRAME_TO_MONITOR] - monitor;
 	expect(monitor, 2 * 2 * MIB / PAGE, "frames that the monitor got in all");
 	before.count[HYPERPS_FRAME_HOST] -= monitor;
-	expect_frames(&before, "but for these");
+	expect_frames(device, &before, "but for these");
 }
 
 /* In a memory cgroup that is smaller than the guest's RAM. */
@@ -791,7 +733,7 @@ static void touch_in_cgroup(void)
 
 static void check_cgroup(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	pid_t child;
 	int status;
 
@@ -806,7 +748,7 @@ static void check_cgroup(void)
 	check(waitpid(child, &status, 0) == child && !status, "a child whose guest needs more");
 	rmdir(CGROUPS "/vcpu");
 	umount(CGROUPS);
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 }
 
 int main(void)
@@ -820,6 +762,5 @@ int main(void)
 	check(device >= 0, "opening " HYPERPS_DEVICE);
 	for (size_t i = 0; device >= 0 && i < sizeof(parts) / sizeof(parts[0]); i++)
 		parts[i]();
-	printf("# failed %d of %d\n", failed, checks);
-	return failed != 0;
+	return summary();
 }

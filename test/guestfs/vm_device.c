@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +24,7 @@
 
 #include "hyperps_ioctl.h"
 #include "monitor_device.h"
+#include "tap.h"
 
 #define MIB (1ULL << 20)
 #define PAGE 4096ULL
@@ -34,32 +34,7 @@
 #define PROBE "/test/modules/call_probe.ko"
 #define CGROUPS "/tmp/cgroups"
 
-static int checks, failed, device;
-
-__attribute__((format(printf, 2, 3))) static void check(bool passed, const char *format, ...)
-{
-	va_list arguments;
-
-	checks++;
-	failed += !passed;
-	printf("%s - ", passed ? "ok" : "not ok");
-	va_start(arguments, format);
-	vprintf(format, arguments);
-	va_end(arguments);
-	putchar('\n');
-	fflush(stdout);
-}
-
-/* The value of a system call, with errno's negative for -1. */
-static long value(long result)
-{
-	return result < 0 ? -errno : result;
-}
-
-static void expect(long got, long wanted, const char *what)
-{
-	check(got == wanted, "%s gives %ld (%ld)", what, wanted, got);
-}
+static int device;
 
 static long declare(int vm, uint64_t gpa, uint64_t size, uint64_t permissions)
 {
@@ -104,28 +79,6 @@ static long frame(int vm, uint64_t gpa)
 	return error ? error : (long)request.frame;
 }
 
-static struct hyperps_frames frames(void)
-{
-	struct hyperps_frames out = { 0 };
-
-	if (monitor_read(device, HYPERPS_OBJECT_FRAMES, 0, 0, &out, sizeof(out)))
-		check(false, "reading the frame counts: %s", strerror(errno));
-	return out;
-}
-
-/* All frames are the host's again that were; the monitor's own go to and fro between two states. */
-static void expect_frames(const struct hyperps_frames *before, const char *after_what)
-{
-	struct hyperps_frames now = frames();
-	bool same = now.count[HYPERPS_FRAME_HOST] > 0;
-
-	for (int i = 0; i < HYPERPS_FRAME_STATES; i++)
-		if (i != HYPERPS_FRAME_MONITOR && i != HYPERPS_FRAME_TO_MONITOR)
-			same = same && now.count[i] == before->count[i];
-	check(same, "%s every frame is the host's again (%llu, private %llu)", after_what,
-	      (unsigned long long)now.count[HYPERPS_FRAME_HOST], (unsigned long long)now.count[HYPERPS_FRAME_PRIVATE]);
-}
-
 /* MiB, from /proc/meminfo. */
 static long memory_free(void)
 {
@@ -148,16 +101,6 @@ static bool output_has(const char *command, const char *part)
 
 	text[length] = 0;
 	return pipe && !pclose(pipe) && strstr(text, part);
-}
-
-static bool write_file(const char *path, const char *text)
-{
-	int file = open(path, O_WRONLY);
-	bool done = file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (file >= 0)
-		close(file);
-	return done;
 }
 
 static long insert_module(const char *path)
@@ -197,7 +140,7 @@ static int wait_for(pid_t child)
 
 static void check_life(void)
 {
-	struct hyperps_frames before = frames(), now;
+	struct hyperps_frames before = frames(device), now;
 	struct hyperps_status status_before, status;
 	struct hyperps_vm vm_info;
 	long memory = memory_free();
@@ -218,7 +161,7 @@ static void check_life(void)
 	      "hpsctl vm list --json shows the 64 MiB");
 	check(output_has("hpsctl vm list", "64 MiB"), "hpsctl vm list shows the 64 MiB");
 	check(output_has("hpsctl frames --json", "\"private\": 16384"), "hpsctl frames --json shows the 64 MiB");
-	now = frames();
+	now = frames(device);
 	check(now.count[HYPERPS_FRAME_PRIVATE] == before.count[HYPERPS_FRAME_PRIVATE] + 16384 &&
 		      now.count[HYPERPS_FRAME_HOST] == before.count[HYPERPS_FRAME_HOST] - 16384,
 	      "16384 frames went from the host to the VM");
@@ -229,7 +172,7 @@ static void check_life(void)
 	check(vm_info.view_2m == 34 && vm_info.view_4k == 2, "that took 2 large and 2 small pages (%llu, %llu)",
 	      (unsigned long long)vm_info.view_2m - 32, (unsigned long long)vm_info.view_4k);
 	expect(close(vm), 0, "close");
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 	monitor_read_status(device, &status);
 	check(status.view_2m == status_before.view_2m && status.view_4k == status_before.view_4k &&
 		      status.view_1g == status_before.view_1g,
@@ -303,7 +246,7 @@ static void pause_ms(long ms)
 
 static void check_failing_monitor(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	long memory = memory_free();
 	int vm = new_vm(), waited = 0;
 
@@ -328,7 +271,7 @@ static void check_failing_monitor(void)
 
 	fail_calls(HYPERPS_CALL_VM_RECLAIM, -EAGAIN, 1000000);
 	expect(close(vm), 0, "close when VM_RECLAIM fails");
-	check(frames().count[HYPERPS_FRAME_TO_HOST] == before.count[HYPERPS_FRAME_TO_HOST] + 136 * MIB / PAGE &&
+	check(frames(device).count[HYPERPS_FRAME_TO_HOST] == before.count[HYPERPS_FRAME_TO_HOST] + 136 * MIB / PAGE &&
 		      output_has("hpsctl vm list --json", "\"state\": \"dead\""),
 	      "the memory is kept, with the VM");
 	check(memory_free() < memory - 64, "Linux has not got it (%ld of %ld MiB free)", memory_free(), memory);
@@ -337,9 +280,9 @@ static void check_failing_monitor(void)
 	check(remove_module("hyperps") < 0, "the module can't be removed meanwhile");
 	device = monitor_open();
 	fail_calls(HYPERPS_CALL_VM_RECLAIM, 0, 0);
-	while (frames().count[HYPERPS_FRAME_TO_HOST] != before.count[HYPERPS_FRAME_TO_HOST] && waited++ < 100)
+	while (frames(device).count[HYPERPS_FRAME_TO_HOST] != before.count[HYPERPS_FRAME_TO_HOST] && waited++ < 100)
 		pause_ms(100);
-	expect_frames(&before, "when VM_RECLAIM works again");
+	expect_frames(device, &before, "when VM_RECLAIM works again");
 	/* The frames come first, then Linux. */
 	pause_ms(200);
 	check(memory_free() > memory - 40, "Linux has it back (%ld of %ld MiB free)", memory_free(), memory);
@@ -356,7 +299,7 @@ static bool is_refused(const char *what, long result, int error)
 
 static void check_arguments(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	const uint64_t limit = HYPERPS_VM_GPA_LIMIT;
 	char *half = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct hyperps_read read_request = { .object = HYPERPS_OBJECT_STATUS };
@@ -444,7 +387,7 @@ static void check_arguments(void)
 	while (count)
 		close(vms[--count]);
 	munmap(half, 2 * MIB);
-	expect_frames(&before, "after wrong requests");
+	expect_frames(device, &before, "after wrong requests");
 }
 
 static void do_nothing(int vm, int out)
@@ -485,7 +428,7 @@ static int start_and_kill(void (*run)(int vm, int out), int vm, long ms)
 		check(false, "the child starts");
 	pause_ms(ms);
 	if (run == fill_and_wait)
-		check(frames().count[HYPERPS_FRAME_PRIVATE] >= 32 * MIB / PAGE, "a child has filled a VM");
+		check(frames(device).count[HYPERPS_FRAME_PRIVATE] >= 32 * MIB / PAGE, "a child has filled a VM");
 	kill(child, SIGKILL);
 	close(ends[0]);
 	close(ends[1]);
@@ -494,7 +437,7 @@ static int start_and_kill(void (*run)(int vm, int out), int vm, long ms)
 
 static void check_owners(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	int vm = new_vm();
 	bool killed = true;
 
@@ -503,13 +446,13 @@ static void check_owners(void)
 	expect(start_and_kill(fill_and_wait, vm, 0), SIGKILL, "a child that fills the parent's VM and is killed");
 	expect(info(vm).frames, 34 * MIB / PAGE, "frames of the parent's VM");
 	close(vm);
-	expect_frames(&before, "after close");
+	expect_frames(device, &before, "after close");
 	expect(start_and_kill(fill_and_wait, -1, 0), SIGKILL, "a child with a VM of its own that is killed");
-	expect_frames(&before, "after kill -9");
+	expect_frames(device, &before, "after kill -9");
 	for (int i = 0; i < 5; i++)
 		killed = start_and_kill(fill_for_ever, -1, 10 + 37 * i) == SIGKILL && killed;
 	check(killed, "5 children that are killed in the middle of POPULATE");
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 }
 
 static void check_module(void)
@@ -534,7 +477,7 @@ static void on_alarm(int signal)
 
 static void check_signal(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	struct sigaction action = { .sa_handler = on_alarm };
 	struct itimerval timer = { .it_value = { .tv_usec = 20000 } };
 	const long size = 384 * MIB;
@@ -551,7 +494,7 @@ static void check_signal(void)
 	expect(info(vm).frames, done / PAGE, "frames of the VM");
 	expect(populate(vm, done, 4 * MIB, NULL), 4 * MIB, "POPULATE goes on from there");
 	close(vm);
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 }
 
 static void *populate_thread(void *vm)
@@ -561,7 +504,7 @@ static void *populate_thread(void *vm)
 
 static void check_threads(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	long mine = 0, others = 0;
 	int right = 0;
 
@@ -580,7 +523,7 @@ static void check_threads(void)
 	}
 	check(right == 10, "of two threads that populate the same 16 MiB one wins, the other gets EACCES (%ld, %ld)",
 	      mine, others);
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 }
 
 /* Populates until it fails; the error must be ENOMEM, and what is not the VM's must be free. */
@@ -622,7 +565,7 @@ static void fill_up_in_cgroup(int vm, int out)
 
 static void check_out_of_memory(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	long memory = memory_free();
 
 	mkdir(CGROUPS, 0755);
@@ -630,15 +573,15 @@ static void check_out_of_memory(void)
 		      !mkdir(CGROUPS "/small", 0755) && write_file(CGROUPS "/small/memory.max", "33554432"),
 	      "a memory cgroup of 32 MiB");
 	expect(wait_for(start(fill_up_in_cgroup, -1, -1)), 0, "a child that fills its memory cgroup with a VM");
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 	expect(wait_for(start(fill_up, -1, -1)), 0, "a child that fills all of Linux's memory with a VM");
-	expect_frames(&before, "after it");
+	expect_frames(device, &before, "after it");
 	check(memory_free() > memory - 40, "Linux has its memory back (%ld of %ld MiB free)", memory_free(), memory);
 }
 
 static void check_cycles(void)
 {
-	struct hyperps_frames before = frames();
+	struct hyperps_frames before = frames(device);
 	long memory = memory_free();
 	uint64_t first = 0;
 	int fresh = 0;
@@ -655,7 +598,7 @@ static void check_cycles(void)
 		close(vm);
 	}
 	expect(fresh, 100, "cycles of create, populate, close, each with a handle of its own");
-	expect_frames(&before, "after them");
+	expect_frames(device, &before, "after them");
 	check(memory_free() > memory - 40, "Linux has its memory back (%ld of %ld MiB free)", memory_free(), memory);
 }
 
@@ -704,7 +647,7 @@ static void check_kcore(void)
 /* Each page in a 2 MiB range of its own takes a page of tables in two views. */
 static void check_pool(void)
 {
-	struct hyperps_frames before = frames(), after;
+	struct hyperps_frames before = frames(device), after;
 	uint64_t monitor = before.count[HYPERPS_FRAME_MONITOR] + before.count[HYPERPS_FRAME_TO_MONITOR];
 	const uint64_t pages = 3000;
 	int vm = new_vm();
@@ -713,14 +656,14 @@ static void check_pool(void)
 	for (i = 0; i < pages && populate(vm, i * 2 * MIB, PAGE, NULL) == PAGE;)
 		i++;
 	expect(i, pages, "POPULATE of single pages, more than the monitor's pool has tables for");
-	after = frames();
+	after = frames(device);
 	monitor = after.count[HYPERPS_FRAME_MONITOR] + after.count[HYPERPS_FRAME_TO_MONITOR] - monitor;
 	check(monitor >= 2 * MIB / PAGE && monitor % (2 * MIB / PAGE) == 0,
 	      "hyperps.ko gave the monitor memory for them (%llu frames)", (unsigned long long)monitor);
 	check(output_has("dmesg | grep 'hyperps: '", "gave the monitor 2 MiB"), "the kernel's log says so");
 	close(vm);
 	before.count[HYPERPS_FRAME_HOST] -= monitor;
-	expect_frames(&before, "but for these");
+	expect_frames(device, &before, "but for these");
 }
 
 int main(void)
@@ -740,6 +683,5 @@ int main(void)
 		check_pool();
 		expect(remove_module("call_probe"), 0, "removing call_probe.ko");
 	}
-	printf("# failed %d of %d\n", failed, checks);
-	return failed != 0;
+	return summary();
 }

@@ -22,7 +22,7 @@ module_param(sum, ulong, 0400);
 void call_probe_return(void);
 asm(".text\n"
     ".type call_probe_return, @function\n"
-    "call_probe_return:\n" ASM_RET ".size call_probe_return, .-call_probe_return\n");
+    "call_probe_return:\n" ASM_ENDBR ASM_RET ".size call_probe_return, .-call_probe_return\n");
 
 static void add_content(u64 gpa, u64 frame, u64 frames)
 {

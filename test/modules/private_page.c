@@ -68,7 +68,7 @@ static long give_table(unsigned long address)
 	pud_t *pud = pud_offset(p4d, address);
 	pmd_t *pmd = pmd_offset(pud, address);
 
-	if (!pmd_present(*pmd) || pmd_large(*pmd))
+	if (!pmd_present(*pmd) || pmd_leaf(*pmd))
 		return -EFAULT;
 	return give(pmd_page(*pmd), 1ULL << 40) ? -EIO : 0;
 }

@@ -240,21 +240,16 @@ static void bring(struct worker *worker, struct churned_vm *vm, u64 gpa)
 
 static void run(struct worker *worker, struct churned_vm *vm)
 {
-	register u64 r8 asm("r8") = 0;
-	u64 rax = HYPERPS_CALL_VCPU_RUN, rbx = 0, rdx = vm->answer, rsi = 0, rdi = vm->handle;
+	u64 words[HYPERPS_RESULTS];
 
 	if (!vm->has_vcpu || !vm->own_given)
 		return;
-	asm volatile("vmcall"
-		     : "+a"(rax), "+b"(rbx), "+d"(rdx), "+S"(rsi), "+D"(rdi), "+r"(r8)
-		     :
-		     : "r9", "r10", "r11", "memory");
-	if (judge(worker, HYPERPS_CALL_VCPU_RUN, (s64)rax))
+	if (judge(worker, HYPERPS_CALL_VCPU_RUN, run_vcpu(vm->handle, 0, vm->answer, 0, words)))
 		return;
 	worker->runs++;
-	switch ((u32)rbx) {
+	switch ((u32)words[0]) {
 	case HYPERPS_EXIT_IN:
-		answer(worker, vm, rdx);
+		answer(worker, vm, words[1]);
 		break;
 	case HYPERPS_EXIT_SHARED:
 		worker->shared++;
@@ -267,7 +262,7 @@ static void run(struct worker *worker, struct churned_vm *vm)
 		break;
 	case HYPERPS_EXIT_MEMORY:
 		worker->touched++;
-		bring(worker, vm, rdx);
+		bring(worker, vm, words[1]);
 		break;
 	case HYPERPS_EXIT_ROOM:
 		make_room(worker, vm);
@@ -276,7 +271,7 @@ static void run(struct worker *worker, struct churned_vm *vm)
 	case HYPERPS_EXIT_INTERRUPTED:
 		break;
 	default:
-		judge(worker, HYPERPS_CALL_VCPU_RUN, -1000 - (s64)(u32)rbx);
+		judge(worker, HYPERPS_CALL_VCPU_RUN, -1000 - (s64)(u32)words[0]);
 	}
 }
 
