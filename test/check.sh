@@ -76,6 +76,7 @@ BUG: unable to handle page fault for address: 0000000000000000
 INFO: task sh:1 blocked for more than 120 seconds.
 END
 )
+details+=$(grep -E "$complaints" <<<"RETBleed: WARNING: Spectre v2 mitigation leaves CPU vulnerable to RETBleed attacks")
 [ -n "$complaints" ] && [ -z "$details" ]
 result $? "the tests notice each of Linux's own complaints" "$details"
 echo "1..$count"

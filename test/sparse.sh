@@ -4,9 +4,8 @@
 cd "$(dirname "$0")/.." || exit 1
 count=0 failed=0
 for modules in host attacks test; do
-	log=build/sparse/$modules.log
-	mkdir -p build/sparse
-	make --no-print-directory "sparse-$modules" >"$log" 2>&1
+	log=build/sparse/$modules/kbuild.log
+	make --no-print-directory "sparse-$modules" >/dev/null 2>&1
 	files=$(grep -c '^  CHECK' "$log")
 	found=$(grep -E '\.[ch]:[0-9]+:[0-9]+: (warning|error)' "$log")
 	# Without sparse, or without headers, nothing is looked at.

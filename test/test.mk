@@ -113,6 +113,8 @@ LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2
 	'test/live/attacks.py cloud 2 vmfunc' 'test/live/attacks.py cloud 2 vmcall' \
 	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py test/live/check.py test/live/launcher.py \
 	'test/live/attacks.py cloud 1 vmfunc' 'test/live/attacks.py cloud 1 vmcall' \
+	'test/live/attacks.py cloud-7 2 vmfunc' 'test/live/host.py cloud-7 2 vmx_absent,vm_run,vm_compute,vcpu_device,demo,kernel_log' \
+	'test/live/attacks.py cloud-6.12 2 vmcall' 'test/live/host.py cloud-6.12 2 vmx_absent,vm_run,power,demo,kernel_log' \
 	'test/live/host.py cloud 2 vmx_absent,gate_sweep,cpus,kernel_log,drivers,kexec_same' 'test/live/views.py cloud 1 15' \
 	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log'
 TEST_JOBS ?= 2
@@ -154,7 +156,7 @@ SPARSE_attacks := $(ATTACK_MODULE_SOURCES)
 SPARSE_test := $(TEST_MODULE_SOURCES)
 sparse-host sparse-attacks sparse-test: CHECKER = C=2 CHECK=sparse
 sparse-host sparse-attacks sparse-test: sparse-%: $(CACHE)/kernels/cloud/release
-	+@$(call kbuild,cloud,$(BUILD)/sparse/$*,$(SPARSE_$*)) && cat $(BUILD)/sparse/$*/kbuild.log
+	+@$(call kbuild,cloud,$(BUILD)/sparse/$*,$(SPARSE_$*))
 .PHONY: sparse-host sparse-attacks sparse-test
 
 fuzz: $(FUZZ_PROGRAM)

@@ -79,7 +79,7 @@ grew() {
 }
 
 # What Linux writes when something is wrong with it; test/live/attacks.py and test/check.sh read this line, too.
-complaints='BUG:|kernel BUG|Oops|WARNING: |UBSAN: |unchecked MSR|general protection|soft lockup|blocked for more than|rcu.*stall|NMI received for unknown reason'
+complaints='BUG:|kernel BUG|Oops|WARNING: (CPU: |[^ ]*:[0-9]+ at )|UBSAN: |unchecked MSR|general protection|soft lockup|blocked for more than|rcu.*stall|NMI received for unknown reason'
 
 # kernel_is_quiet PATTERN: has Linux neither crashed nor warned, but by lines that match? Prints the lines that say so.
 kernel_is_quiet() {
