@@ -383,7 +383,7 @@ static u64 tsc_unmoved(u64 adjust)
 {
 	u64 now;
 
-	rdmsrl(MSR_IA32_TSC_ADJUST, now);
+	rdmsrq(MSR_IA32_TSC_ADJUST, now);
 	return rdtsc() - (now - adjust);
 }
 
