@@ -6,7 +6,10 @@ SHELL := /bin/bash
 
 BUILD := build
 CACHE := $(or $(HYPERPS_CACHE),.cache)
-VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+# What monitor, loader and hpsctl call themselves: the release, and the commit unless it is exactly the tag v$(RELEASE). Without .git
+# (a tarball, a package) the release alone, also inside somebody else's repository.
+RELEASE := $(shell cat VERSION)
+VERSION := $(or $(if $(wildcard .git),$(shell git describe --always --dirty --match 'v$(RELEASE)' | sed 's/^v//; t; s/^/$(RELEASE)+g/')),$(RELEASE))
 
 # Neither make nor the kernel's build of modules takes such a path.
 comma := ,
@@ -24,18 +27,28 @@ quiet = $(if $(filter 1,$(V))$(findstring s,$(firstword -$(MAKEFLAGS))),,@$(if $
 log_to = >$(1) 2>&1 || { echo "failed; the end of the log, $(1):" >&2; tail -n 20 $(1) >&2; false; }
 
 # The order matters only for variables: a fragment uses those of the ones before it.
-include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk docs/man/man.mk test/test.mk
+include tools/tools.mk startup/monitor.mk boot/boot.mk host/host.mk docs/man/man.mk packaging/packaging.mk test/test.mk
+
+# What contains the version is built anew when that has changed.
+$(BUILD)/version: version-force
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
+$(BUILD)/hpsctl $(BUILD)/boot/boot/main.o $(patsubst %.c,$(BUILD)/monitor/%.o,$(shell grep -lw VERSION $(MONITOR_C))): $(BUILD)/version
 
 all: $(IMAGE) host
 
 help:
 	@echo 'make run      set up what is missing, build, boot the stick image in an emulator, show hpsctl demo'
 	@echo 'make test     set up what is missing, build, run all tests (make test-unit, make test-live: a part)'
+	@echo 'make test-long  tests that take an hour or two: all attacks in QEMU with nested KVM'
+	@echo 'make nested   what tools/run --emulator nested needs (tools/README.md)'
 	@echo 'make fuzz     fuzz the memory calls for FUZZ_SECONDS=600 s (make test does it for a minute)'
 	@echo 'make kvm-unit-tests DIR=...  run programs of kvm-unit-tests, built in DIR, in VMs (docs/testing.md)'
 	@echo 'make soak     everything at once for MINUTES=60 on 4 CPUs: host work, VMs, CPUs that come and go, attacks'
 	@echo 'make bench    measure native against monitor in the emulator; writes build/bench.json'
 	@echo 'make stick    build the stick image and say how to write it to a real stick'
+	@echo 'make install  install loader, hpsctl, manual pages below PREFIX=/usr/local, behind DESTDIR=; make uninstall'
+	@echo 'make deb      the Debian packages hyperps and hyperps-dkms, in build/'
 	@echo 'make all      build everything but the tests'
 	@echo 'make man      the manual pages hpsctl.8, hyperps.conf.5, hyperps.7, in build/man/'
 	@echo 'make setup    install packages, build the emulator, download the stock kernels (tools/setup --help)'
@@ -44,9 +57,9 @@ help:
 	@echo 'Variables: V=1 (whole commands), RUN_FLAGS="--cpus 4 ..." (tools/run --help), KERNEL=, INITRD=, CONF= for the image, TEST_JOBS=2'
 
 format:
-	clang-format-14 -i $(shell git ls-files '*.[ch]')
+	clang-format-14 -i $(shell git ls-files '*.[ch]' '*.cc')
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all clean format help
+.PHONY: all clean format help version-force

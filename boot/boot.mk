@@ -10,7 +10,7 @@ BOOT_EFI_INCLUDE ?= /usr/include/efi
 
 # Everything but EFI calls is System V ABI. No SSE: the checks are shared with the monitor, whose rules they follow.
 BOOT_CFLAGS := -std=gnu11 -O2 $(WARNINGS) -ffreestanding -fpic -fshort-wchar -fno-stack-protector -fno-strict-aliasing \
-	-mno-red-zone -mgeneral-regs-only -maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI -ffile-prefix-map=$(CURDIR)=. \
+	-mno-red-zone -mgeneral-regs-only -maccumulate-outgoing-args -DGNU_EFI_USE_MS_ABI -ffile-prefix-map=$(CURDIR)=. -DVERSION='"$(VERSION)"' \
 	-Iboot -Iinclude -Ivmx -Imm -Iservice -isystem $(BOOT_EFI_INCLUDE) -isystem $(BOOT_EFI_INCLUDE)/x86_64
 BOOT_LDFLAGS := -nostdlib -znocombreloc -shared -Bsymbolic -z defs -z noexecstack --build-id=none --no-warn-rwx-segments \
 	-T $(BOOT_EFI_LIB)/elf_x86_64_efi.lds

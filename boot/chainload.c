@@ -100,7 +100,7 @@ static EFI_STATUS set_options(const char *options)
 	if (EFI_ERROR(status) || !load_options)
 		return unfit(EFI_OUT_OF_RESOURCES, L"no memory for the options. Add memory");
 	for (UINTN i = 0; i < size / sizeof(CHAR16); i++)
-		load_options[i] = options[i];
+		load_options[i] = (u8)options[i];
 	loaded->LoadOptions = load_options;
 	loaded->LoadOptionsSize = size;
 	return EFI_SUCCESS;

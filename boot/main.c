@@ -71,7 +71,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
 	EFI_STATUS fit, status;
 
 	InitializeLib(image, system_table);
-	Print(L"HyperPS loader\r\n");
+	Print(L"HyperPS loader %a\r\n", VERSION);
 	loader_image = image;
 	if (EFI_ERROR(BS->HandleProtocol(image, &LoadedImageProtocol, (void **)&loader)))
 		return EFI_UNSUPPORTED;

@@ -171,7 +171,7 @@ static EFI_STATUS get_memory_map(EFI_MEMORY_DESCRIPTOR **map, UINTN *size, UINTN
 			*map = NULL;
 		}
 		if (status != EFI_BUFFER_TOO_SMALL)
-			return status;
+			return *map || EFI_ERROR(status) ? status : EFI_DEVICE_ERROR; /* a mere warning gives no map */
 		*size += 8 * *descriptor_size; /* allocating the buffer changes the map */
 		*map = AllocatePool(*size);
 		if (!*map)

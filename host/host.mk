@@ -9,10 +9,12 @@ HPSCTL_SOURCES := $(wildcard host/hpsctl/*.c) mm/sha256.c
 HPSCTL_SOURCES += boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 HPSCTL_HEADERS := $(wildcard host/hpsctl/*.h host/hpsctl/check/*.h host/module/*.h include/*.h include/hyperps/*.h) host/guests/vault.h mm/sha256.h \
 	boot/choose_capabilities.h boot/pagetable.h vmx/capabilities.h
+# Static: the host image has no libraries.
+HOST_LINK := -static
+HOST_CFLAGS := -std=gnu11 -O2 -g $(HOST_LINK) $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Ihost/guests
 # What programs besides hpsctl use of it.
 HPSCTL_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/image.c host/hpsctl/measure.c \
 	host/hpsctl/vm.c mm/sha256.c
-HOST_CFLAGS := -std=gnu11 -O2 -g -static $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Ihost/guests
 
 host: $(BUILD)/hpsctl $(FLAVOURS:%=$(BUILD)/modules/%/hyperps.ko) $(FLAVOURS:%=$(BUILD)/initrd-%.img)
 test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
@@ -21,15 +23,16 @@ newer-initrds: $(foreach f,$(NEWER_FLAVOURS),$(BUILD)/initrd-$(f).img $(BUILD)/i
 
 $(BUILD)/hpsctl: $(HPSCTL_SOURCES) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
-	$(call quiet,CC)$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -DHPSCTL_VERSION='"$(VERSION)"' -o $@ $(HPSCTL_SOURCES)
+	$(call quiet,CC)$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot $(CPPFLAGS) $(CFLAGS) -DHPSCTL_VERSION='"$(VERSION)"' $(LDFLAGS) -o $@ $(HPSCTL_SOURCES)
 
-# $(call kbuild,flavour,folder,sources,arguments): build the modules of these sources in a copy, so that the source tree stays clean.
-# Headers that are not installed come with their compiler. No BTF: it would need pahole.
+# $(call kbuild,flavour,folder,sources): build the modules of these sources in a copy, so that the source tree stays clean. Headers
+# that are not installed come with their compiler. No BTF: it would need pahole. CHECKER: words for kbuild.
 kbuild = mkdir -p $(2) && { cp -u $(3) $(2)/ && PATH=$(abspath $(CACHE)/kernels/$(1)/usr/bin):$$PATH && \
 	release=$$(cat $(CACHE)/kernels/$(1)/release) && headers=$(or $(wildcard $(CACHE)/kernels/$(1)/headers),/lib/modules/$$release/build) && \
 	{ [ -d $$headers ] || { echo "no headers for Linux $$release: apt-get install linux-headers-$$release" >&2; false; }; } && \
 	$(MAKE) --no-print-directory -C $$headers M=$(abspath $(2)) HYPERPS_INCLUDE=$(abspath include) KCFLAGS=-Werror \
-		CONFIG_DEBUG_INFO_BTF_MODULES= $(4) modules; } $(call log_to,$(2)/kbuild.log)
+		CONFIG_DEBUG_INFO_BTF_MODULES= $(CHECKER) modules; } \
+	$(call log_to,$(2)/kbuild.log)
 
 HOST_MODULE_SOURCES := $(wildcard host/module/*.[chS]) host/module/Kbuild
 

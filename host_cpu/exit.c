@@ -87,7 +87,7 @@ void exit_dispatch(struct registers *regs)
 		handle_exit(regs, reason);
 	}
 	if (cpu->latched & LATCHED_INIT) {
-		__atomic_fetch_and(&cpu->latched, ~LATCHED_INIT, __ATOMIC_SEQ_CST);
+		__atomic_fetch_and(&cpu->latched, (u32)~LATCHED_INIT, __ATOMIC_SEQ_CST);
 		exit_init(regs);
 	}
 	if (cpu->latched)

@@ -199,7 +199,11 @@ static void build_monitor_view(struct cpu *cpu, unsigned levels, u64 top)
 	for (u64 linear = MONITOR_DIRECT_VA; linear <= MONITOR_VA; linear += BIT(PML4_SHIFT))
 		map(cpu, tables, levels, linear, 4, final[(linear >> PML4_SHIFT) % 512], PTE_TABLE);
 	cpu->gate.monitor_top = levels == 4 ? tables : table_at(tables[511]);
-	map_ept(cpu, view, top, address_of(tables), EPT_READ);
+	/*
+	 * Writable like all tables in this view, although nothing writes: a hypervisor below us that emulates an instruction
+	 * here may take a walk of page tables for writes to them, as KVM does.
+	 */
+	map_ept(cpu, view, top, address_of(tables), EPT_READ | EPT_WRITE);
 	for (u64 chunk = 0; chunk < boot->region_size; chunk += PAGE_SIZE_2M) {
 		u64 linear = MONITOR_VA + chunk, hpa = boot->region_base + chunk;
 

@@ -4,7 +4,7 @@
 #include "gate_page.h"
 #include "host_cpu.h"
 
-#define DEFINE(name, value) asm volatile("\n#define " #name " %p0" ::"i"(value))
+#define DEFINE(name, value) asm volatile("\n#define " #name " %0" ::"i"(value))
 
 void asm_offsets(void);
 

@@ -16,7 +16,7 @@ result() # STATUS TEXT [DETAILS]
 	fi
 }
 
-mapfile -t files < <(git ls-files '*.[ch]')
+mapfile -t files < <(git ls-files '*.[ch]' '*.cc')
 [ ${#files[@]} -gt 10 ]
 result $? "there are C files to check (${#files[@]})"
 details=$(clang-format-14 --dry-run -Werror "${files[@]}" 2>&1)
@@ -30,17 +30,32 @@ for header in $(git ls-files 'include/*.h' "${layers[@]/%//*.h}" boot/conf.h boo
 	result $? "$header compiles alone" "$details"
 done
 
-details=$(git ls-files '*.[ch]' '*.asm' '*.sh' '*.pl' '*.py' '*.mk' Makefile linker.ld | xargs grep -L SPDX-License-Identifier)
+details=$(git ls-files '*.[ch]' '*.cc' '*.asm' '*.sh' '*.pl' '*.py' '*.mk' Makefile linker.ld | xargs grep -L SPDX-License-Identifier)
 [ -z "$details" ]
 result $? "every source file names its licence" "$details"
 
-if command -v shellcheck >/dev/null; then
-	details=$(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh' | xargs shellcheck -x 2>&1)
-	result $? "shellcheck" "$details"
-else
-	count=$((count + 1))
-	echo "ok $count # SKIP shellcheck is not installed"
-fi
+# linter TOOL COMMAND...: a check that counts as skipped where the tool is not installed.
+linter()
+{
+	local tool=$1
+	shift
+	if command -v "$tool" >/dev/null; then
+		details=$("$@" 2>&1)
+		result $? "$tool" "$details"
+	else
+		count=$((count + 1))
+		echo "ok $count # SKIP $tool is not installed"
+	fi
+}
+
+mapfile -t files < <(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh')
+linter shellcheck shellcheck -x "${files[@]}"
+mapfile -t files < <(git ls-files '*.py'; git ls-files | grep -v '\.py$' | xargs grep -lE '^#!.*python3')
+linter pylint pylint --score=n -j 2 "${files[@]}"
+# Not the jobs of the make that runs this test.
+linter clang-tidy-14 env -u MAKEFLAGS make -s -k -j2 tidy
+details=$(env -u MAKEFLAGS make -s -j2 BUILD=build/clang MONITOR_CC=clang build/clang/monitor.bin 2>&1)
+result $? "the monitor compiles with clang" "$details"
 details=$(grep -rnE --include='*.c' '\b(malloc|alloca)\(' "${layers[@]/%//}")
 [ -z "$details" ]
 result $? "the monitor allocates nothing at run time" "$details"

@@ -57,6 +57,8 @@ def main():
     ends(2, "exits", "--cpu", "x", says="--cpu wants a number")
     ends(2, "demo", "--target", "x", says="--target wants")
     ends(2, "attack", "--directory", "/nothing", says="no attacks in /nothing")
+    ends(2, "install", "x", says="unexpected 'x'")
+    ends(2, "uninstall", "--loader", "x", says="'--loader'")
     with open("/dev/full", "w", encoding="ascii") as full:
         ok(subprocess.run([HPSCTL, "completion"], stdout=full, stderr=subprocess.DEVNULL, check=False).returncode == 1,
            "output that can't be written is an error")

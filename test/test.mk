@@ -29,6 +29,7 @@ UNIT_SOURCES_pagetable := boot/pagetable.c
 UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c host/hpsctl/json.c
 UNIT_SOURCES_check := host/hpsctl/check.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 UNIT_SOURCES_image := host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
+UNIT_SOURCES_install := host/hpsctl/install.c host/hpsctl/boot_entry.c
 UNIT_SOURCES_uart := host/hpsctl/uart.c
 UNIT_SOURCES_sha256 := mm/sha256.c
 UNIT_SOURCES_decode := guest/decode.c
@@ -99,29 +100,52 @@ $(FUZZ_PROGRAM): test/fuzz/dispatch_fuzz.c boot/host_view.c boot/memory_type.c $
 
 LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-test-$(f).img $(BUILD)/initrd-$(f).img)
 
+# The disk of package.py.
+$(BUILD)/debian.img: test/live/mkdebian test/live/at_boot $(DEBS)
+	@echo 'installing the packages in a Debian 12 (log: $(BUILD)/debian.log)'
+	@$< $@ $(CACHE) test/live/at_boot $(DEBS) >$(BUILD)/debian.log 2>&1 || { tail -n 30 $(BUILD)/debian.log >&2; false; }
+
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
-LIVE_TESTS := test/live/unfit.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
+LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
 	'test/live/host.py cloud 1 vmx_absent,vm_run,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' \
 	'test/live/attacks.py cloud 4 vmfunc' 'test/live/attacks.py cloud 4 vmcall' \
 	'test/live/host.py generic 2 vmx_absent,attacks/01-monitor-memory,power,vm_device,vcpu_device,vm_run,demo,nmi,cpus,kernel_log,drivers,private_page' \
 	'test/live/attacks.py cloud 2 vmfunc' 'test/live/attacks.py cloud 2 vmcall' \
 	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/chainload.py test/live/screen.py test/live/check.py test/live/launcher.py \
 	'test/live/attacks.py cloud 1 vmfunc' 'test/live/attacks.py cloud 1 vmcall' \
+	'test/live/attacks.py cloud-7 2 vmfunc' 'test/live/host.py cloud-7 2 vmx_absent,vm_run,vm_compute,vcpu_device,demo,kernel_log' \
+	'test/live/attacks.py cloud-6.12 2 vmcall' 'test/live/host.py cloud-6.12 2 vmx_absent,vm_run,power,demo,kernel_log' \
 	'test/live/host.py cloud 2 vmx_absent,gate_sweep,cpus,kernel_log,drivers,kexec_same' 'test/live/views.py cloud 1 15' \
 	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log'
 TEST_JOBS ?= 2
 
+# In QEMU with nested KVM: three to six minutes of a CPU, an hour for all.
+NESTED_TESTS := 'test/live/nested.py vmfunc 1 monitor-memory,private-frame,double-map,remap,wrong-owner,old-content,stale-tlb,rogue-vmfunc,stale-pcid,msr,privileged-state,fuzz,guest-registers,race,ipi-storm,escape' \
+	'test/live/nested.py vmcall 2 monitor-memory,private-frame'
+LIVE_TESTS := $(NESTED_TESTS) $(LIVE_TESTS)
+LIVE_PARTS += $(BUILD)/nested-initrd.img
+LONG_TESTS := 'test/live/nested.py vmfunc 1 all' 'test/live/nested.py vmcall 1 all' 'test/live/nested.py vmfunc 2 all' 'test/live/nested.py vmcall 2 all'
+test-long: nested
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	@rm -rf $(BUILD)/attacks-nested $(BUILD)/attacks-nested.json
+	test/run.pl --jobs $(TEST_JOBS) $(LONG_TESTS)
+.PHONY: test-long
+
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 	$(filter-out include/hyperps/guest.h include/hyperps/gate.h,$(MONITOR_HEADERS))
 # What is said about HyperPS and its tool, against the sources and the tool itself.
-DOCUMENT_TESTS := test/messages.py 'test/manuals.py $(MANUALS)' 'test/command_line.py $(BUILD)/hpsctl'
+DOCUMENT_TESTS := test/documents.py test/messages.py 'test/manuals.py $(MANUALS)' 'test/command_line.py $(BUILD)/hpsctl'
 
-test: SETUP_FLAGS := --newer-kernels
-test: setup
-	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(MANUALS)
+# What needs no machine to boot.
+SOURCE_TESTS := test/check.sh test/sparse.sh test/layers.py $(DOCUMENT_TESTS) \
+	test/symbolize.py test/mkimage.sh \
+	test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py
+
+test: setup-test
+	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAM) $(LIVE_PARTS) $(BUILD)/debian.img $(MANUALS)
 	@$(MAKE) --no-print-directory tcb-lines
-	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) test/check.sh test/sparse.sh $(DOCUMENT_TESTS) test/mkimage.sh test/layers.py test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/coverage.py $(LIVE_TESTS)
+	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json $(BUILD)/attacks-nested $(BUILD)/attacks-nested.json
+	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) $(SOURCE_TESTS) $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
 	test/run.pl $(UNIT_PROGRAMS) $(DOCUMENT_TESTS)
@@ -130,15 +154,23 @@ test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
 SPARSE_host := $(HOST_MODULE_SOURCES)
 SPARSE_attacks := $(ATTACK_MODULE_SOURCES)
 SPARSE_test := $(TEST_MODULE_SOURCES)
+sparse-host sparse-attacks sparse-test: CHECKER = C=2 CHECK=sparse
 sparse-host sparse-attacks sparse-test: sparse-%: $(CACHE)/kernels/cloud/release
-	+@$(call kbuild,cloud,$(BUILD)/sparse/$*,$(SPARSE_$*),C=2 CHECK=sparse)
+	+@$(call kbuild,cloud,$(BUILD)/sparse/$*,$(SPARSE_$*))
 .PHONY: sparse-host sparse-attacks sparse-test
 
 fuzz: $(FUZZ_PROGRAM)
 	test/run.pl 'test/fuzz/run.py $(FUZZ_SECONDS)'
 
-test-live: $(LIVE_PARTS)
+test-live: $(LIVE_PARTS) $(BUILD)/debian.img
 	test/run.pl --jobs $(TEST_JOBS) $(LIVE_TESTS)
+
+# gdb in the monitor; builds the second emulator that this needs, once.
+test-gdb:
+	tools/setup --gdb
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	test/run.pl test/live/debugger.py
+.PHONY: test-gdb
 
 # kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR.
 kvm-unit-tests: kvm-unit-tests-dir $(LIVE_PARTS)
@@ -170,3 +202,23 @@ bench: setup
 	test/bench.py
 
 .PHONY: bench
+
+# A second opinion: clang-tidy with .clang-tidy's checks, on each file with the flags that it is compiled with (but for those that
+# clang does not know).
+TIDY_FLAGS = $(filter-out -mindirect-branch% -maccumulate-outgoing-args,$(1))
+TIDY_HPSCTL := $(filter-out $(MONITOR_C) $(BOOT_SOURCES),$(HPSCTL_SOURCES))
+tidy_stamps = $(patsubst %.c,$(BUILD)/tidy/%.ok,$(1))
+
+$(call tidy_stamps,$(MONITOR_C)): TIDY = $(call TIDY_FLAGS,$(MONITOR_CFLAGS)) -include include/hidden.h
+$(call tidy_stamps,$(BOOT_SOURCES)): TIDY = $(call TIDY_FLAGS,$(BOOT_CFLAGS))
+$(call tidy_stamps,$(TIDY_HPSCTL)): TIDY = -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -DHPSCTL_VERSION='""'
+TIDY_STAMPS := $(call tidy_stamps,$(MONITOR_C) $(BOOT_SOURCES) $(TIDY_HPSCTL))
+
+$(TIDY_STAMPS): $(BUILD)/tidy/%.ok: %.c .clang-tidy $(filter-out $(BUILD)/%,$(wildcard */*.h */*/*.h))
+	@mkdir -p $(@D)
+	@clang-tidy-14 --quiet $< -- $(TIDY) >$@.log 2>&1 || { grep -E '(warning|error):' $@.log; echo '$@.log has more'; false; }
+	@touch $@
+
+tidy: $(TIDY_STAMPS)
+
+.PHONY: tidy

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""One test machine: a stick image booted in Bochs, or in QEMU with KVM, with its serial console at hand.
+"""One test machine: a stick image booted in Bochs, or in QEMU with KVM, with its serial console at hand. "nested" is QEMU with
+KVM in a Linux in Bochs (tools/nested/).
 
     with Machine(cpus=2) as machine:
         machine.expect(r"login:", timeout=120)
@@ -13,6 +14,7 @@ import codecs
 import ctypes
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -26,7 +28,12 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(TOP, "build")
 CACHE = os.environ.get("HYPERPS_CACHE") or os.path.join(TOP, ".cache")
 BOCHS = os.path.join(CACHE, "bochs-3.0", "bin", "bochs")
+BOCHS_GDB = os.path.join(CACHE, "bochs-3.0-gdb", "bin", "bochs")
 QEMU = "qemu-system-x86_64"
+NESTED_INITRD = os.path.join(BUILD, "nested-initrd.img")
+# Another one holds another QEMU: tools/nested/mkdisk.
+NESTED_DISK = os.environ.get("HYPERPS_NESTED_DISK") or os.path.join(CACHE, "nested", "qemu.img")
+NESTED_MEMORY_LIMIT = 1600  # MiB; the rest is the outer Linux's
 DEFAULT_IMAGE = os.path.join(BUILD, "hyperps.img")
 DEFAULT_KERNEL = os.path.join(CACHE, "kernels", "cloud", "vmlinuz")
 DEFAULT_CPU_MODEL = "corei7_skylake_x"
@@ -244,7 +251,7 @@ class Machine:
     def __init__(self, *, cpus=1, memory=1024, image=None, kernel=None, initrd=None, append="", conf=None,
                  cpu_model=None, native=False, emulator="auto", log=None, msrs=None, extra_files=None,
                  remove_files=(), settings=None, second_disk=None, firmware="", mwait=False,
-                 emulator_options=(), on_output=None):
+                 emulator_options=(), outer_append="", on_output=None, gdb=None):
         """
         cpus, memory        number of CPUs, MiB of RAM
         image               the stick image; default build/hyperps.img
@@ -254,7 +261,7 @@ class Machine:
         settings            {key: value} for hyperps.conf
         cpu_model           one of Bochs's CPU models
         native              boot the kernel without the monitor
-        emulator            "auto", "bochs" or "qemu"
+        emulator            "auto", "bochs", "qemu" or "nested"
         log                 file that gets the raw serial output
         msrs                a file for Bochs's `msrs:` option
         extra_files         {path on the stick: file here}, put there last
@@ -263,13 +270,15 @@ class Machine:
         firmware            words for line 3 of next.txt, which test/firmware/acpi.c lists (Bochs)
         mwait               a CPU with MONITOR and MWAIT; one CPU only (Bochs)
         emulator_options    lines for bochsrc, or arguments for QEMU
+        outer_append        words for the command line of the Linux around QEMU (nested)
         on_output           called with each piece of raw serial output, from another thread
+        gdb                 wait at the first instruction for gdb, at this port (Bochs from tools/setup --gdb)
         """
         if emulator == "auto":
-            bochs_only = cpu_model or msrs or firmware
+            bochs_only = cpu_model or msrs or firmware or gdb
             emulator = "qemu" if kvm_can_nest() and not bochs_only else "bochs"
-        if emulator not in ("bochs", "qemu"):
-            raise MachineError(f"no emulator named {emulator}: auto, bochs or qemu")
+        if emulator not in ("bochs", "qemu", "nested"):
+            raise MachineError(f"no emulator named {emulator}: auto, bochs, qemu or nested")
         if not 1 <= cpus <= 64:
             raise MachineError(f"{cpus} CPUs: 1 to 64 can be had")
         if not MEMORY_LIMITS[0] <= memory <= MEMORY_LIMITS[1]:
@@ -280,7 +289,8 @@ class Machine:
         self.cpu_model, self.native, self.msrs = cpu_model or DEFAULT_CPU_MODEL, native, msrs
         self.extra_files, self.remove_files = extra_files or {}, remove_files
         self.second_disk, self.firmware = second_disk, firmware
-        self.mwait, self.emulator_options, self.on_output = mwait, emulator_options, on_output
+        self.mwait, self.emulator_options, self.on_output, self.gdb = mwait, emulator_options, on_output, gdb
+        self.outer_append = outer_append
         self.log = log and os.path.abspath(log)
         self.scratch = self.process = self.started = None
         self._connection = self._reader = self._memory = None
@@ -354,10 +364,11 @@ class Machine:
         return need(os.path.join("/usr/share/OVMF", name), "run tools/setup (package ovmf)")
 
     def _bochs_command(self, port):
-        if os.path.exists(BOCHS):
+        bochs = need(BOCHS_GDB, "run tools/setup --gdb") if self.gdb else BOCHS
+        if os.path.exists(bochs):
             # Without MWAIT: OVMF parks the other CPUs in MONITOR loops that keep waking each other, and each MONITOR
             # flushes all of Bochs's TLBs. With 4 CPUs that takes minutes.
-            command, cpu, lines = [BOCHS], "" if self.mwait else ', exclude_features="mwait"', ["display_library: nogui"]
+            command, cpu, lines = [bochs], "" if self.mwait else ', exclude_features="mwait"', ["display_library: nogui"]
         else:
             if not shutil.which("bochs"):
                 raise MachineError("there is no emulator: run tools/setup")
@@ -404,6 +415,32 @@ class Machine:
             file.write("\n".join(lines + list(self.emulator_options)) + "\n")
         return command + ["-q", "-f", "bochsrc"]
 
+    def _nested_command(self, port):
+        """Bochs with a Linux whose KVM runs QEMU on the stick."""
+        if self.native or self.second_disk or self.firmware or self.msrs:
+            raise MachineError("this machine needs another emulator than nested")
+        if self.memory > NESTED_MEMORY_LIMIT:
+            raise MachineError(f"{self.memory} MiB of memory: QEMU in Bochs has at most {NESTED_MEMORY_LIMIT}")
+        arguments = ["-machine", "q35,accel=kvm", "-cpu", "host,+vmx", "-smp", str(self.cpus), "-m", str(self.memory),
+                     *self.emulator_options]
+        with open(self._path("qemu.arguments"), "w", encoding="utf-8") as file:
+            file.write(f"set -- {shlex.join(arguments)}\n")
+        # The kernel takes several archives, one after the other.
+        with open(self._path("outer-initrd.img"), "wb") as initrd:
+            subprocess.run(["cpio", "--create", "--format=newc", "--quiet"], input=b"qemu.arguments", stdout=initrd,
+                           cwd=self.scratch, check=True)
+            with open(need(NESTED_INITRD, "run make nested"), "rb") as rest:
+                shutil.copyfileobj(rest, initrd)
+        # KVM wants a CPU with MWAIT, or has no control over it. The other Linux's own stick takes the place of ours.
+        outer = Machine(memory=HOST_MEMORY_LIMIT, kernel=DEFAULT_KERNEL, initrd=self._path("outer-initrd.img"), native=True,
+                        append=f"quiet mitigations=off {self.outer_append}", cpu_model=self.cpu_model, emulator="bochs",
+                        second_disk=need(NESTED_DISK, "run make nested"), mwait=True,
+                        emulator_options=["ata1-master: type=disk, path=stick.img, mode=flat"])
+        outer.scratch = self.scratch
+        os.rename(self._path("disk.img"), self._path("stick.img"))
+        outer._make_stick()  # pylint: disable=protected-access
+        return outer._bochs_command(port)  # pylint: disable=protected-access
+
     def _qemu_command(self, port):
         if self.firmware or self.msrs or self.cpu_model != DEFAULT_CPU_MODEL:
             raise MachineError("this machine needs Bochs: --emulator bochs")
@@ -435,10 +472,14 @@ class Machine:
             self._make_stick()
             listener = socket.create_server(("127.0.0.1", 0))
             port = listener.getsockname()[1]
-            command = self._bochs_command(port) if self.emulator == "bochs" else self._qemu_command(port)
+            command = {"bochs": self._bochs_command, "qemu": self._qemu_command, "nested": self._nested_command}[self.emulator](port)
             with open(self._path("emulator.out"), "wb") as output:
+                # What runs before exec is one system call, which takes no lock of another thread's.
+                # pylint: disable-next=subprocess-popen-preexec-fn
                 self.process = subprocess.Popen(command, cwd=self.scratch, stdin=subprocess.DEVNULL, stdout=output,
-                                                stderr=subprocess.STDOUT, preexec_fn=die_with_parent,
+                                                stderr=subprocess.STDOUT,
+                                                env=dict(os.environ, HYPERPS_GDB_PORT=str(self.gdb)),
+                                                preexec_fn=die_with_parent,
                                                 start_new_session=True)
             self.started = time.monotonic()
             self._reader = threading.Thread(target=self._read_serial, args=(listener,), daemon=True)
@@ -501,6 +542,8 @@ class Machine:
             return False
         if self.emulator == "qemu":
             return self.process.returncode == 0
+        if self.emulator == "nested" and "nested: QEMU ended with status 0" not in self._text:
+            return False
         return "ACPI control: soft power off" in self.complaints()
 
     def complaints(self, lines=10):

@@ -21,6 +21,24 @@ $(BUILD)/firmware/acpi.so: $(BUILD)/firmware/acpi.o
 $(BUILD)/firmware.efi: $(BUILD)/firmware/acpi.so
 	$(call quiet,OBJCOPY)objcopy -j .text -j .data -j .dynamic -j .dynsym -j .rela -j .reloc --target=efi-app-x86_64 $< $@
 
+# The Linux around QEMU for --emulator nested: its modules, in the order in which they load, with their parameters.
+# enable_apicv: Bochs wants descriptors of posted interrupts to be page-aligned.
+NESTED_MODULES := scsi_common scsi_mod libata ata_piix sd_mod irqbypass kvm \
+	'kvm-intel nested=1 enable_apicv=0 dump_invalid_vmcs=1'
+$(BUILD)/nested-initrd.img: tools/nested/init tools/tools.mk host/image/mkinitrd $(CACHE)/kernels/cloud/vmlinuz
+	@printf '%s\n' $(NESTED_MODULES) >$(BUILD)/nested-modules
+	host/image/mkinitrd --output $@ init=tools/nested/init modules/list=$(BUILD)/nested-modules $$(cut -d ' ' -f 1 $(BUILD)/nested-modules | \
+		while read -r name; do find $(CACHE)/kernels/cloud/lib -name $$name.ko -printf "modules/$$name.ko=%p "; done)
+
+# What `make test` needs.
+setup-test:
+	@tools/setup --nested --packaging --newer-kernels
+
+# What --emulator nested needs besides.
+nested:
+	tools/setup --nested
+	+@$(MAKE) --no-print-directory $(BUILD)/nested-initrd.img $(IMAGE) $(BUILD)/firmware.efi
+
 $(CACHE)/kernels/%/vmlinuz:
 	tools/setup --no-emulator $(if $(filter $*,$(NEWER_FLAVOURS)),--newer-kernels)
 
@@ -36,11 +54,14 @@ $(IMAGE): $(BUILD)/hyperps.efi $(BUILD)/image-parts $(IMAGE_PARTS) tools/mkimage
 # The launcher's copy gets console options of its own; these suit real machines too.
 $(BUILD)/hyperps.conf: tools/tools.mk
 	@mkdir -p $(@D)
-	@printf '%s\n' '# What HyperPS boots; README.md lists all keys.' 'chainload = \EFI\HYPERPS\vmlinuz' \
+	@printf '%s\n' '# What HyperPS boots; hyperps.conf(5) has all keys.' 'chainload = \EFI\HYPERPS\vmlinuz' \
 		'initrd = \EFI\HYPERPS\initrd.img' 'options = console=tty0 console=ttyS0,115200' >$@
 
 setup:
-	@tools/setup $(SETUP_FLAGS)
+	@tools/setup
+
+setup-packaging:
+	@tools/setup --packaging
 
 stick: $(IMAGE)
 	@echo "$(IMAGE) is ready for a USB stick ($$(($$(stat -c %s $(IMAGE)) >> 20)) MiB). Writing it ERASES THE WHOLE STICK:"
@@ -57,4 +78,4 @@ run: setup
 	+@$(MAKE) --no-print-directory BRIEF=1 $(IMAGE) $(BUILD)/firmware.efi
 	@tools/run --image $(IMAGE) $(RUN_FLAGS)
 
-.PHONY: setup stick run tools-force
+.PHONY: setup setup-packaging setup-test stick run nested tools-force

@@ -83,4 +83,4 @@ def main(hpsctl, path):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2])

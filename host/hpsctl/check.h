@@ -37,7 +37,7 @@ struct check {
 enum verdict { VERDICT_FIT = 0, VERDICT_UNFIT = 1, VERDICT_UNKNOWN = 2 };
 
 /* Looks at the machine. */
-void check_machine(const struct machine *machine, struct check *check);
+void check_machine(const struct machine *looked_at, struct check *check);
 
 /* Notes one more finding. */
 __attribute__((format(printf, 5, 6))) void check_add(struct check *check, const char *key, enum answer answer,

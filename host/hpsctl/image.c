@@ -257,7 +257,7 @@ static bool fill_pages(const struct file *file, const struct layout *layout, str
 
 	for (size_t i = 0; i < layout->count; i++)
 		pages += layout->piece[i].filled / IMAGE_PAGE + 2;
-	image->gpa = calloc(pages, sizeof(*image->gpa));
+	image->gpa = calloc(pages + 1, sizeof(*image->gpa));
 	if (!image->gpa)
 		return fail(file, "there is no memory to load it");
 	for (size_t i = 0; i < layout->count; i++) {

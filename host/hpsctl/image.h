@@ -45,6 +45,6 @@ bool image_load(struct image *image, const void *file, size_t size, uint64_t mem
 void image_free(struct image *image);
 
 /* The measurement that the monitor takes of it; see hyperps/abi.h. */
-void guest_measure(const struct guest *guest, uint8_t sha256[32]);
+void guest_measure(const struct guest *guest, uint8_t digest[32]);
 
 #endif

@@ -15,6 +15,9 @@ struct gate_result {
 	u64 value;
 };
 
+/* What gate_page.S sets in the CR3 with which this kernel goes on. */
+extern u64 hyperps_cr3_bits;
+
 /* The gate's own code; gate_page.S. gate_cr3 as GATE_SET gave it. */
 asmlinkage struct gate_result hyperps_gate_enter(u64 argument1, u64 argument2, u64 argument3, u64 gate_cr3,
 						 u64 argument4, u64 number);

@@ -16,6 +16,8 @@
  *     many-cpus, too-many-cpus   list 500, or 600, that are not there
  *     screen-bar, screen-reserved, screen-ram   offer a screen, whose frame buffer is that of the PCI graphics card, in
  *                           reserved memory, or in memory that the host may use later
+ *     boot-entry            line 1 names a file with the value of a variable Boot####: start what that names, as a boot
+ *                           manager does
  * Further groups of three lines are started when the one before has come back.
  */
 #include <efi.h>
@@ -548,8 +550,8 @@ static void forbid_execution(void)
 	__asm__ volatile("mov %0, %%cr0; mov %1, %%cr3" ::"r"(cr0), "r"(cr3) : "memory");
 }
 
-/* Reads next.txt into text (ASCII, terminated). */
-static EFI_STATUS read_next(EFI_HANDLE volume, CHAR8 *text, UINTN size)
+/* Reads a file, and puts a NUL behind it. */
+static EFI_STATUS read_file(EFI_HANDLE volume, CHAR16 *path, CHAR8 *text, UINTN size)
 {
 	EFI_GUID guid = SIMPLE_FILE_SYSTEM_PROTOCOL;
 	EFI_FILE_IO_INTERFACE *filesystem;
@@ -560,7 +562,7 @@ static EFI_STATUS read_next(EFI_HANDLE volume, CHAR8 *text, UINTN size)
 	if (!EFI_ERROR(status))
 		status = filesystem->OpenVolume(filesystem, &root);
 	if (!EFI_ERROR(status))
-		status = root->Open(root, &file, NEXT_FILE, EFI_FILE_MODE_READ, 0);
+		status = root->Open(root, &file, path, EFI_FILE_MODE_READ, 0);
 	if (EFI_ERROR(status))
 		return status;
 	size--;
@@ -654,6 +656,53 @@ static EFI_STATUS file_device_path(EFI_HANDLE volume, const CHAR16 *path, EFI_DE
 	return EFI_SUCCESS;
 }
 
+static BOOLEAN same_node(const EFI_DEVICE_PATH *a, const EFI_DEVICE_PATH *b)
+{
+	const UINT8 *x = (const UINT8 *)a, *y = (const UINT8 *)b;
+	UINTN left = DevicePathNodeLength(a);
+
+	if (left != (UINTN)DevicePathNodeLength(b))
+		return FALSE;
+	while (left && *x++ == *y++)
+		left--;
+	return !left;
+}
+
+/*
+ * From the file of a boot entry to what it starts. Its path is of the short form, with a partition in front, which is to be
+ * found among the machine's; a file is all that may follow, and no options.
+ */
+static EFI_STATUS find_entry(EFI_HANDLE *volume, CHAR16 *path)
+{
+	static UINT8 entry[NEXT_SIZE];
+	EFI_GUID file_system = SIMPLE_FILE_SYSTEM_PROTOCOL, device_path = DEVICE_PATH_PROTOCOL;
+	EFI_DEVICE_PATH *partition, *node;
+	EFI_HANDLE *handles;
+	UINTN count, i;
+	EFI_STATUS status;
+
+	status = read_file(*volume, path, entry, sizeof(entry));
+	if (!EFI_ERROR(status))
+		status = boot->LocateHandleBuffer(ByProtocol, &file_system, NULL, &count, &handles);
+	if (EFI_ERROR(status))
+		return status;
+	/* Attributes, length of the path, description. */
+	partition = (EFI_DEVICE_PATH *)(entry + 6 + size_of((CHAR16 *)(entry + 6)));
+	for (i = 0; i < count; i++) {
+		if (EFI_ERROR(boot->HandleProtocol(handles[i], &device_path, (void **)&node)))
+			continue;
+		while (!IsDevicePathEnd(node) && !same_node(node, partition))
+			node = NextDevicePathNode(node);
+		if (IsDevicePathEnd(node))
+			continue;
+		node = NextDevicePathNode(partition);
+		copy(path, node + 1, DevicePathNodeLength(node) - sizeof(*node));
+		*volume = handles[i];
+		return EFI_SUCCESS;
+	}
+	return EFI_NOT_FOUND;
+}
+
 static EFI_STATUS start(EFI_HANDLE self, EFI_HANDLE volume, const CHAR16 *path, CHAR16 *options)
 {
 	EFI_GUID guid = LOADED_IMAGE_PROTOCOL;
@@ -688,6 +737,7 @@ EFI_STATUS efi_main(EFI_HANDLE self, EFI_SYSTEM_TABLE *table)
 {
 	EFI_GUID guid = LOADED_IMAGE_PROTOCOL;
 	EFI_LOADED_IMAGE *loaded;
+	EFI_HANDLE volume;
 	CHAR8 *text;
 	const CHAR8 *next;
 	CHAR16 *path, *options, *words;
@@ -704,7 +754,7 @@ EFI_STATUS efi_main(EFI_HANDLE self, EFI_SYSTEM_TABLE *table)
 	path = (CHAR16 *)(text + NEXT_SIZE);
 	options = path + NEXT_SIZE;
 	words = options + NEXT_SIZE;
-	if (EFI_ERROR(read_next(loaded->DeviceHandle, text, NEXT_SIZE)))
+	if (EFI_ERROR(read_file(loaded->DeviceHandle, NEXT_FILE, text, NEXT_SIZE)))
 		text[0] = 0;
 	next = text;
 	do {
@@ -718,7 +768,11 @@ EFI_STATUS efi_main(EFI_HANDLE self, EFI_SYSTEM_TABLE *table)
 			print(L"\r\n");
 			return status;
 		}
-		status = start(self, loaded->DeviceHandle, path, options);
+		volume = loaded->DeviceHandle;
+		if (has_word(words, "boot-entry"))
+			status = find_entry(&volume, path);
+		if (!EFI_ERROR(status))
+			status = start(self, volume, path, options);
 		print(path);
 		print(L": status ");
 		print_hex(status);

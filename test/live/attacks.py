@@ -9,23 +9,12 @@ import os
 import re
 import sys
 
-from live import ATTACKS, BOOT_TIMEOUT, kernel, main, monitor_lines, note, ok, record_attacks
-from machine import BUILD, TOP, Machine
+from live import ATTACKS, BOOT_TIMEOUT, COMPLAINTS, PROMPT, kernel, main, monitor_lines, note, ok, record_attacks, shell
+from machine import BUILD, Machine
 
 FLAVOUR, CPUS, GATE = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 LABEL = f"{FLAVOUR}, {CPUS} CPUs, gate = {GATE}:"
-PROMPT = "/root # "
-with open(os.path.join(TOP, "host", "attacks", "lib.sh"), encoding="utf-8") as library:
-    COMPLAINTS = re.search("^complaints='(.*)'$", library.read(), re.M).group(1)
 TIMEOUT = 900
-
-
-def shell(machine, line, timeout=60):
-    """What a command in the machine prints, and its exit status. The line must fit the terminal's."""
-    machine.send(f"{line}; echo status $?")
-    found = machine.expect(r"(?s)echo status \$\?\n(.*?)status (\d+)\n", timeout)
-    machine.expect(PROMPT)
-    return found.group(1), int(found.group(2))
 
 
 def check_listing(machine):

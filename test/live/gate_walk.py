@@ -104,7 +104,19 @@ def monitor_view_faults(read, code, own):
         if rights & WRITE and rights & EXECUTE:
             faults.append(f"{gpa:#x} is writable and executable")
     if cr3 not in pages:
-        faults.append("the gate's CR3 means nothing in the monitor view")
+        return faults + ["the gate's CR3 means nothing in the monitor view"]
+    # KVM walks the page tables of what it emulates as if it would write to each of them.
+    stack = [(cr3, 4)]
+    while stack:
+        gpa, level = stack.pop()
+        hpa, rights = next(((hpa + gpa - base, rights) for base, size, hpa, rights in large if base <= gpa < base + size),
+                           pages.get(gpa, (None, 0)))
+        if rights != READ | WRITE:
+            faults.append(f"the page table at {gpa:#x} has rights {rights}: it can't be read and written")
+        elif level > 1:
+            page = read(hpa, 4096)
+            entries = [word(page, index) for index in range(512)]
+            stack += [(entry & ADDRESS, level - 1) for entry in entries if entry & PRESENT and not entry & LARGE]
     return faults
 
 

@@ -15,6 +15,8 @@ from machine import BUILD, CACHE, Machine, MachineError  # noqa: E402  pylint: d
 
 BOOT_TIMEOUT = 400  # seconds for a boot; a machine that shares its cores with another test takes some 60
 TEST_TIMEOUT = 900
+PROMPT = "/root # "
+COMPLAINTS = "BUG:|Oops|WARNING: CPU|unchecked MSR|general protection|soft lockup|rcu.*stall|NMI received for unknown reason"
 # Those of hpsctl attack, by number.
 ATTACKS = ("monitor-memory", "private-frame", "double-map", "remap", "wrong-owner", "old-content", "stale-tlb", "rogue-vmfunc",
            "gate-offsets", "stale-pcid", "msr", "privileged-state", "fuzz", "guest-registers", "race", "ipi-storm", "escape")
@@ -50,16 +52,24 @@ def relay(machine, name, label, timeout=TEST_TIMEOUT):
         note(text)
 
 
+def shell(machine, line, timeout=60):
+    """What a command in the machine prints, and its exit status. The line must fit the terminal's."""
+    machine.send(f"{line}; echo status $?")
+    found = machine.expect(r"(?s)echo status \$\?\n(.*?)status (\d+)\n", timeout)
+    machine.expect(PROMPT)
+    return found.group(1), int(found.group(2))
+
+
 def monitor_lines(text):
     """What the monitor printed on the serial port."""
     return re.findall(r"hyperps: cpu\d+: (.*)", text)
 
 
-def record_attacks(run, results):
-    """Keeps the results of one run, and writes those of all runs to build/attacks.json.
+def record_attacks(run, results, kind="attacks"):
+    """Keeps the results of one run, and writes those of all runs of a kind to build/KIND.json.
 
     A result has name, cpus, gate, control, refused. Several runs may tell of one attack: then each must have refused it."""
-    folder = os.path.join(BUILD, "attacks")
+    folder = os.path.join(BUILD, kind)
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, f"{run}.json"), "w", encoding="utf-8") as file:
         json.dump(list(results), file)
@@ -74,7 +84,7 @@ def record_attacks(run, results):
     scratch = os.path.join(folder, f"{run}.new")
     with open(scratch, "w", encoding="utf-8") as file:
         file.write(f"[\n{lines}\n]\n")
-    os.replace(scratch, os.path.join(BUILD, "attacks.json"))
+    os.replace(scratch, os.path.join(BUILD, f"{kind}.json"))
 
 
 def main(test):

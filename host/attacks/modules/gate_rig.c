@@ -207,6 +207,8 @@ void rig_prepare(unsigned int offset, const u8 *before, unsigned int count)
 	u64 returned = (u64)gate_attempt_returned;
 	struct gate_attempt *a = &gate_attempt;
 
+	/* Tens of thousands in a row, each of which takes long in another hypervisor. */
+	cond_resched();
 	memset(rig.page, INT3, PAGE_SIZE);
 	memset(rig.before + PAGE_SIZE - 16, INT3, 16);
 	put_code(HYPERPS_GATE_RETURN, jump, sizeof(jump), 0);

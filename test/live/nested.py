@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""nested.py GATE CPUS [ATTACK[,ATTACK]...] [QEMU-ARGUMENT]...: the host image runs in QEMU with nested KVM, in Bochs.
+
+KVM is a second implementation of VMX: it checks controls and state itself, keeps translations until they are flushed, and emulates
+instructions of the monitor. status, the demo, a guest and these attacks (`all`, `none`) must end as they do elsewhere.
+build/attacks-nested.json gets the results of all such runs."""
+
+import json
+import os
+import re
+import sys
+
+from live import ATTACKS, COMPLAINTS, PROMPT, main, monitor_lines, note, ok, record_attacks, shell
+from machine import BUILD, Machine
+
+GATE, CPUS = sys.argv[1], int(sys.argv[2])
+NAMES = {"all": list(ATTACKS), "none": []}.get(sys.argv[3], sys.argv[3].split(","))
+LABEL = f"nested KVM, {CPUS} CPUs, gate = {GATE}{' '.join(['', *sys.argv[4:]])}:"
+BOOT_TIMEOUT, TIMEOUT = 1200, 2400
+
+
+def test():
+    """See the module's text."""
+    with Machine(cpus=CPUS, emulator="nested", initrd=os.path.join(BUILD, "initrd-cloud.img"), emulator_options=sys.argv[4:],
+                 append="loglevel=1 hyperps.demo=no", settings={"gate": GATE}) as machine:
+        machine.expect(PROMPT, BOOT_TIMEOUT)
+        status = json.loads(shell(machine, "hpsctl status -j", TIMEOUT)[0])
+        ok(status["cpus_taken"] == CPUS, f"{LABEL} all {CPUS} CPUs are de-privileged")
+        ok(status["gate_cpus"] == (CPUS if GATE == "vmfunc" else 0), f"{LABEL} hyperps.ko calls by the gate that was asked for")
+        text, code = shell(machine, "hpsctl run /guests/hello", TIMEOUT)
+        ok(code == 0 and "Hello" in text, f"{LABEL} a guest runs")
+        note(text if code else "")
+        text, code = shell(machine, "hpsctl demo", TIMEOUT)
+        ok(code == 0, f"{LABEL} the demo succeeds")
+        note(text if code else "")
+        results = {}
+        for name in NAMES:
+            _, code = shell(machine, f"hpsctl attack -jv {name} >/tmp/json 2>/tmp/log", TIMEOUT)
+            results[name] = result = json.loads(shell(machine, "cat /tmp/json")[0])[0]
+            good = result["cpus"] == CPUS and result["gate"] == GATE and code == 0
+            ok(good and result["control"] and result["refused"], f"{LABEL} {name}: the control works, the attack is refused")
+            if code:
+                note(shell(machine, "cat /tmp/log")[0])
+        if results:
+            record_attacks(re.sub(r"\W+", "-", " ".join(sys.argv[1:]))[:200], results.values(), "attacks-nested")
+        complaints = [line for line in shell(machine, "dmesg", TIMEOUT)[0].splitlines() if re.search(COMPLAINTS, line)]
+        ok(not complaints, f"{LABEL} Linux has nothing to complain of")
+        note("\n".join(complaints) or "no complaints")
+        machine.send("exit")
+        ok(machine.wait(TIMEOUT) and machine.powered_off(), f"{LABEL} poweroff ends QEMU and the Linux around it")
+        ok("panic" not in "\n".join(monitor_lines(machine.output)), f"{LABEL} the monitor did not panic")
+
+
+main(test)
