@@ -29,6 +29,7 @@
 #define SECRET 0x5ec2e75ec2e75ec2ULL /* what the guest writes */
 #define POISON 0x9015019015019015ULL /* what the host's frames hold */
 #define TRIES 200
+#define REFUSALS 1000 /* of the VM's end, before the guest stops */
 
 /* 32-bit code without paging, at CODE. ESI is the vCPU's index; vCPUs 2n and 2n + 1 have one counter. */
 asm(".pushsection .rodata\n"
@@ -506,11 +507,15 @@ static int end_vm(const char *text, const struct kernel_param *parameter)
 	start(&runner, cpumask_last(cpu_online_mask));
 	await_runs(&runner, 10);
 	do {
-		while (others && !((turn = smp_load_acquire(&runner.turn)) & 1))
+		while (others && !runner.stop && !((turn = smp_load_acquire(&runner.turn)) & 1))
 			cpu_relax();
 		udelay(20);
 		error = call(HYPERPS_CALL_VM_DESTROY, vm, 0, 0, 0, &left);
 		refusals += error == HYPERPS_ERROR_STATE;
+		cond_resched();
+		/* Where CPUs take turns on one, as a virtual machine's may, no attempt need ever come after the end of a run. */
+		if (refusals == REFUSALS)
+			WRITE_ONCE(runner.stop, true);
 	} while (error == HYPERPS_ERROR_STATE && refusals < 1000000);
 	if (!error && others && smp_load_acquire(&runner.turn) == turn)
 		error = -EIO;
