@@ -77,6 +77,13 @@ def main():
     for layer in layers:
         check(not upward[layer], f"{layer}/ uses no symbol of a layer above it", upward[layer])
     check(hooks == HOOKS, "the hooks of mm/ are those that manager.h declares", sorted(HOOKS - hooks))
+    # The memory service and the gate's views also run in the monitor view, where there is no VMCS; mm/ runs on the build machine.
+    for layer in ("mm", "service"):
+        vmcs = [f"{path.name}: {name}" for path in sorted((tree / layer).glob("*.c"))
+                for name in re.findall(r"\b(vmread|vmwrite|vmptrld|vmclear|vmxon)\(", path.read_text())]
+        vmcs += [f"{path.stem} uses {name}" for path, name in used
+                 if path.parent.name == layer and defined.get(name) == "vmx"]
+        check(not vmcs, f"{layer}/ has no VMCS", vmcs)
     bad = [f"{path.relative_to(tree)} includes {header} of {layer}/" for path, header, layer in includes(tree, layers)
            if height[layer] > height[path.parent.name]]
     check(not bad, "no header of a layer above is included", bad)
