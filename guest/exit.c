@@ -179,8 +179,6 @@ static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 	}
 	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
 		return vcpu_fail(vcpu, words, HYPERPS_FAILURE_STATE);
-	if (reason < HYPERPS_EXIT_REASONS)
-		vcpu->exits[reason]++;
 	if (reason == EXIT_CPUID) {
 		exit_cpuid_of_guest(vcpu);
 		return RESUME_GUEST;
@@ -243,8 +241,15 @@ static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 
 enum next guest_exit_dispatch(struct vcpu *vcpu, struct cpu *cpu, u64 words[8])
 {
+	u32 reason = EXIT_PREEMPTION_TIMER;
+
 	if (dispatch(cpu, vcpu, words) == RETURN_TO_HOST)
-		return RETURN_TO_HOST;
+		reason = vmread(VMCS_EXIT_REASON) & 0xffff;
 	/* An NMI after this look makes the guest exit at once: latch_event(). */
-	return cpu->latched || rdtsc() - vcpu->slice_start >= guest_slice ? RETURN_TO_HOST : RESUME_GUEST;
+	else if (!cpu->latched && rdtsc() - vcpu->slice_start < guest_slice)
+		return RESUME_GUEST;
+	/* Only what the host learns anyway: the others would tell what the guest does, such as its random numbers and its CR8. */
+	if (reason < HYPERPS_EXIT_REASONS)
+		vcpu->exits[reason]++;
+	return RETURN_TO_HOST;
 }

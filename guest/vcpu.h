@@ -35,7 +35,7 @@ struct vcpu {
 	bool must_flush; /* it wanted pages of the pool: some may be of use after a flush */
 	enum { ANSWER_NONE, ANSWER_IN, ANSWER_MMIO } answer; /* that the last exit asks for */
 	struct mmio_instruction access; /* of ANSWER_MMIO; of ANSWER_IN only the width */
-	u64 exits[HYPERPS_EXIT_REASONS]; /* by basic reason */
+	u64 exits[HYPERPS_EXIT_REASONS]; /* those that the host was told of, by basic reason */
 	u8 fpu[GUEST_FPU_BYTES] __attribute__((aligned(64)));
 };
 _Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "struct vcpu outgrew its page");

@@ -91,7 +91,7 @@ void gate_off(struct cpu *cpu);
  */
 bool gate_exit(struct cpu *cpu, u32 reason);
 
-/* Whether a write of the value to CR0 or CR4 (number 0 or 4) or EFER breaks what the gate needs. */
+/* Whether a write of the value to CR0 or CR4 (number 0 or 4) breaks what the gate needs. */
 bool gate_needs(const struct cpu *cpu, unsigned number, u64 value);
 
 #endif

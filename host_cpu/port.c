@@ -83,8 +83,8 @@ static void host_writes(u16 port, u64 size, u32 value)
 	u8 keyboard = command < size ? (u8)(value >> 8 * command) : 0;
 
 	/*
-	 * The keyboard controller's output port has the reset line, too. The A20 line stays on: without it root itself would
-	 * see other memory. A word or dword from below reaches a port as well.
+	 * The keyboard controller's output port has the reset line, too. The A20 line stays on: CPUs in VMX operation ignore it, but
+	 * an emulator's may see other memory without it. A word or dword from below reaches a port as well.
 	 */
 	if (keyboard == KEYBOARD_WRITE_OUTPUT_PORT || keyboard == KEYBOARD_DISABLE_A20)
 		return;

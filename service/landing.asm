@@ -1,6 +1,6 @@
 ; SPDX-License-Identifier: MIT
 ; The landing: what the gate runs in the monitor view at the gate's own linear address, from the VMFUNC of the airlock to the
-; VMFUNC that goes back. gate.c copies it to each CPU's landing page and fills in the two addresses. It lies in .rodata: in the
+; VMFUNC that goes back. gate_view.c copies it to each CPU's landing page and fills in the two addresses. It lies in .rodata: in the
 ; monitor's own text these bytes would be one more VMFUNC.
 bits 64
 default rel

@@ -118,7 +118,8 @@ bool memory_host_may(u64 gpa, u64 access)
 	spin_lock(&mm_lock);
 	run = ept_run(mm.host_view, GPA(ALIGN_DOWN(gpa, PAGE_SIZE)), 1);
 	spin_unlock(&mm_lock);
-	return run.frames && !(access & ~run.entry);
+	/* No access at all would be allowed, and repeated for ever. */
+	return run.frames && access && !(access & ~run.entry);
 }
 
 static s64 locked_request(u64 call, const u64 *argument)

@@ -115,7 +115,7 @@ MUTANTS = [
      "if (vm->state != HYPERPS_VM_SEALED)\n\t\treturn HYPERPS_ERROR_STATE;\n\tif (count", "if (count"),
     # Sealing, and what runs
     ("mm_seal skips a page", "manager.c",
-     "vm->cursor += PAGE_SIZE;\n\t}\n\tvm->state = HYPERPS_VM_SEALED;", "vm->cursor += 2 * PAGE_SIZE;\n\t}\n\tvm->state = HYPERPS_VM_SEALED;"),
+     "vm->cursor += PAGE_SIZE;\n\t}\n\tmeasure_end(vm);", "vm->cursor += 2 * PAGE_SIZE;\n\t}\n\tmeasure_end(vm);"),
     ("mm_seal skips the page at which a call stops", "manager.c",
      "if (found ? done++ == MM_SEAL_PAGES : !budget)\n\t\t\treturn 1;\n\t\tif (!found)\n\t\t\tcontinue;",
      "if (!found && !budget)\n\t\t\treturn 1;\n\t\tif (!found)\n\t\t\tcontinue;\n"
@@ -134,9 +134,10 @@ MUTANTS = [
      "if (vm->state != HYPERPS_VM_OPEN && vm->state != HYPERPS_VM_SEALED)\n\t\treturn HYPERPS_ERROR_STATE;\n\tif (count",
      "if (vm->state == HYPERPS_VM_DYING || vm->state == HYPERPS_VM_DEAD)\n\t\treturn HYPERPS_ERROR_STATE;\n\tif (count"),
     ("mm_declare works in a VM that is being measured", "manager.c",
-     "if (vm->state != HYPERPS_VM_OPEN)\n", "if (vm->state != HYPERPS_VM_OPEN && vm->state != HYPERPS_VM_SEALING)\n"),
+     "if (vm->state != HYPERPS_VM_OPEN)\n\t\treturn HYPERPS_ERROR_STATE;\n\tif (!is_in_view",
+     "if (vm->state != HYPERPS_VM_OPEN && vm->state != HYPERPS_VM_SEALING)\n\t\treturn HYPERPS_ERROR_STATE;\n\tif (!is_in_view"),
     ("mm_destroy goes on where mm_seal has stopped", "manager.c",
-     "vm->state = HYPERPS_VM_DYING;\n\t\tvm->cursor = 0;\n", "vm->state = HYPERPS_VM_DYING;\n"),
+     "drop_vcpus(mm, vm);\n\t\tvm->cursor = 0;\n", "drop_vcpus(mm, vm);\n"),
     ("mm_destroy does not mind a vCPU that runs", "manager.c", "vm->state == HYPERPS_VM_DEAD || vm->running)", "vm->state == HYPERPS_VM_DEAD)"),
     ("mm_leave ends all vCPUs", "manager.c", "find_vm(mm, handle)->running--;", "find_vm(mm, handle)->running = 0;"),
     ("vCPUs run before the VM is sealed", "manager.c",

@@ -42,7 +42,7 @@ static const struct msr_range writes[] = {
 	{ 0x123, 0x123, MSR_HANDLE }, /* IA32_MCU_OPT_CTRL: no mitigation is switched off */
 	{ 0x140, 0x140, MSR_PASS }, /* MISC_FEATURES_ENABLES: CPUID faulting in the host's ring 3 */
 	{ 0x174, 0x176, MSR_PASS }, /* IA32_SYSENTER_*: switched by the VMCS */
-	{ 0x17a, 0x17a, MSR_HANDLE }, /* IA32_MCG_STATUS: 0 only, or the next machine check is an unseen shutdown */
+	{ 0x17a, 0x17a, MSR_HANDLE }, /* IA32_MCG_STATUS: 0 only: MCIP set makes the next machine check a shutdown */
 	{ 0x17b, 0x17b, MSR_PASS }, /* IA32_MCG_CTL: machine check belongs to the host */
 	{ 0x186, 0x18d, MSR_PASS }, /* IA32_PERFEVTSELn: events to count */
 	{ 0x199, 0x19c, MSR_PASS }, /* IA32_PERF_CTL, clock modulation, thermal interrupt and status: speed */

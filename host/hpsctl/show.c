@@ -379,7 +379,8 @@ const struct command exits_command = {
 		  .args_doc = "[SECONDS]",
 		  .doc = "Counts the VM exits since the monitor's start, by CPU and basic exit reason. CPUs are "
 			 "numbered in the order in which the monitor took them; the APIC ID tells which one it "
-			 "is." STATUSES },
+			 "is. Of a VM only what ended a run counts: what the monitor handles for a guest by itself "
+			 "is none of the host's business." STATUSES },
 	.usage_status = EXIT_USAGE,
 	.run = run_exits,
 };

@@ -337,12 +337,15 @@ struct hyperps_exits {
 	uint64_t reason[HYPERPS_EXIT_REASONS]; /* VM exits by basic exit reason */
 };
 
-/* VM exits of all vCPUs of a VM, those included that the monitor handles by itself. */
+/*
+ * How often VCPU_RUN came back from a vCPU of a VM, by the exit that ended it. What the monitor handles by itself counts
+ * nowhere: it is the guest's business. A run that ended after such an exit, since its time was up, counts as preemption timer.
+ */
 struct hyperps_vm_exits {
 	uint64_t handle; /* 0 and all else 0 without a VM; a first handle is 0, too */
 	uint64_t total;
 	uint64_t reserved[6];
-	uint64_t reason[HYPERPS_EXIT_REASONS]; /* by basic exit reason */
+	uint64_t reason[HYPERPS_EXIT_REASONS]; /* basic exit reason */
 };
 
 #endif
