@@ -77,7 +77,7 @@ FIT = [
 
 def loader_lines(machine):
     """What the loader said, but for its banner."""
-    return re.findall(r"^HyperPS(?! loader$).*", machine.output.split("HyperPS host:")[0], re.M)
+    return re.findall(r"^HyperPS(?! loader \S+$).*", machine.output.split("HyperPS host:")[0], re.M)
 
 
 def machine_for(scratch, *, conf=None, files=None, extra_files=None, **options):
