@@ -154,6 +154,7 @@ static s64 create(const u64 argument[4], u64 *index)
 		struct vcpu *vcpu = pages->state;
 
 		*(u32 *)pages->vmcs = monitor.boot->capabilities.basic & VMX_BASIC_REVISION;
+		__builtin_memcpy(vcpu->start, pages->start, sizeof(vcpu->start));
 		vcpu->vmcs = hpa_of(pages->vmcs);
 		vcpu->handle = argument[0];
 		vcpu->vm = mm_find_vm(mm, argument[0]);

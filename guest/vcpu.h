@@ -24,8 +24,9 @@ struct vcpu {
 	u64 xcr0, cr8;
 	u64 tsc_offset, tsc_adjust; /* to monitor_time(); IA32_TSC_ADJUST */
 	u64 slice_start; /* TSC at which the run began */
-	u64 handle; /* of its VM */
 	const struct vm *vm; /* its number of vCPUs and its digest are constant once a vCPU runs */
+	u64 handle; /* of its VM */
+	u64 start[3]; /* as measured; by it a checker outside finds this page */
 	hpa_t vmcs;
 	u32 index;
 	u32 last_cpu; /* CPU slot + 1 on which it ran last; 0: none */
