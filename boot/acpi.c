@@ -55,6 +55,21 @@ u32 acpi_read_u32(const u8 *p)
 	return p[0] | p[1] << 8 | p[2] << 16 | (u32)p[3] << 24;
 }
 
+/* The table at an address that the firmware's tables name; NULL, with a line, if the loader could not read all of it. */
+static const struct acpi_table *readable(u64 address)
+{
+	const struct acpi_table *table = (const void *)address;
+
+	if (!address)
+		return NULL;
+	if (memory_is_mapped(address, sizeof(*table)) && table->length >= sizeof(*table) &&
+	    memory_is_mapped(address, table->length))
+		return table;
+	Print(L"HyperPS: the firmware names an ACPI table at 0x%lx, where none can be read. It is left out.\r\n",
+	      address);
+	return NULL;
+}
+
 const struct acpi_table *acpi_table(const char *signature)
 {
 	const struct acpi_rsdp *rsdp = NULL;
@@ -68,14 +83,14 @@ const struct acpi_table *acpi_table(const char *signature)
 	if (!rsdp)
 		return NULL;
 	width = rsdp->revision >= 2 && rsdp->xsdt ? sizeof(u64) : sizeof(u32);
-	root = (const void *)(width == sizeof(u64) ? rsdp->xsdt : rsdp->rsdt);
-	if (!root || root->length < sizeof(*root))
+	root = readable(width == sizeof(u64) ? rsdp->xsdt : rsdp->rsdt);
+	if (!root)
 		return NULL;
 	for (UINTN at = sizeof(*root); at + width <= root->length; at += width) {
 		const u8 *pointer = (const u8 *)root + at;
 		u64 address =
 			acpi_read_u32(pointer) | (width == sizeof(u64) ? (u64)acpi_read_u32(pointer + 4) << 32 : 0);
-		const struct acpi_table *table = (const void *)address;
+		const struct acpi_table *table = readable(address);
 
 		if (table && CompareMem(table->signature, signature, sizeof(table->signature)) == 0)
 			return table;

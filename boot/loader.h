@@ -82,6 +82,12 @@ void memory_give_back(struct monitor_memory *memory);
 /* Copies the firmware's memory map, neighbours of one type merged, to ranges[BOOT_MEMORY_RANGES]. */
 EFI_STATUS memory_map_read(struct boot_memory_range *ranges, u32 *count);
 
+/*
+ * Whether the firmware's memory map has all of [address, address + bytes), any numbers, or it lies below 1 MiB: other addresses need
+ * not be mapped (UEFI specification, "x64 Platforms").
+ */
+bool memory_is_mapped(UINT64 address, UINT64 bytes);
+
 /* Has the firmware clear the memory when it starts next, if it can do that. */
 void memory_request_overwrite(void);
 

@@ -7,6 +7,8 @@
 
 #define GATE_STEP (1ULL << 24)
 
+#define LEGACY_MEMORY 0x100000
+
 #define LOW_LIMIT                                                                                                      \
 	0x8ffff /* highest byte of the trampoline's pages: from 0x90000 on, firmware keeps data of its own             \
 		 */
@@ -209,6 +211,24 @@ EFI_STATUS memory_map_read(struct boot_memory_range *ranges, u32 *count)
 	}
 	FreePool(map);
 	return EFI_SUCCESS;
+}
+
+bool memory_is_mapped(UINT64 address, UINT64 bytes)
+{
+	bool found = address < LEGACY_MEMORY && bytes <= LEGACY_MEMORY - address;
+	EFI_MEMORY_DESCRIPTOR *map;
+	UINTN size, descriptor_size;
+
+	if (found || EFI_ERROR(get_memory_map(&map, &size, &descriptor_size)))
+		return found;
+	for (UINTN at = 0; at + descriptor_size <= size && !found; at += descriptor_size) {
+		const EFI_MEMORY_DESCRIPTOR *d = (const void *)((const char *)map + at);
+		UINT64 offset = address - d->PhysicalStart, length = d->NumberOfPages * PAGE_SIZE;
+
+		found = offset < length && bytes <= length - offset;
+	}
+	FreePool(map);
+	return found;
 }
 
 /*

@@ -15,34 +15,53 @@ struct acpi_madt {
 	u8 entries[];
 } __attribute__((packed));
 
-#define MADT_LOCAL_APIC 0 /* 8 bytes, flags at 4 */
+#define MADT_LOCAL_APIC 0 /* 8 bytes, ID at 3, flags at 4 */
 #define MADT_LOCAL_X2APIC 9 /* 16 bytes, ID at 4, flags at 8 */
 #define MADT_ENABLED BIT(0)
+#define NO_LOCAL_APIC 0xff /* IDs that name no CPU but all: firmware fills unused entries with them */
+#define NO_X2APIC 0xffffffff
 
+/* The APIC ID of the next CPU that is listed as enabled, from the entry at *at on. False at the table's end. */
+static bool next_cpu(const struct acpi_madt *madt, u32 *at, u32 *id)
+{
+	u32 size = madt->header.length - sizeof(*madt);
+
+	while (*at + 2 <= size) {
+		const u8 *entry = madt->entries + *at;
+		u8 length = entry[1];
+
+		if (length < 2 || length > size - *at)
+			return false;
+		*at += length;
+		if (entry[0] == MADT_LOCAL_APIC && length >= 8 && (acpi_read_u32(entry + 4) & MADT_ENABLED)) {
+			*id = entry[3];
+			if (*id != NO_LOCAL_APIC)
+				return true;
+		} else if (entry[0] == MADT_LOCAL_X2APIC && length >= 16 && (acpi_read_u32(entry + 8) & MADT_ENABLED)) {
+			*id = acpi_read_u32(entry + 4);
+			if (*id != NO_X2APIC)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Some firmware lists a CPU twice, or both ways. */
 static UINT32 count_madt(const struct acpi_madt *madt)
 {
-	UINT32 apics = 0, x2apics = 0, high_x2apics = 0;
-	u32 size;
+	UINT32 count = 0;
+	u32 id, other;
 
 	if (!madt || madt->header.length < sizeof(*madt))
 		return 0;
-	size = madt->header.length - sizeof(*madt);
-	for (u32 at = 0; at + 2 <= size;) {
-		const u8 *entry = madt->entries + at;
-		u8 length = entry[1];
+	for (u32 at = 0; next_cpu(madt, &at, &id);) {
+		bool seen = false;
 
-		if (length < 2 || length > size - at)
-			break;
-		if (entry[0] == MADT_LOCAL_APIC && length >= 8) {
-			apics += acpi_read_u32(entry + 4) & MADT_ENABLED;
-		} else if (entry[0] == MADT_LOCAL_X2APIC && length >= 16 && (acpi_read_u32(entry + 8) & MADT_ENABLED)) {
-			x2apics++;
-			high_x2apics += acpi_read_u32(entry + 4) >= 255;
-		}
-		at += length;
+		for (u32 before = 0; !seen && next_cpu(madt, &before, &other) && before < at;)
+			seen = other == id;
+		count += !seen;
 	}
-	/* Some firmware lists one CPU both ways; only IDs from 255 on must be in an x2APIC entry. */
-	return apics + high_x2apics > x2apics ? apics + high_x2apics : x2apics;
+	return count;
 }
 
 UINT32 processors_count(void)

@@ -52,12 +52,16 @@ UNIT_NEVER_vcpu_vmcs := mm_describe log_line stop_other_cpus guest_exit
 define UNIT_RULE
 $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) $(UNIT_HEADERS)
 	@mkdir -p $$(@D)
-	$$(call quiet,CC)$(UNIT_CC) $(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) -lcmocka $$(UNIT_NEVER_$(1):%=-Wl,--defsym=%=never_called)
+	$$(call quiet,CC)$(UNIT_CC) $$(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) -lcmocka $$(UNIT_NEVER_$(1):%=-Wl,--defsym=%=never_called)
 endef
 $(foreach t,$(UNIT_NAMES),$(eval $(call UNIT_RULE,$(t))))
 
+# EFI's characters.
+$(BUILD)/test/unit/acpi: UNIT_CFLAGS += -fshort-wchar
+
 # They include these, to have their static functions and tables.
 $(BUILD)/test/unit/acpi: boot/acpi.c
+$(BUILD)/test/unit/processors: boot/processors.c
 $(BUILD)/test/unit/gate_exit: base/flush.c
 $(BUILD)/test/unit/capabilities: boot/choose_capabilities.c
 

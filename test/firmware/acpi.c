@@ -13,6 +13,7 @@
  *     lock-feature-control  lock IA32_FEATURE_CONTROL with VMX off, as some firmware does
  *     no-execute            let no code run in the first 2 MiB
  *     absent-cpu            list a CPU that is not there
+ *     wild-table            the XSDT's first entry leads where no memory is
  *     many-cpus, too-many-cpus   list 500, or 600, that are not there
  *     screen-bar, screen-reserved, screen-ram   offer a screen, whose frame buffer is that of the PCI graphics card, in
  *                           reserved memory, or in memory that the host may use later
@@ -28,6 +29,9 @@
 #define NEXT_SIZE 4096
 #define MAX_CPUS 64
 #define MAX_LISTED (MAX_CPUS + 600)
+#define FILLERS 2 /* entries for no further CPU */
+#define NOWHERE 0x7ffffff000ULL /* far above RAM */
+#define FIRST_ABSENT 0x10000 /* x2APIC ID */
 #define SCREEN_WIDTH 800
 #define SCREEN_HEIGHT 600
 #define SCREEN_PITCH 1024
@@ -73,7 +77,7 @@ struct rsdp {
 
 struct xsdt {
 	struct acpi_header header;
-	UINT64 entry[2];
+	UINT64 entry[3];
 } __attribute__((packed));
 
 struct facs {
@@ -130,6 +134,12 @@ struct madt_local_apic {
 	UINT32 flags; /* bit 0: enabled */
 } __attribute__((packed));
 
+struct madt_local_x2apic {
+	UINT8 type, length; /* 9, 16 */
+	UINT16 reserved;
+	UINT32 apic_id, flags, processor;
+} __attribute__((packed));
+
 struct madt_io_apic {
 	UINT8 type, length; /* 1, 12 */
 	UINT8 id, reserved;
@@ -157,7 +167,8 @@ struct madt {
 	struct madt_io_apic io_apic;
 	struct madt_override timer, sci;
 	struct madt_nmi nmi;
-	struct madt_local_apic cpu[MAX_LISTED];
+	struct madt_local_apic cpu[MAX_CPUS + FILLERS];
+	struct madt_local_x2apic absent[MAX_LISTED - MAX_CPUS]; /* begin where `cpu` ends */
 } __attribute__((packed));
 
 /*
@@ -389,6 +400,7 @@ static void fill_madt(struct tables *tables, UINTN absent_cpus)
 	EFI_GUID guid = { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } };
 	struct madt *madt = &tables->madt;
 	struct mp_services *mp;
+	struct madt_local_x2apic *absent;
 	UINTN all = 1, enabled, number, count = 0;
 
 	madt->local_apic = 0xfee00000;
@@ -411,13 +423,18 @@ static void fill_madt(struct tables *tables, UINTN absent_cpus)
 			count++;
 		}
 	}
-	for (number = 0; number < absent_cpus; number++, count++)
-		madt->cpu[count] = (struct madt_local_apic){ 0, 8, count, MAX_CPUS - 1, 1 };
-	finish_table(&madt->header, "APIC", 3, (UINTN)&madt->cpu[count] - (UINTN)madt);
+	/* As in the field: an entry that names no CPU, and one that names a CPU again. */
+	madt->cpu[count] = (struct madt_local_apic){ 0, 8, count, 0xff, 1 };
+	madt->cpu[count + 1] = (struct madt_local_apic){ 0, 8, count + 1, madt->cpu[0].apic_id, 1 };
+	absent = (struct madt_local_x2apic *)&madt->cpu[count + FILLERS];
+	for (number = 0; number < absent_cpus; number++, absent++)
+		*absent = (struct madt_local_x2apic){ 9, 16, 0, FIRST_ABSENT + number, 1, count + FILLERS + number };
+	finish_table(&madt->header, "APIC", 3, (UINTN)absent - (UINTN)madt);
 }
 
-static EFI_STATUS install_acpi_tables(UINTN absent_cpus)
+static EFI_STATUS install_acpi_tables(UINTN absent_cpus, BOOLEAN wild_table)
 {
+	UINTN entries = 0;
 	EFI_GUID guid = ACPI_20_TABLE_GUID;
 	EFI_PHYSICAL_ADDRESS where = 0xffffffff; /* some of the pointers have 32 bits */
 	struct tables *tables;
@@ -438,9 +455,11 @@ static EFI_STATUS install_acpi_tables(UINTN absent_cpus)
 	finish_table(&tables->dsdt, "DSDT", 2, sizeof(tables->dsdt) + sizeof(aml));
 	fill_fadt(tables);
 	fill_madt(tables, absent_cpus);
-	tables->xsdt.entry[0] = (UINTN)&tables->fadt;
-	tables->xsdt.entry[1] = (UINTN)&tables->madt;
-	finish_table(&tables->xsdt.header, "XSDT", 1, sizeof(tables->xsdt));
+	if (wild_table)
+		tables->xsdt.entry[entries++] = NOWHERE;
+	tables->xsdt.entry[entries++] = (UINTN)&tables->fadt;
+	tables->xsdt.entry[entries++] = (UINTN)&tables->madt;
+	finish_table(&tables->xsdt.header, "XSDT", 1, (UINTN)&tables->xsdt.entry[entries] - (UINTN)&tables->xsdt);
 
 	rsdp = &tables->rsdp;
 	copy(rsdp->signature, "RSD PTR ", 8);
@@ -615,7 +634,8 @@ static EFI_STATUS prepare(const CHAR16 *words)
 	if (!EFI_ERROR(status) && !has_acpi_tables())
 		status = install_acpi_tables(has_word(words, "too-many-cpus") ? 600
 					     : has_word(words, "many-cpus")   ? 500
-									      : has_word(words, "absent-cpu"));
+									      : has_word(words, "absent-cpu"),
+					     has_word(words, "wild-table"));
 	return status;
 }
 

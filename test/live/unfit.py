@@ -154,6 +154,14 @@ def test_many_cpus(scratch):
         ok("NOT ALL CPUS ARE UNDER THE MONITOR" in status and "panic:" not in machine.output, "502 CPUs: so does hpsctl status")
 
 
+def test_wild_table(scratch):
+    """An ACPI table that can't be read is left out."""
+    with machine_for(scratch, firmware="wild-table", append="quiet") as machine:
+        status = linux_status(machine)
+        ok(re.search(r"HyperPS: the firmware names an ACPI table at 0x0*7FFFFFF000, where none can be read\. It is left out\.", machine.output, re.I)
+           and "is running below this kernel" in status, "an ACPI table that is nowhere is left out, and Linux boots under the monitor")
+
+
 def test_fit(scratch, model, features, calls):
     """Linux boots under the monitor on that CPU."""
     with machine_for(scratch, cpu_model=model, append="quiet clearcpuid=fsrm") as machine:
@@ -176,6 +184,7 @@ def test():
         test_unprotected_linux(scratch)
         test_twice(scratch)
         test_many_cpus(scratch)
+        test_wild_table(scratch)
         for case in FIT:
             test_fit(scratch, *case)
 

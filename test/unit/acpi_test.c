@@ -27,6 +27,20 @@ VOID CopyMem(VOID *to, const VOID *from, UINTN size)
 	memcpy(to, from, size);
 }
 
+static u64 unmapped; /* the only address that is not there */
+static unsigned lines;
+
+bool memory_is_mapped(UINT64 address, UINT64 bytes)
+{
+	return address != unmapped && bytes < 0x10000;
+}
+
+UINTN Print(const CHAR16 *format, ...)
+{
+	(void)format;
+	return lines++;
+}
+
 static struct acpi_fadt fadt;
 static struct {
 	struct acpi_table header;
@@ -144,9 +158,32 @@ static void test_unseen(void **state)
 	EXPECT(0x405);
 }
 
+/* What the loader can't read is left out, with a line; all else is found. */
+static void test_unmapped(void **state)
+{
+	const struct acpi_fadt usual = { .pm1a_control = 0x404 };
+
+	(void)state;
+	lines = 0;
+	assert_true(look(&usual, sizeof(fadt)));
+	assert_int_equal(lines, 0);
+	unmapped = (u64)&fadt;
+	assert_false(look(&usual, sizeof(fadt)));
+	assert_int_equal(lines, 1);
+	unmapped = (u64)&xsdt;
+	assert_false(look(&usual, sizeof(fadt)));
+	assert_int_equal(lines, 2);
+	unmapped = 0;
+	/* Shorter than a header, or past the end of what is mapped. */
+	assert_false(look(&usual, sizeof(struct acpi_table) - 1));
+	assert_false(look(&usual, 0x10000));
+	assert_int_equal(lines, 4);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_usual), cmocka_unit_test(test_unseen) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_usual), cmocka_unit_test(test_unseen),
+					    cmocka_unit_test(test_unmapped) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
