@@ -26,6 +26,7 @@ $(BUILD)/firmware.efi: $(BUILD)/firmware/acpi.so
 NESTED_MODULES := scsi_common scsi_mod libata ata_piix sd_mod irqbypass kvm \
 	'kvm-intel nested=1 enable_apicv=0 dump_invalid_vmcs=1'
 $(BUILD)/nested-initrd.img: tools/nested/init tools/tools.mk host/image/mkinitrd $(CACHE)/kernels/cloud/vmlinuz
+	@mkdir -p $(@D)
 	@printf '%s\n' $(NESTED_MODULES) >$(BUILD)/nested-modules
 	host/image/mkinitrd --output $@ init=tools/nested/init modules/list=$(BUILD)/nested-modules $$(cut -d ' ' -f 1 $(BUILD)/nested-modules | \
 		while read -r name; do find $(CACHE)/kernels/cloud/lib -name $$name.ko -printf "modules/$$name.ko=%p "; done)
