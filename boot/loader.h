@@ -57,8 +57,13 @@ void chainload_discard(void);
 
 /* processors.c */
 
-/* Enabled CPUs, the boot CPU included, by MP services or the ACPI tables, whichever lists more; at least 1. */
-UINT32 processors_count(void);
+/* Numbers of CPUs, the boot CPU included. */
+struct processors {
+	UINT32 existing; /* by the firmware's MP services, if it has these, else as listed */
+	UINT32 listed; /* by these or in the ACPI tables, whichever are more: not fewer than existing */
+};
+
+struct processors processors_count(void);
 
 /* Ticks of the time-stamp counter per second. */
 UINT64 processors_tsc_hz(void);

@@ -252,8 +252,8 @@ static void choose_gate(const struct conf *conf, const struct vmx_capabilities *
 
 /* Copies the image to the region, builds the page tables and fills the boot information; *out points to it there. */
 static EFI_STATUS place(const struct conf *conf, const struct image_header *image,
-			const struct vmx_capabilities *capabilities, const struct monitor_memory *memory, u32 cpu_count,
-			u32 cpu_slots, struct boot_info **out)
+			const struct vmx_capabilities *capabilities, const struct monitor_memory *memory,
+			const struct processors *cpus, u32 cpu_slots, struct boot_info **out)
 {
 	struct layout l = lay_out(image, cpu_slots, memory->region_size);
 	struct pagetable_layout tables = { .region_base = memory->region,
@@ -286,7 +286,8 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	info->final_cr3 = pagetable_build_final(&pool, &tables);
 	info->low_base = memory->low;
 	info->low_size = memory->low_size;
-	info->cpu_count = cpu_count;
+	info->cpu_count = cpus->existing;
+	info->cpus_listed = cpus->listed;
 	info->cpu_slots = cpu_slots;
 	info->tsc_hz = processors_tsc_hz();
 	info->log_level = conf->log_level;
@@ -363,20 +364,25 @@ EFI_STATUS monitor_start(const struct conf *conf)
 	struct takeover takeover = { 0 };
 	struct vmx_capabilities capabilities;
 	struct boot_info *info = NULL;
-	u32 cpu_count;
+	struct processors cpus;
+	u32 cpu_slots;
 	EFI_STATUS status = check_cpu(&capabilities);
 
 	if (EFI_ERROR(status))
 		return status;
 	if (!image)
 		return unfit(EFI_LOAD_ERROR, L"the monitor image in this file is damaged. Install hyperps.efi anew");
-	cpu_count = processors_count();
-	status = choose_region_size(conf, image, cpu_count + SPARE_CPU_SLOTS, &capabilities, &memory);
+	cpus = processors_count();
+	cpu_slots = cpus.listed + SPARE_CPU_SLOTS;
+	/* No slots for what is listed but was not found are no reason to refuse the machine. */
+	if (cpu_slots > MONITOR_WINDOWS && cpus.existing + SPARE_CPU_SLOTS <= MONITOR_WINDOWS)
+		cpu_slots = MONITOR_WINDOWS;
+	status = choose_region_size(conf, image, cpu_slots, &capabilities, &memory);
 	if (!EFI_ERROR(status))
 		status = memory_take(&memory);
 	if (EFI_ERROR(status))
 		return status;
-	status = place(conf, image, &capabilities, &memory, cpu_count, cpu_count + SPARE_CPU_SLOTS, &info);
+	status = place(conf, image, &capabilities, &memory, &cpus, cpu_slots, &info);
 	if (!EFI_ERROR(status))
 		status = takeover_prepare(&takeover);
 	if (EFI_ERROR(status)) {
@@ -384,7 +390,8 @@ EFI_STATUS monitor_start(const struct conf *conf)
 		return status;
 	}
 
-	Print(L"HyperPS: monitor at 0x%lx, %ld MiB, %d CPUs\r\n", memory.region, memory.region_size >> 20, cpu_count);
+	Print(L"HyperPS: monitor at 0x%lx, %ld MiB, %d CPUs\r\n", memory.region, memory.region_size >> 20,
+	      cpus.existing);
 	/* Now that the firmware's console has no more to say. */
 	/* place() fills it unless it fails. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 	if (info->serial_port && conf->serial_baud)

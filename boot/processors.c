@@ -64,18 +64,24 @@ static UINT32 count_madt(const struct acpi_madt *madt)
 	return count;
 }
 
-UINT32 processors_count(void)
+struct processors processors_count(void)
 {
-	UINT32 listed = count_madt((const struct acpi_madt *)acpi_table("APIC"));
+	UINT32 madt = count_madt((const struct acpi_madt *)acpi_table("APIC"));
+	struct processors cpus = { .listed = madt ? madt : 1, .existing = madt ? madt : 1 };
 	struct mp_services *mp;
 	UINTN count, enabled;
 
-	if (!listed)
-		listed = 1;
-	if (!EFI_ERROR(BS->LocateProtocol(&mp_services_guid, NULL, (void **)&mp)) &&
-	    !EFI_ERROR(mp->get_number_of_processors(mp, &count, &enabled)) && enabled > listed)
-		listed = enabled;
-	return listed;
+	if (EFI_ERROR(BS->LocateProtocol(&mp_services_guid, NULL, (void **)&mp)) ||
+	    EFI_ERROR(mp->get_number_of_processors(mp, &count, &enabled)) || !count || enabled > count)
+		return cpus;
+	/* They count what has answered, the table lists what it likes. What they have disabled it may rightly leave out. */
+	if (cpus.existing > count)
+		cpus.existing = (UINT32)count;
+	if (cpus.existing < enabled)
+		cpus.existing = (UINT32)enabled;
+	if (cpus.listed < count)
+		cpus.listed = (UINT32)count;
+	return cpus;
 }
 
 /* What CPUID says, 0 if nothing. */

@@ -53,7 +53,7 @@ static u32 in_vmx(void)
 s64 take_other_cpus(void)
 {
 	u32 startup = APIC_STARTUP | (u32)(monitor.boot->low_base >> PAGE_SHIFT);
-	u32 expected = monitor.boot->cpu_count - 1, started, without_slot;
+	u32 expected = monitor.boot->cpu_count - 1, listed = monitor.boot->cpus_listed - 1, started, without_slot;
 
 	if (monitor.boot_services_ended || this_cpu()->slot != 0)
 		return HYPERPS_ERROR_PERMISSION;
@@ -62,9 +62,9 @@ s64 take_other_cpus(void)
 		apic_send_to_others(APIC_INIT);
 		delay_us(10000);
 		apic_send_to_others(startup);
-		if (!wait_until_arrived(expected, 10000)) {
+		if (!wait_until_arrived(listed, 10000)) {
 			apic_send_to_others(startup);
-			wait_until_arrived(expected, ARRIVAL_LIMIT_US);
+			wait_until_arrived(listed, ARRIVAL_LIMIT_US);
 		}
 		/*
 		 * One that is not listed has had all that time, too; if every listed one came at once, grant it a
@@ -80,8 +80,11 @@ s64 take_other_cpus(void)
 	/* The trampoline has done its work: the monitor's tables keep nothing below 1 MiB. */
 	without_slot = trampoline->excess;
 	unmap_own_page((void *)trampoline);
-	if (started > expected)
-		log_line(LOG_WARNING, "%u CPUs found that the firmware does not list", started - expected);
+	if (started > listed)
+		log_line(LOG_WARNING, "%u CPUs found that the firmware does not list", started - listed);
+	if (started < listed && started >= expected)
+		log_line(LOG_WARNING, "%u listed CPUs do not exist: neither the firmware found them nor the monitor",
+			 listed - started);
 	if (without_slot || in_vmx() < 1 + (started > expected ? started : expected)) {
 		log_line(LOG_ERROR,
 			 "%u of %u listed CPUs are de-privileged, %u more are without a slot. Switch the missing ones "

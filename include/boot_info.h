@@ -124,7 +124,9 @@ struct boot_info {
 	u64 low_base; /* hpa of the trampoline page; its SIPI vector is low_base >> 12 */
 	u64 low_size;
 
-	u32 cpu_count; /* enabled CPUs that the firmware lists, the boot CPU included */
+	/* The boot CPU included. */
+	u32 cpu_count; /* CPUs that the firmware found: each must come */
+	u32 cpus_listed; /* at least cpu_count; the rest is waited for, but need not exist */
 	u32 cpu_slots; /* CPU areas reserved: at least cpu_count */
 
 	u64 tsc_hz; /* measured by the loader */
@@ -139,7 +141,7 @@ struct boot_info {
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 3000,
+_Static_assert(sizeof(struct boot_info) == 3008,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

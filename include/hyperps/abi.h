@@ -247,7 +247,7 @@ enum hyperps_feature {
 #define HYPERPS_CPU_STATE_NOT_STARTED 0 /* listed by the firmware, not yet taken into VMX */
 #define HYPERPS_CPU_STATE_IN_VMX 1
 
-#define HYPERPS_FLAG_ALL_CPUS_TAKEN (1ULL << 0) /* every CPU that the firmware lists runs de-privileged */
+#define HYPERPS_FLAG_ALL_CPUS_TAKEN (1ULL << 0) /* every CPU that the firmware knows of runs de-privileged */
 #define HYPERPS_FLAG_DMA_PROTECTED (1ULL << 1) /* never set in this version */
 
 struct hyperps_status {
@@ -255,7 +255,7 @@ struct hyperps_status {
 	uint64_t abi_version;
 	char version[32]; /* of the monitor, NUL-terminated */
 	uint64_t flags; /* HYPERPS_FLAG_* */
-	uint64_t cpus_listed; /* by the firmware */
+	uint64_t cpus_listed; /* by the firmware, without those that it did not find itself */
 	uint64_t cpu_slots; /* CPU slots in the monitor; slots are used from 0 on */
 	uint64_t cpus_taken; /* in VMX non-root */
 	uint64_t memory_base; /* monitor memory: host-physical byte address and bytes; the host can't reach it */

@@ -15,6 +15,7 @@
  *     absent-cpu            list a CPU that is not there
  *     wild-table            the XSDT's first entry leads where no memory is
  *     many-cpus, too-many-cpus   list 500, or 600, that are not there
+ *     mp-all, mp-one        have the MP services count all that are listed, or one CPU, instead of those that they found
  *     screen-bar, screen-reserved, screen-ram   offer a screen, whose frame buffer is that of the PCI graphics card, in
  *                           reserved memory, or in memory that the host may use later
  *     boot-entry            line 1 names a file with the value of a variable Boot####: start what that names, as a boot
@@ -395,7 +396,29 @@ static UINT8 own_apic_id(void)
 	return ebx >> 24;
 }
 
-static void fill_madt(struct tables *tables, UINTN absent_cpus)
+static BOOLEAN has_word(const CHAR16 *line, const char *word)
+{
+	for (; *line; line++) {
+		UINTN i = 0;
+
+		while (word[i] && line[i] == (CHAR16)word[i])
+			i++;
+		if (!word[i])
+			return TRUE;
+	}
+	return FALSE;
+}
+
+static UINTN told_cpus; /* by the MP services, unless 0 */
+
+static EFI_STATUS EFIAPI tell_number_of_processors(struct mp_services *this, UINTN *all, UINTN *enabled)
+{
+	(void)this;
+	*all = *enabled = told_cpus;
+	return EFI_SUCCESS;
+}
+
+static void fill_madt(struct tables *tables, UINTN absent_cpus, const CHAR16 *words)
 {
 	EFI_GUID guid = { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } };
 	struct madt *madt = &tables->madt;
@@ -430,9 +453,12 @@ static void fill_madt(struct tables *tables, UINTN absent_cpus)
 	for (number = 0; number < absent_cpus; number++, absent++)
 		*absent = (struct madt_local_x2apic){ 9, 16, 0, FIRST_ABSENT + number, 1, count + FILLERS + number };
 	finish_table(&madt->header, "APIC", 3, (UINTN)absent - (UINTN)madt);
+	told_cpus = has_word(words, "mp-all") ? count + absent_cpus : has_word(words, "mp-one");
+	if (mp && told_cpus)
+		mp->get_number_of_processors = tell_number_of_processors;
 }
 
-static EFI_STATUS install_acpi_tables(UINTN absent_cpus, BOOLEAN wild_table)
+static EFI_STATUS install_acpi_tables(UINTN absent_cpus, const CHAR16 *words)
 {
 	UINTN entries = 0;
 	EFI_GUID guid = ACPI_20_TABLE_GUID;
@@ -454,8 +480,8 @@ static EFI_STATUS install_acpi_tables(UINTN absent_cpus, BOOLEAN wild_table)
 	copy(tables->dsdt_code, aml, sizeof(aml));
 	finish_table(&tables->dsdt, "DSDT", 2, sizeof(tables->dsdt) + sizeof(aml));
 	fill_fadt(tables);
-	fill_madt(tables, absent_cpus);
-	if (wild_table)
+	fill_madt(tables, absent_cpus, words);
+	if (has_word(words, "wild-table"))
 		tables->xsdt.entry[entries++] = NOWHERE;
 	tables->xsdt.entry[entries++] = (UINTN)&tables->fadt;
 	tables->xsdt.entry[entries++] = (UINTN)&tables->madt;
@@ -603,19 +629,6 @@ static const CHAR8 *take_line(const CHAR8 *from, CHAR16 *line)
 	return *from ? from + 1 : from;
 }
 
-static BOOLEAN has_word(const CHAR16 *line, const char *word)
-{
-	for (; *line; line++) {
-		UINTN i = 0;
-
-		while (word[i] && line[i] == (CHAR16)word[i])
-			i++;
-		if (!word[i])
-			return TRUE;
-	}
-	return FALSE;
-}
-
 /* What line 3 of next.txt asks for, and the ACPI tables. */
 static EFI_STATUS prepare(const CHAR16 *words)
 {
@@ -635,7 +648,7 @@ static EFI_STATUS prepare(const CHAR16 *words)
 		status = install_acpi_tables(has_word(words, "too-many-cpus") ? 600
 					     : has_word(words, "many-cpus")   ? 500
 									      : has_word(words, "absent-cpu"),
-					     has_word(words, "wild-table"));
+					     words);
 	return status;
 }
 

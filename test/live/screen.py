@@ -69,7 +69,7 @@ def wrapped(lines):
 
 def test_screen(kind, glyphs, drawn):
     """The firmware lists a CPU that is not there, so that the monitor panics at the end of the boot services."""
-    with Machine(emulator="bochs", cpus=2, firmware=f"absent-cpu screen-{kind}", emulator_options=[CARD]) as machine:
+    with Machine(emulator="bochs", cpus=2, firmware=f"absent-cpu mp-all screen-{kind}", emulator_options=[CARD]) as machine:
         base = int(machine.expect(r"firmware: screen at 0x([0-9A-Fa-f]+)\n").group(1), 16)
         machine.expect(r"calls by VMCALL")
         # Through the middle of the letters: unlike the first one it is not empty.

@@ -31,7 +31,7 @@ STOPPED = [
     ("more monitor memory than RAM", TOO_MUCH, {"conf": LINUX + "memory = 4000M\n"}),
     ("less monitor memory than needed", r"memory = 1M in hyperps\.conf is too little\. Write memory = auto, or \d+M at least",
      {"conf": LINUX + "memory = 1M\n"}),
-    ("601 CPUs", r"more than 506 CPUs\. Switch some off in the firmware setup", {"firmware": "too-many-cpus"}),
+    ("601 CPUs", r"more than 506 CPUs\. Switch some off in the firmware setup", {"firmware": "too-many-cpus mp-all"}),
     ("no execution in reserved memory", r"lets no code run in reserved memory\. Switch its memory protection off, or update it",
      {"firmware": "no-execute"}),
     ("64 MiB of RAM", r"(?i:memory).*\. Add memory", {"memory": 64}),
@@ -146,12 +146,25 @@ def test_twice(scratch):
 
 def test_many_cpus(scratch):
     """500 CPUs have their slots, and room for the gate; that they are not there is said."""
-    with machine_for(scratch, firmware="many-cpus", cpus=2, conf=LINUX + "unfit = continue\ngate = vmfunc\n") as machine:
+    with machine_for(scratch, firmware="many-cpus mp-all", cpus=2, conf=LINUX + "unfit = continue\ngate = vmfunc\n") as machine:
         status = linux_status(machine)
         ok(re.search(r"hyperps: cpu0: .*calls by VMFUNC", machine.output) and "but the gate is not offered" not in machine.output,
            "502 CPUs: the gate is offered")
         ok(re.search(r"2 of 502 listed CPUs are de-privileged", machine.output), "502 CPUs: the monitor says how many it has")
         ok("NOT ALL CPUS ARE UNDER THE MONITOR" in status and "panic:" not in machine.output, "502 CPUs: so does hpsctl status")
+
+
+def test_listed_cpus(scratch):
+    """An ACPI table that lists more CPUs than the firmware found stops nothing; one that the firmware missed is taken all the same."""
+    for words, said, what in [
+            ("absent-cpu", "1 listed CPUs do not exist: neither the firmware found them nor the monitor", "a listed CPU that does not exist"),
+            ("too-many-cpus", "600 listed CPUs do not exist: neither the firmware found them nor the monitor", "600 listed CPUs that do not exist"),
+            ("mp-one", "HyperPS: monitor at .* MiB, 1 CPUs", "a listed CPU that the firmware did not find, but is there")]:
+        with machine_for(scratch, firmware=words, cpus=2, append="quiet") as machine:
+            status = linux_status(machine)
+            ok(re.search(said, machine.output) and "2 CPUs de-privileged" in machine.output and "panic:" not in machine.output,
+               f"{what}: both CPUs are de-privileged")
+            ok("is running below this kernel" in status and "NOT ALL" not in status, f"{what}: Linux boots under the monitor")
 
 
 def test_wild_table(scratch):
@@ -184,6 +197,7 @@ def test():
         test_unprotected_linux(scratch)
         test_twice(scratch)
         test_many_cpus(scratch)
+        test_listed_cpus(scratch)
         test_wild_table(scratch)
         for case in FIT:
             test_fit(scratch, *case)

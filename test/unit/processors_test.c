@@ -13,7 +13,7 @@ EFI_BOOT_SERVICES *BS;
 #include "../../boot/processors.c"
 
 static u8 table[4096];
-static UINTN mp_enabled;
+static UINTN mp_count, mp_enabled;
 
 static EFI_STATUS EFIAPI no_protocol(EFI_GUID *guid, VOID *registration, VOID **interface)
 {
@@ -26,7 +26,8 @@ static EFI_STATUS EFIAPI no_protocol(EFI_GUID *guid, VOID *registration, VOID **
 static EFI_STATUS EFIAPI number_of_processors(struct mp_services *this, UINTN *count, UINTN *enabled)
 {
 	(void)this;
-	*count = *enabled = mp_enabled;
+	*count = mp_count;
+	*enabled = mp_enabled;
 	return EFI_SUCCESS;
 }
 
@@ -86,18 +87,27 @@ static int setup(void **state)
 	return 0;
 }
 
+/* Without MP services the table counts. */
+static void assert_count(UINT32 count)
+{
+	struct processors cpus = processors_count();
+
+	assert_int_equal(cpus.existing, count);
+	assert_int_equal(cpus.listed, count);
+}
+
 static void entries(void **state)
 {
 	(void)state;
-	assert_int_equal(processors_count(), 1);
+	assert_count(1);
 	put_apic(0, 1);
 	put_apic(2, 1);
-	assert_int_equal(processors_count(), 2);
+	assert_count(2);
 	put_apic(4, 0); /* not enabled */
 	put_apic(6, 2); /* can be brought online later */
-	assert_int_equal(processors_count(), 2);
+	assert_count(2);
 	put_x2apic(0x100, 1);
-	assert_int_equal(processors_count(), 3);
+	assert_count(3);
 }
 
 static void no_cpus(void **state)
@@ -108,10 +118,10 @@ static void no_cpus(void **state)
 		put_apic(0xff, 1);
 		put_x2apic(0xffffffff, 1);
 	}
-	assert_int_equal(processors_count(), 1);
+	assert_count(1);
 	/* In an x2APIC entry 255 is an ID like others. */
 	put_x2apic(0xff, 1);
-	assert_int_equal(processors_count(), 2);
+	assert_count(2);
 }
 
 static void twice(void **state)
@@ -123,7 +133,7 @@ static void twice(void **state)
 	put_x2apic(2, 1);
 	put_x2apic(3, 1);
 	put_x2apic(3, 1);
-	assert_int_equal(processors_count(), 3);
+	assert_count(3);
 }
 
 /* The table ends in the middle of an entry, or an entry has no length. */
@@ -135,21 +145,50 @@ static void broken(void **state)
 	put_apic(0, 1);
 	put_apic(2, 1);
 	madt->header.length -= 1;
-	assert_int_equal(processors_count(), 1);
+	assert_count(1);
 	madt->header.length += 1;
 	table[sizeof(*madt) + 9] = 0;
-	assert_int_equal(processors_count(), 1);
+	assert_count(1);
 	madt->header.length = 10;
-	assert_int_equal(processors_count(), 1);
+	assert_count(1);
+}
+
+static void assert_with_mp(UINTN count, UINTN enabled, UINT32 existing, UINT32 listed)
+{
+	struct processors cpus;
+
+	services.LocateProtocol = has_protocol;
+	mp_count = count;
+	mp_enabled = enabled;
+	cpus = processors_count();
+	assert_int_equal(cpus.existing, existing);
+	assert_int_equal(cpus.listed, listed);
 }
 
 static void firmware_that_knows_more(void **state)
 {
 	(void)state;
 	put_apic(0, 1);
-	services.LocateProtocol = has_protocol;
-	mp_enabled = 4;
-	assert_int_equal(processors_count(), 4);
+	assert_with_mp(4, 4, 4, 4);
+	/* Two of them are disabled. */
+	assert_with_mp(4, 2, 2, 4);
+}
+
+/* IDs in the table that look valid, but the firmware found no such CPU. */
+static void table_that_lists_more(void **state)
+{
+	(void)state;
+	for (u8 id = 0; id < 8; id++)
+		put_apic(id, 1);
+	assert_with_mp(2, 2, 2, 8);
+	assert_with_mp(1, 1, 1, 8);
+	assert_with_mp(9, 9, 9, 9);
+	/* The table lists one of two that the firmware disabled: they exist. */
+	assert_with_mp(9, 7, 8, 9);
+	assert_with_mp(6, 4, 6, 8);
+	/* No numbers of CPUs. */
+	assert_with_mp(0, 0, 8, 8);
+	assert_with_mp(1, 2, 8, 8);
 }
 
 int main(void)
@@ -160,6 +199,7 @@ int main(void)
 		cmocka_unit_test_setup(twice, setup),
 		cmocka_unit_test_setup(broken, setup),
 		cmocka_unit_test_setup(firmware_that_knows_more, setup),
+		cmocka_unit_test_setup(table_that_lists_more, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
