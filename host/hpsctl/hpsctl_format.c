@@ -9,6 +9,7 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define FRAME_BYTES 4096
+#define VM_MEMORY_LEAST (2 << 20) /* what there may be below 1 MiB is no memory for VMs */
 
 static const char *const exit_reasons[] = {
 	[0] = "exception or NMI",
@@ -195,7 +196,21 @@ static int dma_protected(const struct hyperps_status *status)
 	return (status->flags & HYPERPS_FLAG_DMA_PROTECTED) != 0;
 }
 
-static void print_protection(FILE *out, const struct hyperps_status *status)
+/* Bytes that VMs have or can be given. */
+static uint64_t vm_memory(const struct hyperps_frames *frames)
+{
+	return (frames->count[HYPERPS_FRAME_HOST] + frames->count[HYPERPS_FRAME_PRIVATE] +
+		frames->count[HYPERPS_FRAME_SHARED] + frames->count[HYPERPS_FRAME_TO_VM] +
+		frames->count[HYPERPS_FRAME_TO_HOST]) *
+	       FRAME_BYTES;
+}
+
+static int vms_protected(const struct hyperps_status *status, const struct hyperps_frames *frames)
+{
+	return all_cpus_taken(status) && vm_memory(frames) >= VM_MEMORY_LEAST;
+}
+
+static void print_protection(FILE *out, const struct hyperps_status *status, const struct hyperps_frames *frames)
 {
 	fprintf(out, "\nProtection\n");
 	if (all_cpus_taken(status))
@@ -212,8 +227,13 @@ static void print_protection(FILE *out, const struct hyperps_status *status)
 		fprintf(out,
 			"  NO   DMA is not protected: a host that programs a device can reach all memory, the monitor\n"
 			"       included, until HyperPS drives VT-d\n");
-	fprintf(out, "  %s  memory given to a VM, and its guest's registers, are hidden from the host's CPUs\n",
-		all_cpus_taken(status) ? "yes" : "NO ");
+	if (all_cpus_taken(status) && !vms_protected(status, frames))
+		fprintf(out, "  NO   !!! NO MEMORY CAN BE GIVEN TO A VM: the firmware's MTRRs made none write-back at "
+			     "the boot.\n"
+			     "       Correct the firmware setup, or update the firmware.\n");
+	else
+		fprintf(out, "  %s  memory given to a VM, and its guest's registers, are hidden from the host's CPUs\n",
+			vms_protected(status, frames) ? "yes" : "NO ");
 }
 
 static void print_gate(FILE *out, const struct hyperps_status *status)
@@ -226,7 +246,7 @@ static void print_gate(FILE *out, const struct hyperps_status *status)
 			status->gate < ARRAY_SIZE(gate_states) ? gate_states[status->gate].text : "unknown reason");
 }
 
-void format_status_text(FILE *out, const struct hyperps_status *status)
+void format_status_text(FILE *out, const struct hyperps_status *status, const struct hyperps_frames *frames)
 {
 	fprintf(out, "HyperPS %.*s is running below this kernel (interface version %" PRIu64 ")\n\n",
 		(int)sizeof(status->version), status->version, status->abi_version);
@@ -241,6 +261,9 @@ void format_status_text(FILE *out, const struct hyperps_status *status)
 	print_size(out, status->memory_size);
 	fprintf(out, ", of which free ");
 	print_size(out, status->memory_free);
+	fprintf(out, "\nMemory for VMs  ");
+	print_size(out, vm_memory(frames));
+	fprintf(out, ": write-back, and left to the host by the firmware");
 	fprintf(out,
 		"\nHost view       %" PRIu64 " address bits; pages: %" PRIu64 " of 4 KiB, %" PRIu64
 		" of 2 MiB, %" PRIu64 " of 1 GiB\n",
@@ -260,10 +283,10 @@ void format_status_text(FILE *out, const struct hyperps_status *status)
 		fprintf(out, "  %-30s%s\n", features[i].text,
 			state < ARRAY_SIZE(feature_states) ? feature_states[state].text : "unknown state");
 	}
-	print_protection(out, status);
+	print_protection(out, status, frames);
 }
 
-void format_status_json(FILE *out, const struct hyperps_status *status)
+void format_status_json(FILE *out, const struct hyperps_status *status, const struct hyperps_frames *frames)
 {
 	static const struct json_field fields[] = {
 		JSON_FIELD(hyperps_status, abi_version),      JSON_FIELD(hyperps_status, cpus_listed),
@@ -283,10 +306,12 @@ void format_status_json(FILE *out, const struct hyperps_status *status)
 	json_begin_lines(&json, NULL, '{');
 	json_text(&json, "version", status->version, sizeof(status->version));
 	json_fields(&json, status, fields, ARRAY_SIZE(fields));
+	json_number(&json, "memory_for_vms", vm_memory(frames));
 	json_text_or_null(&json, "gate",
 			  status->gate < ARRAY_SIZE(gate_states) ? gate_states[status->gate].key : "unknown");
 	json_bool(&json, "all_cpus_taken", all_cpus_taken(status));
 	json_bool(&json, "monitor_memory_protected", all_cpus_taken(status));
+	json_bool(&json, "vm_memory_protected", vms_protected(status, frames));
 	json_bool(&json, "dma_protected", dma_protected(status));
 	json_begin_lines(&json, "features", '{');
 	for (size_t i = 0; i < HYPERPS_FEATURES; i++) {
@@ -464,7 +489,7 @@ static const struct {
 	const char *key;
 	const char *text;
 } frame_states[HYPERPS_FRAME_STATES] = {
-	[HYPERPS_FRAME_DEVICE] = { "device", "kept by the firmware" },
+	[HYPERPS_FRAME_DEVICE] = { "device", "the firmware's, or not write-back" },
 	[HYPERPS_FRAME_HOST] = { "host", "the host's" },
 	[HYPERPS_FRAME_MONITOR] = { "monitor", "the monitor's" },
 	[HYPERPS_FRAME_PRIVATE] = { "private", "private to a VM" },

@@ -16,9 +16,9 @@ const char *exit_reason_name(unsigned int reason);
 const char *feature_key(unsigned int feature);
 const char *feature_text(unsigned int feature);
 
-/* The status for people, or as one JSON object with a key a line. */
-void format_status_text(FILE *out, const struct hyperps_status *status);
-void format_status_json(FILE *out, const struct hyperps_status *status);
+/* The status, which is also about the frames, for people, or as one JSON object with a key a line. */
+void format_status_text(FILE *out, const struct hyperps_status *status, const struct hyperps_frames *frames);
+void format_status_json(FILE *out, const struct hyperps_status *status, const struct hyperps_frames *frames);
 
 /* The VM exits of a CPU, or of a VM's vCPUs; or what came to them in some time. */
 struct exits_column {

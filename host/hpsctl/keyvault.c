@@ -29,7 +29,7 @@ bool vault_run(struct vault *vault, uint32_t exit)
 		if (ioctl(vault->vm.vcpu[0].fd, HYPERPS_VCPU_IOC_RUN, 0)) {
 			if (errno == EINTR || errno == EAGAIN)
 				continue;
-			return fail(vault, "running its vCPU: %s", strerror(errno));
+			return fail(vault, "running its vCPU: %s", vm_error(errno));
 		}
 		if (run->exit == HYPERPS_EXIT_CONSOLE && run->console.bytes <= sizeof(run->console.text))
 			strncat(vault->text, run->console.text,
@@ -58,7 +58,7 @@ static bool make_vm(struct vault *vault, int device, struct guest *guest)
 	guest->range[0] = (struct hyperps_vm_declare){ 0, KEYVAULT_MEMORY, RWX };
 	guest->ranges = guest->vcpus = 1;
 	if (!vm_make(&vault->vm, device, guest))
-		return fail(vault, "cannot %s: %s", vault->vm.failed, strerror(errno));
+		return fail(vault, "cannot %s: %s", vault->vm.failed, vm_error(errno));
 	for (size_t i = 0; i < guest->image.pages; i++)
 		vault->not_zero += !is_zero(guest->image.data + i * IMAGE_PAGE, IMAGE_PAGE);
 	vault->run = vault->vm.vcpu[0].run;

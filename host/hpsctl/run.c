@@ -424,7 +424,7 @@ static void *run_vcpu(void *argument)
 			    "no memory is left in the host for the guest: free some, or give it less --memory");
 		} else if (errno != EINTR && errno != EAGAIN) {
 			end(machine, RUN_NOT_STARTED, "host_error", "cannot run vCPU %zu: %s", cpu->index,
-			    strerror(errno));
+			    vm_error(errno));
 		}
 	}
 	__atomic_sub_fetch(&machine->running, 1, __ATOMIC_SEQ_CST);
@@ -440,7 +440,7 @@ static void not_started(struct machine *machine, const char *what)
 			     : errno == EAGAIN ? "; a CPU does not answer the monitor: see hpsctl log"
 					       : "";
 
-	end(machine, RUN_NOT_STARTED, "not_started", "cannot %s: %s%s", what, strerror(errno), advice);
+	end(machine, RUN_NOT_STARTED, "not_started", "cannot %s: %s%s", what, vm_error(errno), advice);
 }
 
 /* All of the RAM but the image's pages, which are there. */

@@ -101,13 +101,16 @@ static int report_read_error(const char *what)
 static int show_status(int device, const struct options *options)
 {
 	struct hyperps_status status;
+	struct hyperps_frames frames;
 
 	if (monitor_read_status(device, &status))
 		return report_read_error("status");
+	if (monitor_read(device, HYPERPS_OBJECT_FRAMES, 0, 0, &frames, sizeof(frames)))
+		return report_read_error("frame counts");
 	if (options->json)
-		format_status_json(stdout, &status);
+		format_status_json(stdout, &status, &frames);
 	else
-		format_status_text(stdout, &status);
+		format_status_text(stdout, &status, &frames);
 	return EXIT_OK;
 }
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -13,6 +14,13 @@ static bool failed(struct vm *vm, const char *what)
 {
 	vm->failed = what;
 	return false;
+}
+
+const char *vm_error(int error)
+{
+	const char *text = "the host has no memory left that VMs can have; see hpsctl status and dmesg";
+
+	return error == EADDRNOTAVAIL ? text : strerror(error);
 }
 
 bool vm_populate(struct vm *vm, uint64_t gpa, uint64_t size, const void *source)

@@ -28,6 +28,9 @@ void vm_close(struct vm *vm);
 /* Fills [gpa, gpa + size) with memory: a copy of source, or zeros if that is NULL. False: vm->failed. */
 bool vm_populate(struct vm *vm, uint64_t gpa, uint64_t size, const void *source);
 
+/* The text for an errno of these, or of a vCPU's run. */
+const char *vm_error(int error);
+
 /* A file's content, or NULL, and errno. */
 void *read_file(const char *path, size_t *size);
 

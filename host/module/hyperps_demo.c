@@ -269,7 +269,8 @@ static int demo_open(struct inode *inode, struct file *file)
 	mutex_init(&state->lock);
 	state->vm = state->victim = NO_VM;
 	for (i = 0; i < DEMO_PAGES; i++) {
-		state->page[i] = alloc_page(GFP_KERNEL | __GFP_ZERO);
+		/* The lowest memory: Linux may have other that no VM can have. */
+		state->page[i] = alloc_page(GFP_KERNEL | GFP_DMA | __GFP_ZERO);
 		if (!state->page[i]) {
 			free_state(state);
 			return -ENOMEM;

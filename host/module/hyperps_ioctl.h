@@ -76,7 +76,8 @@ struct hyperps_vm_declare {
  *
  * Returns the bytes done, from gpa on: fewer than size after HYPERPS_VM_POPULATE_MAX bytes, on a signal, or if the rest
  * failed; call again for the rest. With none done the errors are: EINTR a signal came first; ENOMEM no memory, here or
- * in the monitor (no process is killed for it); EACCES the VM has memory there; EPERM it is not in one declared range;
+ * in the monitor (no process is killed for it); EADDRNOTAVAIL Linux has no memory left that the monitor counts as the host's
+ * (what it has else is kept aside until the VM's end, down to an eighth of all memory); EACCES the VM has memory there; EPERM it is not in one declared range;
  * EBUSY source is given but the VM is sealed: only zeros go into a sealed VM; EFAULT source can't be read.
  * EAGAIN, whether or not something was done: a CPU did not flush in time; what was done is the VM's, and becomes usable
  * by the next POPULATE or SEAL that succeeds.
@@ -198,7 +199,7 @@ struct hyperps_run {
  * After an error RUN can be called again, and goes on from there. Errors: EINVAL the argument is not 0, or a flag or an
  * event is none; EBUSY another thread runs it, the VM is not sealed, or the vCPU has ended (HYPERPS_EXIT_FAILED); EINTR
  * a signal came; EAGAIN the guest can't take the event now (HYPERPS_RUN_INTERRUPT_WINDOW says when), or a CPU did not
- * flush in time; ENOMEM no memory, here or in the monitor; ESHUTDOWN another kernel is about to be started by kexec.
+ * flush in time; ENOMEM no memory, here or in the monitor; EADDRNOTAVAIL as for POPULATE; ESHUTDOWN another kernel is about to be started by kexec.
  */
 #define HYPERPS_VCPU_IOC_RUN _IO('H', 0x60)
 

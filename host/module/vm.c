@@ -177,6 +177,7 @@ long hyperps_vm_create(void)
 	kref_init(&vm->references);
 	mutex_init(&vm->lock);
 	xa_init_flags(&vm->lent, XA_FLAGS_ACCOUNT);
+	INIT_LIST_HEAD(&vm->aside);
 	result = vm_call(HYPERPS_CALL_VM_CREATE, 0, 0, 0, 0);
 	/* The same error says that there are too many VMs. */
 	if (result == -ENOMEM && has_free_slot() && vm_donate())

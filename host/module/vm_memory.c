@@ -17,6 +17,7 @@
 #include <linux/uaccess.h>
 #include <asm/asm.h>
 
+#include "aside.h"
 #include "vm_memory.h"
 
 #define PIECE_ORDER 9
@@ -27,6 +28,7 @@
 #define PIECE_TAG 1 /* of an entry in vm->lent that is a piece's first page, and no table */
 #define ROOM_ATTEMPTS 2
 #define AGAIN_LIMIT 10 /* the monitor waits for the CPUs 0.1 seconds a time */
+#define REFUSED_LIMIT 8 /* others may take the page that was found */
 
 /* Rather fail than have another process killed. */
 #define FLAGS (GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
@@ -49,20 +51,39 @@ static void set_offline(struct page *page, unsigned int order, bool offline)
 	page_offline_end();
 }
 
-bool vm_donate(void)
+static bool donate_next(bool *refused)
 {
 	struct page *page = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_NORETRY, PIECE_ORDER);
+	long result;
 
+	*refused = false;
 	if (!page)
 		return false;
 	set_offline(page, PIECE_ORDER, true);
-	if (vm_call(HYPERPS_CALL_POOL_DONATE, page_to_pfn(page), 0, 0, 0) > 0) {
+	result = vm_call(HYPERPS_CALL_POOL_DONATE, page_to_pfn(page), 0, 0, 0);
+	if (result > 0) {
 		pr_info("gave the monitor 2 MiB for its tables\n");
 		return true;
 	}
 	set_offline(page, PIECE_ORDER, false);
 	__free_pages(page, PIECE_ORDER);
+	*refused = result == -EACCES;
 	return false;
+}
+
+bool vm_donate(void)
+{
+	LIST_HEAD(aside);
+	unsigned int attempt = 0;
+	bool done, refused;
+
+	do {
+		done = donate_next(&refused);
+	} while (refused && ++attempt < REFUSED_LIMIT && aside_keep(&aside, PIECE_ORDER));
+	aside_give_back(&aside);
+	if (refused)
+		aside_complain();
+	return done;
 }
 
 long vm_call_with_pool(u64 number, u64 handle, u64 a, u64 b, u64 c)
@@ -223,7 +244,21 @@ static long map(struct vm *vm, u64 gpa, struct page *page, unsigned int order)
 	}
 	if (result < 0 && result != -ENODEV)
 		set_offline(page, order, false);
+	if (result >= 0)
+		vm->refusals = 0;
+	else if (result == -EACCES && !aside_is_hosts(page, order))
+		result = -EADDRNOTAVAIL;
 	return min(result, 0L);
+}
+
+/* After -EADDRNOTAVAIL, with the pages freed: what to return. -ERESTART: others, or smaller ones, may do. */
+static long refused(struct vm *vm, unsigned int order)
+{
+	if (++vm->refusals < REFUSED_LIMIT && (aside_keep(&vm->aside, order) || order))
+		return -ERESTART;
+	vm->refusals = 0;
+	aside_complain();
+	return -EADDRNOTAVAIL;
 }
 
 /*
@@ -261,7 +296,17 @@ static long lend(struct vm *vm, u64 gpa, struct page *page, unsigned int order)
 	return result;
 }
 
-/* Populates the next piece or page. Returns its bytes or an error code. */
+/* Afterwards the caller does not have the page any more. -ERESTART: try with another one. */
+static long lend_or_free(struct vm *vm, u64 gpa, struct page *page, unsigned int order)
+{
+	long result = lend(vm, gpa, page, order);
+
+	if (result && result != -ENODEV)
+		__free_pages(page, order);
+	return result == -EADDRNOTAVAIL ? refused(vm, order) : result;
+}
+
+/* Populates the next piece or page. Returns its bytes or an error code. -ERESTART: call again. */
 static long populate_next(struct vm *vm, u64 gpa, u64 size, const void __user *source)
 {
 	unsigned int order =
@@ -280,12 +325,17 @@ static long populate_next(struct vm *vm, u64 gpa, u64 size, const void __user *s
 	result = source && copy_from_user(page_address(page), source, PAGE_SIZE << order) ? -EFAULT : 0;
 	if (!result)
 		result = mutex_lock_killable(&vm->lock);
-	if (!result) {
-		result = source && vm->sealing ? -EBUSY : lend(vm, gpa, page, order);
-		mutex_unlock(&vm->lock);
-	}
-	if (result && result != -ENODEV)
+	if (result) {
 		__free_pages(page, order);
+		return result;
+	}
+	if (source && vm->sealing) {
+		__free_pages(page, order);
+		result = -EBUSY;
+	} else {
+		result = lend_or_free(vm, gpa, page, order);
+	}
+	mutex_unlock(&vm->lock);
 	return result ? result : PAGE_SIZE << order;
 }
 
@@ -299,10 +349,10 @@ long vm_populate(struct vm *vm, const struct hyperps_vm_populate *request)
 		long result =
 			signal_pending(current) ? -EINTR : populate_next(vm, request->gpa + done, size - done, source);
 
-		if (result < 0)
-			error = result;
-		else
+		if (result > 0)
 			done += result;
+		else if (result != -ERESTART)
+			error = result;
 		cond_resched();
 	}
 	if (!done)
@@ -345,10 +395,10 @@ static long lend_around(struct vm *vm, const struct hyperps_vm_declare *range, u
 		else
 			__free_page(page + i);
 	}
-	return result;
+	return result == -EADDRNOTAVAIL ? refused(vm, AROUND_ORDER) : result;
 }
 
-/* A new page at gpa, which is free, and what can be had around it. */
+/* A new page at gpa, which is free, and what can be had around it. -ERESTART: call again. */
 static long lend_new(struct vm *vm, const struct hyperps_vm_declare *range, u64 gpa)
 {
 	u64 piece = round_down(gpa, PIECE_BYTES);
@@ -369,9 +419,7 @@ static long lend_new(struct vm *vm, const struct hyperps_vm_declare *range, u64 
 		page = page ?: allocate(0, false);
 		if (!page)
 			return -ENOMEM;
-		result = lend(vm, gpa, page, order);
-		if (result && result != -ENODEV)
-			__free_pages(page, order);
+		result = lend_or_free(vm, gpa, page, order);
 	}
 	return result ? result : vm_finish(HYPERPS_CALL_VM_SYNC, vm->handle);
 }
@@ -388,8 +436,12 @@ long vm_touch(struct vm *vm, u64 gpa, bool lazy)
 	/* It waits for VM_SYNC, or another vCPU got it meanwhile. */
 	if (result == -EACCES)
 		result = vm_finish(HYPERPS_CALL_VM_SYNC, vm->handle);
+	else if (!result && lazy && range)
+		do {
+			result = lend_new(vm, range, gpa);
+		} while (result == -ERESTART);
 	else if (!result)
-		result = lazy && range ? lend_new(vm, range, gpa) : 1;
+		result = 1;
 	mutex_unlock(&vm->lock);
 	return result;
 }
@@ -529,4 +581,5 @@ void vm_free_memory(struct vm *vm)
 		cond_resched();
 	}
 	xa_destroy(&vm->lent);
+	aside_give_back(&vm->aside);
 }

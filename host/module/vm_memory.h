@@ -18,6 +18,8 @@ struct vm {
 	unsigned int range_count;
 	struct hyperps_vm_declare range[HYPERPS_VM_RANGES];
 	struct xarray lent; /* the pages that the monitor has, by guest-physical address */
+	struct list_head aside; /* pages that it did not take */
+	unsigned int refusals; /* in a row */
 	struct list_head orphan;
 };
 

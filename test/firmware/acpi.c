@@ -16,6 +16,7 @@
  *     wild-table            the XSDT's first entry leads where no memory is
  *     many-cpus, too-many-cpus   list 500, or 600, that are not there
  *     mp-all, mp-one        have the MP services count all that are listed, or one CPU, instead of those that they found
+ *     mtrr-hole, mtrr-off   have the MTRRs make the 512 MiB from 512 MiB on, or all memory, uncacheable
  *     screen-bar, screen-reserved, screen-ram   offer a screen, whose frame buffer is that of the PCI graphics card, in
  *                           reserved memory, or in memory that the host may use later
  *     boot-entry            line 1 names a file with the value of a variable Boot####: start what that names, as a boot
@@ -33,6 +34,8 @@
 #define FILLERS 2 /* entries for no further CPU */
 #define NOWHERE 0x7ffffff000ULL /* far above RAM */
 #define FIRST_ABSENT 0x10000 /* x2APIC ID */
+#define MTRR_HOLE (512ULL << 20) /* where it begins, and its size */
+#define MTRR_VALID (1 << 11) /* of a mask */
 #define SCREEN_WIDTH 800
 #define SCREEN_HEIGHT 600
 #define SCREEN_PITCH 1024
@@ -580,6 +583,34 @@ static void lock_feature_control(void)
 		__asm__ volatile("wrmsr" ::"c"(0x3a), "a"(1), "d"(0));
 }
 
+static UINT64 read_msr(UINT32 msr)
+{
+	UINT32 low, high;
+
+	__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+	return (UINT64)high << 32 | low;
+}
+
+static void write_msr(UINT32 msr, UINT64 value)
+{
+	__asm__ volatile("wrmsr" ::"c"(msr), "a"((UINT32)value), "d"((UINT32)(value >> 32)));
+}
+
+/* By a variable range that is not in use; the boot CPU's only. */
+static EFI_STATUS make_mtrr_hole(void)
+{
+	UINT32 eax = 0x80000008, ebx, ecx = 0, edx, base, count = read_msr(0xfe) & 0xff;
+
+	__asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	for (base = 0x200; base < 0x200 + 2 * count; base += 2)
+		if (!(read_msr(base + 1) & MTRR_VALID)) {
+			write_msr(base, MTRR_HOLE);
+			write_msr(base + 1, ((1ULL << (eax & 0xff)) - MTRR_HOLE) | MTRR_VALID);
+			return EFI_SUCCESS;
+		}
+	return EFI_OUT_OF_RESOURCES;
+}
+
 /* As firmware with a strict memory policy does. The entry may lie in a page that can't be written. */
 static void forbid_execution(void)
 {
@@ -638,6 +669,10 @@ static EFI_STATUS prepare(const CHAR16 *words)
 		lock_feature_control();
 	if (has_word(words, "no-execute"))
 		forbid_execution();
+	if (has_word(words, "mtrr-hole"))
+		status = make_mtrr_hole();
+	if (has_word(words, "mtrr-off"))
+		write_msr(0x2ff, 0);
 	if (has_word(words, "screen-bar"))
 		status = install_screen(card_frame_buffer(), EfiReservedMemoryType);
 	if (has_word(words, "screen-reserved"))

@@ -34,13 +34,18 @@ static struct hyperps_status sample(void)
 					.memory_size = 4 << 20 };
 }
 
+static const struct hyperps_frames frames = { .count = { [HYPERPS_FRAME_DEVICE] = 1 << 18,
+							 [HYPERPS_FRAME_HOST] = 511,
+							 [HYPERPS_FRAME_MONITOR] = 1024,
+							 [HYPERPS_FRAME_PRIVATE] = 1 } };
+
 static void protection_is_said_plainly(void **state)
 {
 	struct hyperps_status status = sample();
 	FILE *out = open_text();
 
 	(void)state;
-	format_status_text(out, &status);
+	format_status_text(out, &status, &frames);
 	fclose(out);
 	assert_has("4 of 4");
 	assert_has("0x40000000-0x403fffff, 4 MiB");
@@ -50,9 +55,55 @@ static void protection_is_said_plainly(void **state)
 	status.flags = 0;
 	status.cpus_taken = 3;
 	out = open_text();
-	format_status_text(out, &status);
+	format_status_text(out, &status, &frames);
 	fclose(out);
 	assert_has("NOT ALL CPUS ARE UNDER THE MONITOR: 3 of 4");
+	free(text);
+}
+
+static const char *vm_memory_line(const struct hyperps_status *status, const struct hyperps_frames *counts, bool json)
+{
+	FILE *out = open_text();
+
+	if (json)
+		format_status_json(out, status, counts);
+	else
+		format_status_text(out, status, counts);
+	fclose(out);
+	return strstr(text, json ? "\"vm_memory_protected\": true" : "yes  memory given to a VM");
+}
+
+/* Where no memory can be given to a VM none is protected. */
+static void memory_for_vms_is_said(void **state)
+{
+	struct hyperps_status status = sample();
+	struct hyperps_frames less = frames;
+
+	(void)state;
+	assert_non_null(vm_memory_line(&status, &frames, false));
+	assert_has("Memory for VMs  2 MiB");
+	free(text);
+	assert_non_null(vm_memory_line(&status, &frames, true));
+	assert_has("\"memory_for_vms\": 2097152,");
+	free(text);
+	/* What VMs have counts, whatever becomes of it. */
+	less.count[HYPERPS_FRAME_HOST] = 0;
+	less.count[HYPERPS_FRAME_TO_VM] = less.count[HYPERPS_FRAME_TO_HOST] = less.count[HYPERPS_FRAME_SHARED] = 170;
+	less.count[HYPERPS_FRAME_PRIVATE] = 2;
+	assert_non_null(vm_memory_line(&status, &less, false));
+	free(text);
+	less.count[HYPERPS_FRAME_PRIVATE] = 1;
+	assert_null(vm_memory_line(&status, &less, false));
+	assert_has("NO   !!! NO MEMORY CAN BE GIVEN TO A VM");
+	free(text);
+	assert_null(vm_memory_line(&status, &less, true));
+	assert_has("\"vm_memory_protected\": false");
+	free(text);
+	status.flags = 0;
+	assert_null(vm_memory_line(&status, &frames, false));
+	assert_has("NO   memory given to a VM");
+	free(text);
+	assert_null(vm_memory_line(&status, &frames, true));
 	free(text);
 }
 
@@ -64,7 +115,7 @@ static void json_is_well_formed(void **state)
 
 	(void)state;
 	status.features[3] = 77; /* from a newer monitor */
-	format_status_json(out, &status);
+	format_status_json(out, &status, &frames);
 	fclose(out);
 	assert_has("\"cpus_taken\": 4");
 	assert_has("1.2\\\"?");
@@ -88,13 +139,13 @@ static void gate_is_said(void **state)
 	(void)state;
 	status.gate_cpus = 4;
 	status.refused_gate = 77;
-	format_status_text(out, &status);
+	format_status_text(out, &status, &frames);
 	fclose(out);
 	assert_has("the gate (VMFUNC) on 4 CPUs");
 	assert_has("at the gate 77\n");
 	free(text);
 	out = open_text();
-	format_status_json(out, &status);
+	format_status_json(out, &status, &frames);
 	fclose(out);
 	assert_has("\"gate\": \"offered\"");
 	assert_has("\"gate_cpus\": 4,");
@@ -103,7 +154,7 @@ static void gate_is_said(void **state)
 	status.gate_cpus = 0;
 	for (status.gate = 0; status.gate < 7; status.gate++) {
 		out = open_text();
-		format_status_text(out, &status);
+		format_status_text(out, &status, &frames);
 		fclose(out);
 		assert_has(status.gate > HYPERPS_GATE_MEMORY ? "VMCALL: unknown reason" : "Calls by        VMCALL: ");
 		free(text);
@@ -353,6 +404,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(protection_is_said_plainly),
+		cmocka_unit_test(memory_for_vms_is_said),
 		cmocka_unit_test(json_is_well_formed),
 		cmocka_unit_test(gate_is_said),
 		cmocka_unit_test(exits_add_up),
