@@ -550,7 +550,7 @@ s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
 	bool is_of_vm = state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_SHARED ||
 			state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST;
 
-	if (state == HYPERPS_FRAME_HOST)
+	if (state == HYPERPS_FRAME_HOST || state == HYPERPS_FRAME_DEVICE)
 		return (s64)state;
 	if (is_of_vm && vm && (mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM) == slot_of(mm, vm))
 		return (s64)state;

@@ -157,6 +157,8 @@ MUTANTS = [
      "page_marks_move(mm->marks, run.frame, run.frames, state, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),", "(void)("),
     ("mm_query tells about any VM's frames", "manager.c",
      "(mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM) == slot_of(mm, vm)", "true"),
+    ("mm_query tells about the monitor's frames", "manager.c",
+     "state == HYPERPS_FRAME_HOST || state == HYPERPS_FRAME_DEVICE", "!is_of_vm"),
     ("mm_map does not look whether the pool has the pages", "manager.c",
      "if (!refresh_pool(mm, MM_POOL_RESERVE))\n\t\treturn HYPERPS_ERROR_MEMORY;\n\tif (!add_run",
      "refresh_pool(mm, MM_POOL_RESERVE);\n\tif (!add_run"),

@@ -18,6 +18,7 @@
 #include <asm/processor.h>
 
 #include "call.h"
+#include "crash.h"
 #include "gate.h"
 #include "power.h"
 #include "vm.h"
@@ -129,8 +130,10 @@ static int __init hyperps_init(void)
 	error = hyperps_power_start();
 	if (error)
 		return error;
+	hyperps_crash_start();
 	error = misc_register(&hyperps_device);
 	if (error) {
+		hyperps_crash_stop();
 		hyperps_power_stop();
 		return error;
 	}
@@ -151,6 +154,7 @@ static void __exit hyperps_exit(void)
 	running = false;
 	hyperps_gate_stop();
 	kernel_param_unlock(THIS_MODULE);
+	hyperps_crash_stop();
 	hyperps_power_stop();
 }
 

@@ -18,6 +18,7 @@
 #include <asm/asm.h>
 
 #include "aside.h"
+#include "crash.h"
 #include "vm_memory.h"
 
 #define PIECE_ORDER 9
@@ -53,7 +54,7 @@ static void set_offline(struct page *page, unsigned int order, bool offline)
 
 static bool donate_next(bool *refused)
 {
-	struct page *page = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_NORETRY, PIECE_ORDER);
+	struct page *page = hyperps_alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_NORETRY, PIECE_ORDER);
 	long result;
 
 	*refused = false;
@@ -120,7 +121,7 @@ static struct page *allocate(unsigned int order, bool zero)
 	/* Without a 2 MiB piece single pages do. */
 	gfp_t flags = order ? GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_NORETRY : FLAGS;
 
-	return alloc_pages(flags | (zero ? __GFP_ZERO : 0), order);
+	return hyperps_alloc_pages(flags | (zero ? __GFP_ZERO : 0), order);
 }
 
 static void free_lent(struct page *page, unsigned int order)

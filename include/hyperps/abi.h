@@ -92,7 +92,8 @@
  *                               monitor's pool, for ever. Of use to VMs after the next VM_SYNC or VM_RECLAIM that
  *                               flushes, and to a vCPU after HYPERPS_EXIT_ROOM. Result: 512. Memory that is donated
  *                               must not be used by a kernel that kexec starts
- *   FRAME_QUERY handle, frame   state (HYPERPS_FRAME_*) of a frame that is the host's, or that VM's
+ *   FRAME_QUERY handle, frame   state (HYPERPS_FRAME_*) of a frame that is the host's, a device's, or that VM's; of
+ *                               another VM's or the monitor's HYPERPS_ERROR_OWNER. The handle need not be one
  *
  * An error leaves all as it was. HYPERPS_ERROR_AGAIN: a CPU did not flush in time, or 32 runs of frames wait for
  * VM_SYNC.

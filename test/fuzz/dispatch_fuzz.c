@@ -475,11 +475,11 @@ static void note_range(u64 slot)
 
 static void check_query(u64 handle, u64 frame)
 {
-	if (frame >= FRAMES || (u64)now->result != state_of(machine.mark[frame]))
+	if ((u64)now->result != (frame < FRAMES ? state_of(machine.mark[frame]) : HYPERPS_FRAME_DEVICE))
 		finding("FRAME_QUERY returned another state", (u64)now->result, frame);
-	if (now->result != HYPERPS_FRAME_HOST &&
+	if (now->result > HYPERPS_FRAME_HOST &&
 	    (!is_live(handle) || vm_of(machine.mark[frame]) != (handle & 0xffffffff)))
-		finding("FRAME_QUERY told about a frame that is neither the host's nor the VM's", handle, frame);
+		finding("FRAME_QUERY told about a frame that is not the host's, a device's or the VM's", handle, frame);
 }
 
 /* What is at an address of a VM, asked in the midst of other calls. */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
 TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits
-TEST_PROGRAMS := perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device guest_bench vault_client vcpu_cycles move_threads ports private_access msr_sweep
+TEST_PROGRAMS := perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device guest_bench vault_client vcpu_cycles move_threads ports private_access msr_sweep vm_fill efi_table
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own: what `drivers` loads, and KVM also for `make bench`.
 STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpufreq cpufreq_ondemand intel-cstate intel-uncore rapl \
@@ -19,6 +19,7 @@ $(BUILD)/guestfs/%: test/guestfs/%.c $(TEST_CLIENT) test/guestfs/tap.h $(HPSCTL_
 	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(TEST_CLIENT)
 
 $(BUILD)/guestfs/private_access $(BUILD)/guestfs/kexec_same: test/modules/private_page.h
+$(BUILD)/guestfs/vm_fill $(BUILD)/guestfs/vmcore: test/guestfs/dump_text.h
 
 $(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPSCTL_HEADERS) $(wildcard host/guests/*.h)
 	@mkdir -p $(@D)
@@ -29,7 +30,9 @@ $(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_po
 	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -Ivmx -o $@ $< vmx/msr_policy.c $(TEST_CLIENT)
 
 # What the kernels started by kexec_same run.
+MAKEDUMPFILE := /usr/bin/makedumpfile
 KEXEC_FILES := $(foreach s,after_kexec after_crash kexec_early,test/$(s)=test/guestfs/$(s)) test/vmcore=$(BUILD)/guestfs/vmcore \
+	bin/makedumpfile=$(MAKEDUMPFILE) $(foreach l,$(shell ldd $(MAKEDUMPFILE) | grep -o '/[^ ]*'),$(l:/%=%)=$(l)) \
 	test/lib.sh=host/attacks/lib.sh $(foreach p,vmx_ring3 gate_ring3,test/$(p)=$(BUILD)/attack-programs/$(p))
 $(BUILD)/initrd-kexec-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
 		$(foreach f,$(KEXEC_FILES),$(lastword $(subst =, ,$(f))))

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * kexec_same [KERNEL INITRD | --crash]: start the given kernel (default: /test/vmlinuz with /test/kexec-initrd.img) by kexec. Its
+ * kexec_same [KERNEL INITRD | --crash COMMAND]: start the given kernel (default: /test/vmlinuz with /test/kexec-initrd.img) by kexec. Its
  * command line is the running kernel's, but it runs the test after_kexec and is told the monitor's address and the
- * number of CPUs. With --crash it is the crash kernel, which runs after_crash on one CPU, when this one has panicked; needs
- * crashkernel= on the command line, and private_page.ko, whose two frames it is told. Returns only on an error.
+ * number of CPUs. With --crash it is the crash kernel, which runs after_crash on one CPU, when the command has been run and this
+ * kernel has panicked; needs crashkernel= on the command line, and private_page.ko, whose two frames it is told. Returns
+ * only on an error.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -62,10 +63,10 @@ static int crash(int device)
 
 int main(int argc, char **argv)
 {
-	const char *kernel_path = argc > 2 ? argv[1] : "/test/vmlinuz";
-	const char *initrd_path = argc > 2 ? argv[2] : "/test/kexec-initrd.img";
+	bool crashes = argc > 2 && !strcmp(argv[1], "--crash");
+	const char *kernel_path = argc > 2 && !crashes ? argv[1] : "/test/vmlinuz";
+	const char *initrd_path = argc > 2 && !crashes ? argv[2] : "/test/kexec-initrd.img";
 	int device = monitor_open(), kernel = open(kernel_path, O_RDONLY), initrd = open(initrd_path, O_RDONLY), length;
-	bool crashes = argc == 2 && !strcmp(argv[1], "--crash");
 	int pages = crashes ? open(PRIVATE_PAGE_FILE, O_RDWR) : -1;
 	struct hyperps_status status = { 0 };
 	char line[COMMAND_LINE_BYTES + 256];
@@ -97,6 +98,8 @@ int main(int argc, char **argv)
 		return fail("no guest runs");
 	printf("ok - kexec: a guest runs\n");
 	fflush(stdout);
+	if (crashes && system(argv[2]))
+		return fail(argv[2]);
 	sync();
 	sleep(1);
 	if (crashes)

@@ -14,8 +14,8 @@ from gate_walk import check_gate
 from walk import check_host_view, check_monitor_tables, check_page_marks
 
 FLAVOUR, CPUS, TESTS = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",")
-# So much that what vm_donate donates lies above the first GiB; `gate` after it then walks tables there.
-MEMORY = 2048 if TESTS[0] == "vm_donate" else 1024
+# So much that what vm_donate donates lies above the first GiB; `gate` after it then walks tables there. kexec_crash fills all.
+MEMORY = 2048 if TESTS[0] == "vm_donate" else 512 if TESTS[0] == "kexec_crash" else 1024
 # What Linux's drivers look for.
 MSRS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "msrs.def") if "drivers" in TESTS else None
 LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
@@ -113,6 +113,11 @@ def test():
         frames = json.loads(machine.expect(r"(?s)\{.*?\n\}", BOOT_TIMEOUT).group(0))
         check_tables(machine, status, frames)
         for name in TESTS:
+            if name == "kexec_crash":
+                text = machine.expect(r"(?s)HYPERPS-TEST-BEGIN kexec_crash\n(.*?)# the kernel panics\n", BOOT_TIMEOUT).group(1)
+                for result, what in re.findall(r"^(ok|not ok) - (.*)$", text, re.M):
+                    ok(result == "ok", f"{LABEL} kexec_crash: {what}")
+                note(text)
             relay(machine, SECOND_KERNELS.get(name, name), LABEL)
             if name == "vm_donate":
                 check_donated(machine, status)

@@ -1527,11 +1527,9 @@ static void do_query(u64 handle, u64 frame)
 	begin(QUERY, handle);
 	now.frame = frame;
 	expected = frame < FRAMES ? frames[frame].state : HYPERPS_FRAME_DEVICE;
-	if (expected == HYPERPS_FRAME_DEVICE)
-		may = ERROR(OWNER) | ERROR(INVALID); /* is it the host's own? */
-	else if (expected == HYPERPS_FRAME_MONITOR || expected == HYPERPS_FRAME_TO_MONITOR)
+	if (expected == HYPERPS_FRAME_MONITOR || expected == HYPERPS_FRAME_TO_MONITOR)
 		must = ERROR(OWNER);
-	else if (expected != HYPERPS_FRAME_HOST && (now.vm < 0 || frames[frame].vm != (u16)now.vm))
+	else if (expected > HYPERPS_FRAME_HOST && (now.vm < 0 || frames[frame].vm != (u16)now.vm))
 		must = ERROR(OWNER);
 	if (now.vm < 0)
 		may |= ERROR(NO_VM); /* for the host's own frames, too? */

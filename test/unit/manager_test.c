@@ -1140,9 +1140,9 @@ static void query(void **state)
 	assert_int_equal(mm_query(&mm, ~0ULL, FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, gone, FRAME), HYPERPS_ERROR_OWNER);
 	assert_int_equal(mm_query(&mm, HYPERPS_VMS - 1, FRAME), HYPERPS_ERROR_OWNER);
-	assert_int_equal(mm_query(&mm, handle, DEVICE_FRAME), HYPERPS_ERROR_OWNER);
+	assert_int_equal(mm_query(&mm, handle, DEVICE_FRAME), HYPERPS_FRAME_DEVICE);
 	assert_int_equal(mm_query(&mm, handle, MONITOR_FRAME), HYPERPS_ERROR_OWNER);
-	assert_int_equal(mm_query(&mm, handle, ~0ULL), HYPERPS_ERROR_OWNER);
+	assert_int_equal(mm_query(&mm, ~0ULL, ~0ULL), HYPERPS_FRAME_DEVICE);
 	destroy(handle);
 	assert_int_equal(mm_query(&mm, handle, FRAME), HYPERPS_FRAME_TO_HOST);
 }
