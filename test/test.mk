@@ -115,7 +115,7 @@ LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2
 	'test/live/attacks.py cloud 4 vmfunc' 'test/live/attacks.py cloud 4 vmcall' \
 	'test/live/host.py generic 2 vmx_absent,attacks/01-monitor-memory,power,vm_device,vcpu_device,vm_run,demo,nmi,cpus,kernel_log,drivers,private_page' \
 	'test/live/attacks.py cloud 2 vmfunc' 'test/live/attacks.py cloud 2 vmcall' \
-	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log,kexec_crash' test/live/restart.py test/live/uncached.py test/live/chainload.py test/live/screen.py test/live/check.py test/live/launcher.py \
+	'test/live/host.py cloud 4 vm_donate,gate,cpus,nmi,vcpu_device,kernel_log' 'test/live/host.py cloud 2 kexec_crash' test/live/restart.py test/live/uncached.py test/live/chainload.py test/live/screen.py test/live/check.py test/live/launcher.py \
 	'test/live/attacks.py cloud 1 vmfunc' 'test/live/attacks.py cloud 1 vmcall' \
 	'test/live/attacks.py cloud-7 2 vmfunc' 'test/live/host.py cloud-7 2 vmx_absent,vm_run,vm_compute,vcpu_device,demo,kernel_log' \
 	'test/live/attacks.py cloud-6.12 2 vmcall' 'test/live/host.py cloud-6.12 2 vmx_absent,vm_run,power,demo,kernel_log' \

@@ -154,7 +154,8 @@ static void vmcore_stop(void)
 void hyperps_crash_start(void)
 {
 	if (efi_enabled(EFI_BOOT) && !read_tables())
-		pr_warn("the tables of the firmware are not found: a crash kernel may not come up while VMs are there\n");
+		pr_warn("the tables of the firmware are not found: a crash kernel may not come up while VMs are "
+			"there\n");
 	vmcore_start();
 }
 

@@ -46,7 +46,8 @@ static uint64_t free_page(void)
 	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	uint64_t entry = 0;
 
-	if (page == MAP_FAILED || !get("/proc/self/pagemap", (uintptr_t)page / PAGE * sizeof(entry), &entry, sizeof(entry)))
+	if (page == MAP_FAILED ||
+	    !get("/proc/self/pagemap", (uintptr_t)page / PAGE * sizeof(entry), &entry, sizeof(entry)))
 		return 0;
 	munmap(page, PAGE);
 	return entry & PRESENT ? (entry & FRAME) * PAGE : 0;
@@ -72,8 +73,8 @@ int main(void)
 	for (uint64_t i = 0; i < count; i++) {
 		if (!memcmp(table[i].guid, initrd_guid, sizeof(initrd_guid))) {
 			table[i].address = page;
-			if (pwrite(memory, &page, sizeof(page), (off_t)((char *)&table[i].address - (char *)table + tables)) !=
-			    sizeof(page))
+			if (pwrite(memory, &page, sizeof(page),
+				   (off_t)((char *)&table[i].address - (char *)table + tables)) != sizeof(page))
 				return 1;
 		}
 		printf("%llx\n", (unsigned long long)table[i].address);

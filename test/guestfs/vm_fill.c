@@ -99,7 +99,8 @@ int main(int argc, char **argv)
 	size = fill(vm, source, leave);
 	memset(source, 0, PIECE);
 	check(size >= 64 * MIB, "setup: a VM has %" PRIu64 " MiB", size / MIB);
-	check(argc > 2 && !count_at(vm, size, argc - 2, argv + 2), "no page of the VM's holds one of %d EFI tables", argc - 2);
+	check(argc > 2 && !count_at(vm, size, argc - 2, argv + 2), "no page of the VM's holds one of %d EFI tables",
+	      argc - 2);
 	printf("# filled\n");
 	fflush(stdout);
 	pause();

@@ -158,10 +158,13 @@ static void scan(int core, const char *how)
 
 	for (int i = 0; i < DUMP_TEXTS; i++)
 		dump_text(text[i], i);
-	done = !strcmp(how, "--read") ? scan_read(core, size) : !strcmp(how, "--mmap") ? scan_mmap(core, size) : scan_pipe();
+	done = !strcmp(how, "--read")   ? scan_read(core, size)
+	       : !strcmp(how, "--mmap") ? scan_mmap(core, size)
+					: scan_pipe();
 	printf("size %llu, read %llu, %s, errors %llu, pages of the process %llu, of the VM %llu\n",
-	       (unsigned long long)size, (unsigned long long)done, done < size ? "less" : "all", (unsigned long long)errors,
-	       (unsigned long long)found[DUMP_TEXT_PROCESS], (unsigned long long)found[DUMP_TEXT_VM]);
+	       (unsigned long long)size, (unsigned long long)done, done < size ? "less" : "all",
+	       (unsigned long long)errors, (unsigned long long)found[DUMP_TEXT_PROCESS],
+	       (unsigned long long)found[DUMP_TEXT_VM]);
 }
 
 int main(int argc, char **argv)
