@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define PAGE 4096
+#define FREE (32 << 20)
 #define SYSTEM_LOW 0x1c4 /* efi_info in struct boot_params */
 #define SYSTEM_HIGH 0x1d8
 #define SYSTEM_TABLES 104 /* EFI_SYSTEM_TABLE: NumberOfTableEntries */
@@ -40,16 +41,16 @@ static bool get(const char *path, uint64_t offset, void *buffer, size_t size)
 	return result;
 }
 
-/* A page of the kernel's free memory, or 0. */
+/* A page of the kernel's free memory, or 0: amid much that is free, so that no process gets it soon. */
 static uint64_t free_page(void)
 {
-	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	char *memory = mmap(NULL, FREE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	uint64_t entry = 0;
 
-	if (page == MAP_FAILED ||
-	    !get("/proc/self/pagemap", (uintptr_t)page / PAGE * sizeof(entry), &entry, sizeof(entry)))
+	if (memory == MAP_FAILED ||
+	    !get("/proc/self/pagemap", ((uintptr_t)memory + FREE / 2) / PAGE * sizeof(entry), &entry, sizeof(entry)))
 		return 0;
-	munmap(page, PAGE);
+	munmap(memory, FREE);
 	return entry & PRESENT ? (entry & FRAME) * PAGE : 0;
 }
 

@@ -3,6 +3,7 @@
  * In a crash kernel: vmcore FRAME... reads these frames through /proc/vmcore: the first 16 bytes of each as text, or the
  * error. vmcore --read, --mmap, --pipe: goes through all of it, or of a dump from standard input, and says what is there.
  */
+#define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -64,14 +65,14 @@ static uint64_t core_size(int core)
 
 static uint64_t text[DUMP_TEXTS][DUMP_TEXT_WORDS], found[DUMP_TEXTS], errors;
 
+/* A dump's pages may lie at any address. */
 static void count(const void *memory, uint64_t size)
 {
-	const uint64_t *word = memory;
+	const char *end = (const char *)memory + size;
 
-	for (; size >= sizeof(text[0]); size -= sizeof(*word), word++)
-		for (int i = 0; i < DUMP_TEXTS; i++)
-			if (*word == text[i][0] && !memcmp(word, text[i], sizeof(text[i])))
-				found[i]++;
+	for (int i = 0; i < DUMP_TEXTS; i++)
+		for (const char *at = memory; (at = memmem(at, (size_t)(end - at), text[i], sizeof(text[i]))); at++)
+			found[i]++;
 }
 
 static void complain(uint64_t offset, const char *what)
@@ -140,14 +141,18 @@ static uint64_t scan_mmap(int core, uint64_t size)
 	return done;
 }
 
+/* The last bytes of a piece are looked at once more, with the next one: too few for a text of their own. */
 static uint64_t scan_pipe(void)
 {
-	uint64_t done = 0;
+	uint64_t done = 0, kept = 0;
 	size_t bytes;
 
-	while ((bytes = fread(buffer, 1, PIECE, stdin))) {
-		count(buffer, bytes);
+	while ((bytes = fread((char *)buffer + kept, 1, PIECE - kept, stdin))) {
+		count(buffer, kept + bytes);
 		done += bytes;
+		bytes += kept;
+		kept = bytes < sizeof(text[0]) ? bytes : sizeof(text[0]) - 1;
+		memmove(buffer, (char *)buffer + bytes - kept, kept);
 	}
 	return done;
 }
