@@ -60,7 +60,10 @@ static void add_early(unsigned long frame)
 		early[early_count++].frame = frame;
 }
 
-/* No function or variable that modules may use tells where the tables are; after SetVirtualAddressMap() the system table itself neither. */
+/*
+ * Nothing that modules may use tells where the tables are; nor does the system table, since the firmware took over virtual
+ * addresses.
+ */
 static bool find_tables(u64 *tables, unsigned long *count)
 {
 	efi_system_table_t *system;
