@@ -39,7 +39,7 @@ static uint64_t free_mib(void)
 static char *new_text(uint64_t size, enum dump_text text)
 {
 	uint64_t words[DUMP_TEXT_WORDS];
-	char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
 
 	if (memory == MAP_FAILED)
 		return NULL;
