@@ -11,7 +11,6 @@
 #define GLYPH_WIDTH 8 /* pixels */
 #define GLYPH_HEIGHT 16
 #define GLYPHS 95 /* printable ASCII, from the space on */
-#define PTE_UNCACHED (BIT(3) | BIT(4))
 
 extern const u8 screen_font[GLYPHS][GLYPH_HEIGHT]; /* base/font.asm */
 

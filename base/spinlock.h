@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lock order: mm_lock < log_lock, flush_lock < log_lock; mm_lock and flush_lock are never held together. log_lock is a
- * leaf: nothing is taken under it. The NMI and machine-check handlers take no lock.
+ * Lock order: mm_lock < log_lock, flush_lock < log_lock, iommu_lock < log_lock; no two of the first three are held together.
+ * log_lock is a leaf: nothing is taken under it. The NMI and machine-check handlers take no lock.
  */
 #ifndef SPINLOCK_H
 #define SPINLOCK_H

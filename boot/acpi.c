@@ -59,14 +59,18 @@ u32 acpi_read_u32(const u8 *p)
 static const struct acpi_table *readable(u64 address)
 {
 	const struct acpi_table *table = (const void *)address;
+	static u64 told;
 
 	if (!address)
 		return NULL;
 	if (memory_is_mapped(address, sizeof(*table)) && table->length >= sizeof(*table) &&
 	    memory_is_mapped(address, table->length))
 		return table;
-	Print(L"HyperPS: the firmware names an ACPI table at 0x%lx, where none can be read. It is left out.\r\n",
-	      address);
+	if (address != told)
+		Print(L"HyperPS: the firmware names an ACPI table at 0x%lx, where none can be read. It is left "
+		      L"out.\r\n",
+		      address);
+	told = address;
 	return NULL;
 }
 

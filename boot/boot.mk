@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The loader, $(BUILD)/hyperps.efi. BOOT_CHECKS are the sources that it shares with the monitor.
 BOOT_CHECKS ?= vmx/capabilities.c service/gate_page.c vmx/msr_policy.c mm/ept.c mm/page_pool.c mm/page_mark.c
-BOOT_SOURCES := boot/main.c boot/unfit.c boot/conf.c boot/volume.c boot/chainload.c boot/processors.c boot/acpi.c boot/memory.c boot/cpu_state.c \
+BOOT_SOURCES := boot/main.c boot/unfit.c boot/conf.c boot/volume.c boot/chainload.c boot/processors.c boot/acpi.c boot/dmar.c boot/dma.c boot/memory.c boot/cpu_state.c \
 	boot/pagetable.c boot/memory_type.c boot/host_view.c boot/choose_capabilities.c boot/monitor.c
 BOOT_OBJECTS := $(patsubst %.c,$(BUILD)/boot/%.o,$(BOOT_SOURCES) $(BOOT_CHECKS)) $(BUILD)/boot/enter.o \
 	$(BUILD)/boot/monitor_image.o

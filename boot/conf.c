@@ -132,6 +132,18 @@ static bool set_gate(struct conf *conf, const char *value)
 	return i >= 0;
 }
 
+static bool set_dma(struct conf *conf, const char *value)
+{
+	static const char *const words[] = {
+		[CONF_DMA_AUTO] = "auto", [CONF_DMA_OFF] = "off", [CONF_DMA_REQUIRE] = "require"
+	};
+	int i = find_word(value, words, ARRAY_SIZE(words));
+
+	if (i >= 0)
+		conf->dma = (u32)i;
+	return i >= 0;
+}
+
 static bool set_log_level(struct conf *conf, const char *value)
 {
 	static const char *const words[] = { "error", "warning", "info", "debug" };
@@ -196,6 +208,7 @@ static const struct key {
 	{ "monitor", set_monitor, "Write on or off" },
 	{ "unfit", set_unfit, "Write stop or continue" },
 	{ "gate", set_gate, "Write auto, vmfunc or vmcall" },
+	{ "dma", set_dma, "Write auto, off or require" },
 	{ "memory", set_memory, "Write auto, or MiB of monitor memory such as 64M, at most 262144M" },
 	{ "log_level", set_log_level, "Write error, warning, info or debug" },
 	{ "serial", set_serial, "Write none, com1, com2 or 0x<port>, with ,<baud> if needed: com1,115200" },
@@ -268,7 +281,7 @@ static void parse_line(char *start, char *end, unsigned line, u32 *seen, struct 
 		return;
 	}
 	complain(error, line, "unknown key", name,
-		 "The keys are chainload, initrd, options, monitor, unfit, gate, memory, log_level, serial");
+		 "The keys are chainload, initrd, options, monitor, unfit, gate, dma, memory, log_level, serial");
 }
 
 bool conf_parse(char *text, size_t size, struct conf *conf, struct conf_error *error)

@@ -10,6 +10,7 @@
 #define CONF_MEMORY_MAX (256ULL << 30) /* bytes of monitor memory */
 
 enum conf_gate { CONF_GATE_AUTO, CONF_GATE_VMFUNC, CONF_GATE_VMCALL };
+enum conf_dma { CONF_DMA_AUTO, CONF_DMA_OFF, CONF_DMA_REQUIRE };
 enum conf_serial { CONF_SERIAL_PROBE, CONF_SERIAL_NONE, CONF_SERIAL_PORT };
 
 /* Strings are NUL-terminated ASCII and lie in the text that was parsed. NULL: the file doesn't have that key. */
@@ -20,6 +21,7 @@ struct conf {
 	bool monitor_off;
 	bool unfit_continue;
 	u32 gate; /* enum conf_gate */
+	u32 dma; /* enum conf_dma */
 	u64 memory; /* bytes, 0: as much as the monitor needs */
 	u32 log_level;
 	enum conf_serial serial;

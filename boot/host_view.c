@@ -147,8 +147,8 @@ static void *in_monitor(const struct boot_info *info, void *object)
 	return (void *)(MONITOR_VA + ((u64)object - info->region_base));
 }
 
-bool host_view_build(struct boot_info *info, const struct vmx_capabilities *capabilities, u64 *table,
-		     const struct boot_memory_range *ranges, u32 count)
+bool host_view_build(struct boot_info *info, const struct vmx_capabilities *capabilities, unsigned largest_leaf,
+		     u64 *table, const struct boot_memory_range *ranges, u32 count)
 {
 	unsigned bits = capabilities->physical_address_bits;
 	struct page_marks *marks = &info->marks;
@@ -165,8 +165,8 @@ bool host_view_build(struct boot_info *info, const struct vmx_capabilities *capa
 				    .direct = (u8 *)MONITOR_DIRECT_VA,
 				    .marks = marks };
 	if (info->region_base + info->region_size > marks->frames << PAGE_SHIFT ||
-	    !ept_init(view, pool, capabilities->ept_levels, capabilities->feature[HYPERPS_FEATURE_EPT_1G] ? 3 : 2) ||
-	    !map_all(info, view, bits) || page_pool_available(pool) < MM_POOL_RESERVE)
+	    !ept_init(view, pool, capabilities->ept_levels, largest_leaf) || !map_all(info, view, bits) ||
+	    page_pool_available(pool) < MM_POOL_RESERVE)
 		return false;
 	pool->linear = in_monitor(info, pool->linear);
 	pool->marks = in_monitor(info, marks);

@@ -11,6 +11,7 @@
 #include "boot_info.h"
 #include "capabilities.h"
 #include "conf.h"
+#include "dmar.h"
 #include "host_view.h"
 
 /* main.c */
@@ -65,6 +66,9 @@ struct processors {
 
 struct processors processors_count(void);
 
+/* Of the enabled CPUs in the ACPI tables; 0 if they list none. */
+u32 processors_largest_apic_id(void);
+
 /* Ticks of the time-stamp counter per second. */
 UINT64 processors_tsc_hz(void);
 
@@ -93,8 +97,22 @@ EFI_STATUS memory_map_read(struct boot_memory_range *ranges, u32 *count);
  */
 bool memory_is_mapped(UINT64 address, UINT64 bytes);
 
+/*
+ * What the firmware's page tables, which map an address to itself if at all, allow there: PTE_PRESENT, PTE_WRITE, and PTE_NX if
+ * no code may run. 0: nothing is mapped.
+ */
+UINT64 memory_rights(UINT64 address);
+
 /* Has the firmware clear the memory when it starts next, if it can do that. */
 void memory_request_overwrite(void);
+
+/* dma.c */
+
+/* Fills in what the firmware's tables, the PCI devices and the CPU say; all but the memory and the host view. */
+void dma_look(struct dmar_machine *machine);
+
+/* Gives the DMAR table another name, so that the host's kernel does not look for the units. */
+void dma_hide_table(void);
 
 /* cpu_state.c */
 

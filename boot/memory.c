@@ -104,18 +104,21 @@ static void make_executable(EFI_PHYSICAL_ADDRESS base, UINT64 size)
 		attribute->clear(attribute, base, size, EFI_MEMORY_XP);
 }
 
-/* Whether the firmware's page tables, which map this address to itself, let code run there. */
-static bool is_executable(UINT64 address)
+UINT64 memory_rights(UINT64 address)
 {
 	const UINT64 *table = (const void *)(READ_REGISTER(cr3) & PTE_ADDRESS);
+	UINT64 rights = PTE_PRESENT | PTE_WRITE;
 
+	if (address >> 47)
+		return 0;
 	for (unsigned shift = 39;; shift -= 9) {
 		UINT64 entry = table[address >> shift & 511];
 
-		if ((entry & PTE_NX) && (rdmsr(MSR_IA32_EFER) & EFER_NXE))
-			return false;
+		rights = (rights & entry) | ((rights | entry) & PTE_NX);
+		if (!(entry & PTE_PRESENT))
+			return 0;
 		if (shift == PAGE_SHIFT || (entry & PTE_LARGE))
-			return true;
+			return rdmsr(MSR_IA32_EFER) & EFER_NXE ? rights : rights & ~PTE_NX;
 		table = (const void *)(entry & PTE_ADDRESS);
 	}
 }
@@ -140,7 +143,7 @@ EFI_STATUS memory_take(struct monitor_memory *memory)
 			     status);
 	}
 	make_executable(memory->low, PAGE_SIZE);
-	if (!is_executable(memory->low)) {
+	if (memory_rights(memory->low) & PTE_NX) {
 		memory_give_back(memory);
 		return unfit(EFI_UNSUPPORTED,
 			     L"the firmware lets no code run in reserved memory. Switch its memory protection "

@@ -89,20 +89,40 @@ static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u6
 	return l;
 }
 
-/* One range more than the firmware's map may have: the region. */
-static struct boot_memory_range memory_map[BOOT_MEMORY_RANGES + 1];
+/* More ranges than the firmware's map may have: the region, and what devices use. */
+static struct boot_memory_range memory_map[BOOT_MEMORY_RANGES + 1 + DMAR_RESERVED_MAX];
+static struct dmar_machine dma_machine;
+static struct dmar_choice dma;
+
+/* What becomes of the units, by what is known by now. */
+static EFI_STATUS choose_dma(const struct conf *conf, const struct vmx_capabilities *capabilities, u32 ranges)
+{
+	dma_machine.wanted = conf->dma;
+	dma_machine.ranges = memory_map;
+	dma_machine.range_count = ranges;
+	dma_machine.address_bits = capabilities->physical_address_bits;
+	dma_machine.ept_levels = capabilities->ept_levels;
+	dma_machine.largest_leaf = capabilities->feature[HYPERPS_FEATURE_EPT_1G] ? 3 : 2;
+	dmar_choose(&dma_machine, &dma);
+	if (dma.dma.required && !dma.dma.held_back)
+		return unfit(EFI_UNSUPPORTED,
+			     L"hyperps.conf says dma = require, but %a. To start all the same, write dma = auto",
+			     dma.dma.text);
+	return EFI_SUCCESS;
+}
 
 static EFI_STATUS choose_region_size(const struct conf *conf, const struct image_header *image, u32 cpu_slots,
 				     const struct vmx_capabilities *capabilities, struct monitor_memory *memory)
 {
-	u64 ept =
-		pagetable_ept_pages(capabilities->physical_address_bits, capabilities->feature[HYPERPS_FEATURE_EPT_1G]);
 	u32 ranges;
-	u64 marks, others, least;
+	u64 ept, marks, others, least;
 	EFI_STATUS status = memory_map_read(memory_map, &ranges);
 
+	if (!EFI_ERROR(status))
+		status = choose_dma(conf, capabilities, ranges);
 	if (EFI_ERROR(status))
 		return status;
+	ept = pagetable_ept_pages(capabilities->physical_address_bits, dma.largest_leaf == 3);
 	if (cpu_slots > MONITOR_WINDOWS)
 		return unfit(EFI_UNSUPPORTED,
 			     L"this machine has more than %d CPUs. Switch some off in the firmware setup",
@@ -270,10 +290,17 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	u32 ranges;
 	EFI_STATUS status = memory_map_read(memory_map, &ranges);
 
+	/* Once more, now that it is known where the monitor is. */
+	dma_machine.own[0] = (struct boot_memory_range){ memory->region, memory->region_size, 0, 0 };
+	dma_machine.own[1] = (struct boot_memory_range){ memory->low, memory->low_size, 0, 0 };
+	if (!EFI_ERROR(status))
+		status = choose_dma(conf, capabilities, ranges);
 	if (EFI_ERROR(status))
 		return status;
 	/* The page marks end with the last RAM: the region may lie above all that is free. */
 	memory_map[ranges++] = (struct boot_memory_range){ memory->region, memory->region_size, EfiLoaderData, 0 };
+	for (u32 i = 0; i < dma.reserved_count; i++)
+		memory_map[ranges++] = dma.reserved[i];
 	marks = page_marks_bytes(memory_map, ranges);
 	CopyMem((void *)memory->region, (void *)image, image->file_size);
 	SetMem((void *)(memory->region + image->file_size), l.marks - image->file_size, 0);
@@ -298,15 +325,19 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 		      L"see: guests' memory may stay in the RAM then.\r\n");
 	choose_screen(&info->screen);
 	choose_gate(conf, capabilities, info);
+	info->dma = dma.dma;
+	if (dma.has_fault)
+		Print(L"HyperPS: DMA is not held back: %a.\r\n", dma.reason);
 	mtrr_capture(&info->mtrr);
 	if (!info->final_cr3 || !place_trampoline(info, image, l.boot_info, &tables))
 		return unfit(EFI_LOAD_ERROR, L"the monitor's page tables did not fit. Report this to the project");
-	if (info->free > info->region_size ||
-	    !host_view_build(info, capabilities, (u64 *)(memory->region + l.marks), memory_map, ranges))
+	if (info->free > info->region_size || !host_view_build(info, capabilities, dma.largest_leaf,
+							       (u64 *)(memory->region + l.marks), memory_map, ranges))
 		return unfit(EFI_OUT_OF_RESOURCES,
 			     L"the host view does not fit into %ld MiB of monitor memory. Set memory in hyperps.conf "
 			     L"to more",
 			     info->region_size >> 20);
+	info->host_view.write_back = dma.write_back;
 	*out = info;
 	return EFI_SUCCESS;
 }
@@ -373,6 +404,8 @@ EFI_STATUS monitor_start(const struct conf *conf)
 	if (!image)
 		return unfit(EFI_LOAD_ERROR, L"the monitor image in this file is damaged. Install hyperps.efi anew");
 	cpus = processors_count();
+	dma_machine.wanted = conf->dma;
+	dma_look(&dma_machine);
 	cpu_slots = cpus.listed + SPARE_CPU_SLOTS;
 	/* No slots for what is listed but was not found are no reason to refuse the machine. */
 	if (cpu_slots > MONITOR_WINDOWS && cpus.existing + SPARE_CPU_SLOTS <= MONITOR_WINDOWS)
@@ -400,6 +433,8 @@ EFI_STATUS monitor_start(const struct conf *conf)
 	enter_monitor(info, ((const struct trampoline_parameters *)(memory.low + TRAMPOLINE_PARAMETERS))->boot_entry);
 	/* From here on this code runs de-privileged. */
 	takeover_hook(&takeover);
+	if (dma.dma.unit[0])
+		dma_hide_table();
 	memory_request_overwrite();
 	return EFI_SUCCESS;
 }

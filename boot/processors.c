@@ -52,9 +52,7 @@ static UINT32 count_madt(const struct acpi_madt *madt)
 	UINT32 count = 0;
 	u32 id, other;
 
-	if (!madt || madt->header.length < sizeof(*madt))
-		return 0;
-	for (u32 at = 0; next_cpu(madt, &at, &id);) {
+	for (u32 at = 0; madt && next_cpu(madt, &at, &id);) {
 		bool seen = false;
 
 		for (u32 before = 0; !seen && next_cpu(madt, &before, &other) && before < at;)
@@ -64,9 +62,27 @@ static UINT32 count_madt(const struct acpi_madt *madt)
 	return count;
 }
 
+static const struct acpi_madt *find_madt(void)
+{
+	const struct acpi_madt *madt = (const struct acpi_madt *)acpi_table("APIC");
+
+	return madt && madt->header.length >= sizeof(*madt) ? madt : NULL;
+}
+
+u32 processors_largest_apic_id(void)
+{
+	const struct acpi_madt *madt = find_madt();
+	u32 id, largest = 0;
+
+	for (u32 at = 0; madt && next_cpu(madt, &at, &id);)
+		if (id > largest)
+			largest = id;
+	return largest;
+}
+
 struct processors processors_count(void)
 {
-	UINT32 madt = count_madt((const struct acpi_madt *)acpi_table("APIC"));
+	UINT32 madt = count_madt(find_madt());
 	struct processors cpus = { .listed = madt ? madt : 1, .existing = madt ? madt : 1 };
 	struct mp_services *mp;
 	UINTN count, enabled;

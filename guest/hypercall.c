@@ -4,6 +4,7 @@
 #include "emulate.h"
 #include "event.h"
 #include "flush.h"
+#include "iommu.h"
 #include "memory_service.h"
 #include "vcpu.h"
 #include "hyperps/guest.h"
@@ -46,6 +47,8 @@ static s64 memory_request(struct vcpu *vcpu, u64 call, u64 gpa, u64 count, u64 w
 	/* Not present for this vCPU from now on; for others when it is synced or reclaimed. */
 	if (call != HYPERPS_GUEST_SHARE)
 		flush_this_cpu(this_cpu());
+	else
+		iommu_add();
 	words[0] = HYPERPS_EXIT_SHARED + (call - HYPERPS_GUEST_SHARE);
 	words[1] = gpa;
 	words[2] = count;

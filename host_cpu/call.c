@@ -7,6 +7,7 @@
 #include "host_cpu.h"
 #include "log.h"
 #include "memory_service.h"
+#include "iommu.h"
 #include "monitor.h"
 #include "page_pool.h"
 #include "vcpu.h"
@@ -20,7 +21,9 @@
 static u32 feature_state(u32 feature)
 {
 	if (feature == HYPERPS_FEATURE_VTD)
-		return HYPERPS_FEATURE_NOT_BUILT;
+		return iommu_count()               ? HYPERPS_FEATURE_IN_USE
+		       : monitor.boot->dma.unit[0] ? HYPERPS_FEATURE_FOUND
+						   : HYPERPS_FEATURE_MISSING_CPU;
 	if (!monitor.boot->capabilities.feature[feature])
 		return HYPERPS_FEATURE_MISSING_CPU;
 	FOR_EACH_CPU (cpu)
@@ -65,6 +68,7 @@ static void fill_status(struct hyperps_status *status)
 		status->cpus_taken += cpu->state == HYPERPS_CPU_STATE_IN_VMX;
 		status->gate_cpus += cpu->gate.on;
 	}
+	iommu_describe(status);
 	if (monitor.other_cpus_taken)
 		status->flags |= HYPERPS_FLAG_ALL_CPUS_TAKEN;
 	for (u32 feature = 0; feature < HYPERPS_FEATURES; feature++)
@@ -109,6 +113,9 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 	switch ((u32)object_and_index) {
 	case HYPERPS_OBJECT_STATUS:
 		size = sizeof(object.status);
+		/* Once for a reader of all pieces. */
+		if (!offset)
+			iommu_count_faults();
 		fill_status(&object.status);
 		break;
 	case HYPERPS_OBJECT_LOG:

@@ -6,7 +6,10 @@
  */
 #include "address_space.h"
 #include "apic.h"
+#include "flush.h"
 #include "host_cpu.h"
+#include "iommu.h"
+#include "memory_service.h"
 #include "monitor.h"
 #include "stop.h"
 
@@ -50,6 +53,26 @@ static u32 in_vmx(void)
 	return n;
 }
 
+/* All CPUs but this one wait for a SIPI, and flush before they run host code. */
+static void hold_devices_back(void)
+{
+	bool hidden = true;
+
+	for (const u64 *unit = monitor.boot->dma.unit; unit < monitor.boot->dma.unit + BOOT_IOMMUS && *unit; unit++)
+		hidden = hidden && memory_hide(HPA(ALIGN_DOWN(*unit, PAGE_SIZE)), *unit % PAGE_SIZE);
+	flush_this_cpu(this_cpu());
+	if (!hidden)
+		log_line(LOG_WARNING, "no room to split the host view. Set memory in hyperps.conf to more");
+	if (hidden && iommu_start()) {
+		log_line(monitor.boot->dma.text_level, "%s", monitor.boot->dma.text);
+		return;
+	}
+	if (monitor.boot->dma.required)
+		panic("devices can't be held back (dma = require in hyperps.conf)");
+	iommu_stop();
+	log_line(LOG_WARNING, "DMA is not held back: the DMA-remapping units could not be switched on");
+}
+
 s64 take_other_cpus(void)
 {
 	u32 startup = APIC_STARTUP | (u32)(monitor.boot->low_base >> PAGE_SHIFT);
@@ -77,6 +100,7 @@ s64 take_other_cpus(void)
 	for (u64 i = 0; i < ENTRY_LIMIT_US / 10 && in_vmx() < 1 + started - trampoline->excess; i++)
 		delay_us(10);
 
+	hold_devices_back();
 	/* The trampoline has done its work: the monitor's tables keep nothing below 1 MiB. */
 	without_slot = trampoline->excess;
 	unmap_own_page((void *)trampoline);

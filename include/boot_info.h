@@ -91,12 +91,23 @@ struct boot_end_port {
 };
 
 #define BOOT_END_PORTS 9
+
 /* The firmware's screen, for errors: 32 bits a pixel, red and blue in any order. */
 struct boot_screen {
 	u64 base; /* hpa of the frame buffer, a multiple of 4 */
 	u32 width, height; /* pixels; 0: there is none */
 	u32 pitch; /* pixels from one line to the next */
 	u32 reserved;
+};
+
+#define BOOT_IOMMUS 64
+/* The DMA-remapping units (docs/dma.md), and what is true of the machine once they are on. */
+struct boot_dma {
+	u64 unit[BOOT_IOMMUS]; /* hpa of its registers; bits 11:0: their pages. 0: end of the list */
+	u32 text_level; /* of the line for the log */
+	bool required; /* dma = require: stop if a unit can't be switched on */
+	bool held_back; /* no known device goes around the units */
+	char text[120]; /* a line that says what is true of DMA, if all of unit[] are on, or if there is none */
 };
 
 struct boot_info {
@@ -138,10 +149,11 @@ struct boot_info {
 	u32 unfit_continue; /* go on when a CPU can't be taken (unfit = continue); else stop */
 	struct boot_end_port end_port[BOOT_END_PORTS + 1]; /* the last one is 0 */
 	struct boot_screen screen;
+	struct boot_dma dma;
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 3008,
+_Static_assert(sizeof(struct boot_info) == 3656,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

@@ -37,6 +37,7 @@ struct ept {
 	unsigned levels; /* 4 or 5 */
 	unsigned largest_leaf; /* level of the largest leaf: 1 = 4 KiB, 2 = 2 MiB, 3 = 1 GiB */
 	u64 leaves[4]; /* leaves by level, [1] to [3] */
+	bool write_back; /* entries must reach memory: a DMA-remapping unit reads them past the caches */
 };
 
 struct vmx_capabilities {

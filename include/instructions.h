@@ -104,6 +104,23 @@ static inline u32 inl(u16 port)
 	return value;
 }
 
+/* Of a device's registers: one access, of this width. */
+#define MMIO_ACCESS(bits, instruction)                                                                                 \
+	static inline u##bits mmio_read##bits(const u8 *address)                                                       \
+	{                                                                                                              \
+		u##bits value;                                                                                         \
+                                                                                                                       \
+		asm volatile(instruction " %1, %0" : "=r"(value) : "m"(*(const u##bits *)address) : "memory");         \
+		return value;                                                                                          \
+	}                                                                                                              \
+	static inline void mmio_write##bits(u8 *address, u##bits value)                                                \
+	{                                                                                                              \
+		asm volatile(instruction " %1, %0" : "=m"(*(u##bits *)address) : "r"(value) : "memory");               \
+	}
+MMIO_ACCESS(32, "movl")
+MMIO_ACCESS(64, "movq")
+#undef MMIO_ACCESS
+
 static inline void pause(void)
 {
 	asm volatile("pause" ::: "memory");

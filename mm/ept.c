@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "ept.h"
+#include "cache.h"
 
 #define ENTRIES 512
 
@@ -44,6 +45,16 @@ static inline u64 *walk(const struct ept *ept, gpa_t gpa, unsigned last, unsigne
 	}
 }
 
+/*
+ * What has changed in a table reaches memory before what changes next: a DMA-remapping unit may read tables past the caches
+ * (docs/dma.md).
+ */
+static void changed(const struct ept *ept, const u64 *entry, u64 count)
+{
+	if (ept->write_back)
+		write_back(entry, count * sizeof(*entry));
+}
+
 /* Replaces a leaf of `level` by a table of leaves that map the same, or an empty entry by an empty table. */
 static bool split(struct ept *ept, u64 *entry, unsigned level)
 {
@@ -58,7 +69,9 @@ static bool split(struct ept *ept, u64 *entry, unsigned level)
 		ept->leaves[level]--;
 		ept->leaves[level - 1] += ENTRIES;
 	}
+	changed(ept, table, ENTRIES);
 	*entry = page_pool_hpa(ept->pool, table).value | EPT_RWX;
+	changed(ept, entry, 1);
 	return true;
 }
 
@@ -81,18 +94,24 @@ static void put_table(struct ept *ept, u64 entry)
 
 void ept_set_entry(struct ept *ept, u64 *entry, unsigned level, u64 value)
 {
-	u64 old = *entry;
+	u64 old = *entry, *table = is_table(old, level) ? table_of(ept, old) : NULL;
 
-	*entry = value;
-	ept->leaves[level] += value != 0;
-	if (!is_table(old, level)) {
-		ept->leaves[level] -= old != 0;
-		return;
-	}
 	/* Only a page table: what is larger than 2 MiB is never replaced as a whole. */
-	for (unsigned i = 0; i < ENTRIES; i++)
-		ept->leaves[1] -= table_of(ept, old)[i] != 0;
-	put_table(ept, old);
+	for (unsigned i = 0; table && i < ENTRIES; i++) {
+		ept->leaves[1] -= table[i] != 0;
+		/* Whoever still knows the table, a device has no second try, finds there what takes its place. */
+		if (value)
+			table[i] = (value & ~EPT_LARGE) + i * PAGE_SIZE;
+	}
+	if (table)
+		changed(ept, table, ENTRIES);
+	*entry = value;
+	changed(ept, entry, 1);
+	ept->leaves[level] += value != 0;
+	if (table)
+		put_table(ept, old);
+	else
+		ept->leaves[level] -= old != 0;
 }
 
 /* The entry that points to the table of `level` for gpa; NULL if there is no such table. */
@@ -118,6 +137,7 @@ bool ept_merge(struct ept *ept, gpa_t gpa, unsigned level)
 			return false;
 	put_table(ept, *entry);
 	*entry = first | EPT_LARGE;
+	changed(ept, entry, 1);
 	ept->leaves[level] -= ENTRIES;
 	ept->leaves[level + 1]++;
 	return true;
@@ -131,6 +151,7 @@ void ept_drop_table(struct ept *ept, gpa_t gpa, unsigned level)
 		return;
 	put_table(ept, *entry);
 	*entry = 0;
+	changed(ept, entry, 1);
 }
 
 gpa_t ept_next(const struct ept *ept, gpa_t from, u64 *budget, bool *found)
@@ -185,6 +206,7 @@ void ept_set_run(struct ept *ept, gpa_t gpa, u64 count, u64 value)
 #pragma GCC unroll 8
 	for (u64 i = 0; i < count; i++, value += step)
 		entry[i] = value;
+	changed(ept, entry, count);
 }
 
 struct ept_run ept_run(const struct ept *ept, gpa_t gpa, u64 limit)

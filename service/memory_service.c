@@ -1,26 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "memory_service.h"
 #include "address_space.h"
+#include "cache.h"
 #include "flush.h"
 #include "gate_view.h"
+#include "iommu.h"
 #include "monitor.h"
 #include "spinlock.h"
 #include "stop.h"
 
-#define CACHE_LINE 64
 #define PTE_2M_SHIFT 21
 
 static struct mm mm;
 /* mm_lock guards struct mm, the page marks, the pool and all EPTs. Above log_lock in the lock order. */
 static struct spinlock mm_lock;
-
-static inline __attribute__((always_inline)) void write_back(u8 *window)
-{
-#pragma GCC unroll 64
-	for (u64 line = 0; line < PAGE_SIZE; line += CACHE_LINE)
-		clflush(window + line);
-	mfence();
-}
 
 void mm_zero_frame(u64 frame)
 {
@@ -28,7 +21,7 @@ void mm_zero_frame(u64 frame)
 
 	__builtin_memset(window, 0, PAGE_SIZE);
 	/* So that whoever has it next sees the zeros by any memory type, and devices by DMA. */
-	write_back(window);
+	write_back(window, PAGE_SIZE);
 	set_window(0, 0);
 }
 
@@ -37,7 +30,7 @@ void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 	u8 *window = set_window(frame, PTE_RW);
 
 	/* What is in memory: a line that the host left in this CPU's cache might hide it, by another memory type. */
-	write_back(window);
+	write_back(window, PAGE_SIZE);
 	mm_measure(&mm, slot, gpa, window);
 	set_window(0, 0);
 }
@@ -75,7 +68,7 @@ bool memory_flush(void)
 	epoch = ++mm.epoch;
 	spin_unlock(&mm_lock);
 	/* Without the lock: another CPU may be waiting for it, and must be able to answer. */
-	if (!flush_all_cpus(epoch))
+	if (!flush_all_cpus(epoch) || !iommu_flush())
 		return false;
 	spin_lock(&mm_lock);
 	if (mm.flushed < epoch)
@@ -122,6 +115,24 @@ bool memory_host_may(u64 gpa, u64 access)
 	return run.frames && access && !(access & ~run.entry);
 }
 
+bool memory_hide(hpa_t hpa, u64 pages)
+{
+	bool done = true;
+
+	spin_lock(&mm_lock);
+	for (u64 end = hpa.value + pages * PAGE_SIZE; done && hpa.value < end; hpa.value += PAGE_SIZE) {
+		u64 *entry = page_pool_available(mm.pool) < MM_POOL_RESERVE
+				     ? NULL
+				     : ept_entry(mm.host_view, GPA(hpa.value), 1);
+
+		done = entry;
+		if (done)
+			ept_set_entry(mm.host_view, entry, 1, 0);
+	}
+	spin_unlock(&mm_lock);
+	return done;
+}
+
 static s64 locked_request(u64 call, const u64 *argument)
 {
 	s64 result;
@@ -157,6 +168,8 @@ s64 serve_memory_call(u64 call, const u64 *argument, u64 *value)
 			    argument[1]);
 	if (result < 0)
 		return result;
+	if (call == HYPERPS_CALL_VM_RECLAIM)
+		iommu_add();
 	*value = (u64)result;
 	return HYPERPS_OK;
 }

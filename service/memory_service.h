@@ -25,6 +25,12 @@ bool memory_flush(void);
 bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
 
 /*
+ * Takes pages that are no RAM out of the host view; CPUs that have run the host have to flush. Takes mm_lock. False: the
+ * pool is too small.
+ */
+bool memory_hide(hpa_t hpa, u64 pages);
+
+/*
  * Whether the host view allows the access (EPT_READ, EPT_WRITE, EPT_EXECUTE) to gpa, any number. A CPU can miss that for a
  * while: it may still know a table that a large page has replaced. Takes mm_lock.
  */

@@ -6,6 +6,7 @@
 #include "flush.h"
 #include "gate_view.h"
 #include "host_cpu.h"
+#include "iommu.h"
 #include "memory_service.h"
 #include "monitor.h"
 #include "msr_policy.h"
@@ -34,10 +35,10 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	msr_fill_bitmap(monitor.msr_bitmap, host_msr_access);
 	port_init();
 	memory_init();
+	iommu_init();
 	guest_init();
 	log_line(boot->gate_level, "%s", boot->gate_text);
 	gate_init();
-	log_line(LOG_WARNING, "DMA is not protected: a host that programs a device can reach all memory");
 }
 
 /*

@@ -251,7 +251,7 @@ class Machine:
     def __init__(self, *, cpus=1, memory=1024, image=None, kernel=None, initrd=None, append="", conf=None,
                  cpu_model=None, native=False, emulator="auto", log=None, msrs=None, extra_files=None,
                  remove_files=(), settings=None, second_disk=None, firmware="", mwait=False,
-                 emulator_options=(), outer_append="", on_output=None, gdb=None):
+                 emulator_options=(), outer_append="", stick_device="virtio-blk-pci", on_output=None, gdb=None):
         """
         cpus, memory        number of CPUs, MiB of RAM
         image               the stick image; default build/hyperps.img
@@ -271,6 +271,7 @@ class Machine:
         mwait               a CPU with MONITOR and MWAIT; one CPU only (Bochs)
         emulator_options    lines for bochsrc, or arguments for QEMU
         outer_append        words for the command line of the Linux around QEMU (nested)
+        stick_device        QEMU's device with the stick (nested)
         on_output           called with each piece of raw serial output, from another thread
         gdb                 wait at the first instruction for gdb, at this port (Bochs from tools/setup --gdb)
         """
@@ -290,7 +291,7 @@ class Machine:
         self.extra_files, self.remove_files = extra_files or {}, remove_files
         self.second_disk, self.firmware = second_disk, firmware
         self.mwait, self.emulator_options, self.on_output, self.gdb = mwait, emulator_options, on_output, gdb
-        self.outer_append = outer_append
+        self.outer_append, self.stick_device = outer_append, stick_device
         self.log = log and os.path.abspath(log)
         self.scratch = self.process = self.started = None
         self._connection = self._reader = self._memory = None
@@ -424,7 +425,7 @@ class Machine:
         arguments = ["-machine", "q35,accel=kvm", "-cpu", "host,+vmx", "-smp", str(self.cpus), "-m", str(self.memory),
                      *self.emulator_options]
         with open(self._path("qemu.arguments"), "w", encoding="utf-8") as file:
-            file.write(f"set -- {shlex.join(arguments)}\n")
+            file.write(f"set -- {shlex.join(arguments)}\nstick={self.stick_device}\n")
         # The kernel takes several archives, one after the other.
         with open(self._path("outer-initrd.img"), "wb") as initrd:
             subprocess.run(["cpio", "--create", "--format=newc", "--quiet"], input=b"qemu.arguments", stdout=initrd,

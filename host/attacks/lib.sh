@@ -100,7 +100,7 @@ module() {
 begin_attack() {
 	gate=vmcall
 	[ "$(status_value gate)" != '"offered"' ] || gate=vmfunc
-	for kind in memory msr instruction register gate; do
+	for kind in memory msr instruction register gate dma; do
 		eval "refused_$kind=$(status_value refused_$kind)"
 	done
 }

@@ -197,7 +197,7 @@ static bool monitor_is_intact(struct suite *suite, uint64_t *counted)
 	for (uint32_t i = 0; i < status.cpu_slots; i++)
 		in_vmx += !monitor_read_exits(suite->device, i, &exits) && exits.state == HYPERPS_CPU_STATE_IN_VMX;
 	*counted = status.refused_memory + status.refused_msr + status.refused_instruction + status.refused_register +
-		   status.refused_gate;
+		   status.refused_gate + status.refused_dma;
 	suite->cpus = suite->cpus ? suite->cpus : status.cpus_taken;
 	suite->gate = status.gate == HYPERPS_GATE_OFFERED ? "vmfunc" : "vmcall";
 	return (status.flags & HYPERPS_FLAG_ALL_CPUS_TAKEN) && in_vmx == suite->cpus &&
@@ -228,8 +228,16 @@ static bool is_refused(const struct attack *attack)
 	return attack->refusals && !attack->failed_refusals;
 }
 
+/* It can't be tried on this machine, and nothing is wrong. */
+static bool is_skipped(const struct attack *attack)
+{
+	return attack->skipped && !attack->controls && !attack->refusals && !attack->failures[0];
+}
+
 static enum attack_status status_of(const struct attack *attack)
 {
+	if (is_skipped(attack))
+		return ATTACK_REFUSED;
 	if (attack->failed_refusals)
 		return ATTACK_GOT_THROUGH;
 	return has_control(attack) && is_refused(attack) && !attack->failed_setup ? ATTACK_REFUSED : ATTACK_NOT_RUN;
@@ -247,7 +255,11 @@ static void print_result(struct suite *suite, const struct attack *attack, uint6
 		json_text_or_null(&suite->json, "gate", suite->gate);
 		json_bool(&suite->json, "control", has_control(attack));
 		json_bool(&suite->json, "refused", is_refused(attack) && !attack->failed_setup);
+		json_bool(&suite->json, "skipped", is_skipped(attack));
 		json_end(&suite->json);
+	} else if (is_skipped(attack)) {
+		printf("%.2s %-18s skipped: it can't be tried on this machine (-v says why)\n", attack->file,
+		       name_of(attack));
 	} else {
 		printf("%.2s %-18s control %-7s %-14s %u checks", attack->file, name_of(attack),
 		       has_control(attack) ? "works," : "FAILS,",
@@ -418,7 +430,7 @@ static const struct argp_option options[] = {
 	  "DIR/modules",
 	  0 },
 	{ "guest", 'g', "FILE", 0, "the vault's image; /guests/vault if not given", 0 },
-	OPTION_JSON("a JSON list: name, cpus, gate (vmfunc or vmcall), control, refused"),
+	OPTION_JSON("a JSON list: name, cpus, gate (vmfunc or vmcall), control, refused, skipped"),
 	{ "verbose", 'v', NULL, 0, "all that the programs print", 0 },
 	{ 0 },
 };
@@ -437,7 +449,8 @@ const struct command attack_command = {
 			 "minute or "
 			 "two; the machine should do nothing else. `stale-tlb' costs the host 2 MiB of memory until it "
 			 "restarts.\v"
-			 "Exit status: 0 every control worked, and every attack was refused; 1 an attack got through; "
+			 "Exit status: 0 every control worked, and every attack was refused, or can't be tried on this "
+			 "machine; 1 an attack got through; "
 			 "2 a "
 			 "control failed, or an attack could not be run; also wrong usage." },
 	.usage_status = EXIT_USAGE,

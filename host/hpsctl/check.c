@@ -267,11 +267,15 @@ static void check_surroundings(struct check *check)
 	if (machine->read("/dev/kvm", text, 0) >= 0)
 		check_add(check, "kvm", ANSWER_NOTE, "stop KVM's virtual machines before you boot with HyperPS",
 			  "KVM is there; under HyperPS it is not available");
-	check_add(
-		check, "dma", ANSWER_NOTE, "trust no device, and nobody who can program one",
-		machine->read("/sys/firmware/acpi/tables/DMAR", text, 0) < 0
-			? "there is no DMA remapping (VT-d): devices reach all memory"
-			: "DMA remapping (VT-d) is there, but HyperPS does not drive it yet: devices reach all memory");
+	if (machine->read("/sys/firmware/acpi/tables/DMAR", text, 0) < 0)
+		check_add(check, "dma", ANSWER_NOTE,
+			  "switch VT-d on in the firmware setup; else trust no device, and nobody who can program one",
+			  "there is no DMA remapping (VT-d), unless HyperPS runs, which hides it: devices reach all "
+			  "memory");
+	else
+		check_add(check, "dma", ANSWER_YES, NOTHING,
+			  "DMA remapping (VT-d): HyperPS holds devices back, unless dma = off; hpsctl status says how "
+			  "far");
 }
 
 void check_machine(const struct machine *looked_at, struct check *check)

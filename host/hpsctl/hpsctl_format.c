@@ -221,12 +221,9 @@ static void print_protection(FILE *out, const struct hyperps_status *status, con
 			"       Code on another CPU can read and change all memory, the monitor included. See hpsctl "
 			"log.\n",
 			status->cpus_taken, status->cpus_listed);
-	if (dma_protected(status))
-		fprintf(out, "  yes  devices reach only the memory that they may (VT-d)\n");
-	else
-		fprintf(out,
-			"  NO   DMA is not protected: a host that programs a device can reach all memory, the monitor\n"
-			"       included, until HyperPS drives VT-d\n");
+	fprintf(out, "  %s  %.*s\n", dma_protected(status) ? "yes" : "NO ", (int)sizeof(status->dma), status->dma);
+	if (!dma_protected(status))
+		fprintf(out, "       A device that is not held back reaches all memory, the monitor included.\n");
 	if (all_cpus_taken(status) && !vms_protected(status, frames))
 		fprintf(out, "  NO   !!! NO MEMORY CAN BE GIVEN TO A VM: the firmware's MTRRs made none write-back at "
 			     "the boot.\n"
@@ -270,9 +267,9 @@ void format_status_text(FILE *out, const struct hyperps_status *status, const st
 		status->physical_address_bits, status->view_4k, status->view_2m, status->view_1g);
 	fprintf(out,
 		"Refused so far  memory accesses %" PRIu64 ", MSR accesses %" PRIu64 ", instructions %" PRIu64
-		", register writes %" PRIu64 ", at the gate %" PRIu64 "\n",
+		", register writes %" PRIu64 ", at the gate %" PRIu64 ", devices' requests %" PRIu64 "\n",
 		status->refused_memory, status->refused_msr, status->refused_instruction, status->refused_register,
-		status->refused_gate);
+		status->refused_gate, status->refused_dma);
 	print_gate(out, status);
 	fprintf(out, "Log             %" PRIu64 " messages lost\n", status->log_lost);
 
@@ -299,7 +296,8 @@ void format_status_json(FILE *out, const struct hyperps_status *status, const st
 		JSON_FIELD(hyperps_status, refused_msr),      JSON_FIELD(hyperps_status, refused_instruction),
 		JSON_FIELD(hyperps_status, refused_register), JSON_FIELD(hyperps_status, refused_gate),
 		JSON_FIELD(hyperps_status, gate_cpus),        JSON_FIELD(hyperps_status, log_lost),
-		JSON_FIELD(hyperps_status, tsc_hz),
+		JSON_FIELD(hyperps_status, tsc_hz),           JSON_FIELD(hyperps_status, dma_units),
+		JSON_FIELD(hyperps_status, refused_dma),
 	};
 	struct json json = { .out = out };
 
@@ -313,6 +311,7 @@ void format_status_json(FILE *out, const struct hyperps_status *status, const st
 	json_bool(&json, "monitor_memory_protected", all_cpus_taken(status));
 	json_bool(&json, "vm_memory_protected", vms_protected(status, frames));
 	json_bool(&json, "dma_protected", dma_protected(status));
+	json_text(&json, "dma", status->dma, sizeof(status->dma));
 	json_begin_lines(&json, "features", '{');
 	for (size_t i = 0; i < HYPERPS_FEATURES; i++) {
 		uint32_t state = status->features[i];

@@ -249,7 +249,7 @@ enum hyperps_feature {
 #define HYPERPS_CPU_STATE_IN_VMX 1
 
 #define HYPERPS_FLAG_ALL_CPUS_TAKEN (1ULL << 0) /* every CPU that the firmware knows of runs de-privileged */
-#define HYPERPS_FLAG_DMA_PROTECTED (1ULL << 1) /* never set in this version */
+#define HYPERPS_FLAG_DMA_PROTECTED (1ULL << 1) /* devices reach what the host's CPUs reach; dma has the limits of that */
 
 struct hyperps_status {
 	uint64_t size; /* sizeof(struct hyperps_status) */
@@ -276,6 +276,10 @@ struct hyperps_status {
 	uint64_t gate_cpus; /* CPUs on which the gate is on */
 	uint64_t refused_gate; /* ways through the gate that are none */
 	uint32_t features[16]; /* enum hyperps_feature_state by enum hyperps_feature */
+	char dma[128]; /* a line that says what is true of DMA, NUL-terminated */
+	uint64_t dma_units; /* DMA-remapping units that are on */
+	uint64_t refused_dma; /* requests of devices that they refused, at least */
+	uint64_t reserved[2];
 };
 
 /* The log ring: bytes [written - min(written, size), written) modulo size are text, lines end in '\n'. */

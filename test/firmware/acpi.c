@@ -14,6 +14,7 @@
  *     no-execute            let no code run in the first 2 MiB
  *     absent-cpu            list a CPU that is not there
  *     wild-table            the XSDT's first entry leads where no memory is
+ *     damaged-dmar, absent-unit   a DMAR table whose only structure ends behind it, or names a unit that is not there
  *     many-cpus, too-many-cpus   list 500, or 600, that are not there
  *     mp-all, mp-one        have the MP services count all that are listed, or one CPU, instead of those that they found
  *     mtrr-hole, mtrr-off   have the MTRRs make the 512 MiB from 512 MiB on, or all memory, uncacheable
@@ -81,7 +82,17 @@ struct rsdp {
 
 struct xsdt {
 	struct acpi_header header;
-	UINT64 entry[3];
+	UINT64 entry[4];
+} __attribute__((packed));
+
+/* With one DMA-remapping unit for all devices. */
+struct dmar {
+	struct acpi_header header;
+	UINT8 width, flags, reserved[10];
+	UINT16 type, length; /* 0, 16 */
+	UINT8 unit_flags, size;
+	UINT16 segment;
+	UINT64 base;
 } __attribute__((packed));
 
 struct facs {
@@ -214,6 +225,7 @@ struct tables {
 	struct xsdt xsdt;
 	struct fadt fadt;
 	struct madt madt;
+	struct dmar dmar;
 	struct acpi_header dsdt;
 	UINT8 dsdt_code[sizeof(aml)];
 } __attribute__((packed));
@@ -255,6 +267,19 @@ static BOOLEAN has_acpi_tables(void)
 
 	for (i = 0; i < system_table->NumberOfTableEntries; i++) {
 		if (same_guid(&system_table->ConfigurationTable[i].VendorGuid, &acpi))
+			return TRUE;
+	}
+	return FALSE;
+}
+
+static BOOLEAN has_word(const CHAR16 *line, const char *word)
+{
+	for (; *line; line++) {
+		UINTN i = 0;
+
+		while (word[i] && line[i] == (CHAR16)word[i])
+			i++;
+		if (!word[i])
 			return TRUE;
 	}
 	return FALSE;
@@ -461,6 +486,15 @@ static void fill_madt(struct tables *tables, UINTN absent_cpus, const CHAR16 *wo
 		mp->get_number_of_processors = tell_number_of_processors;
 }
 
+static void fill_dmar(struct dmar *dmar, BOOLEAN damaged)
+{
+	dmar->width = 38;
+	dmar->length = damaged ? 40 : 16;
+	dmar->unit_flags = 1;
+	dmar->base = 0xfed90000;
+	finish_table(&dmar->header, "DMAR", 1, sizeof(*dmar));
+}
+
 static EFI_STATUS install_acpi_tables(UINTN absent_cpus, const CHAR16 *words)
 {
 	UINTN entries = 0;
@@ -488,6 +522,10 @@ static EFI_STATUS install_acpi_tables(UINTN absent_cpus, const CHAR16 *words)
 		tables->xsdt.entry[entries++] = NOWHERE;
 	tables->xsdt.entry[entries++] = (UINTN)&tables->fadt;
 	tables->xsdt.entry[entries++] = (UINTN)&tables->madt;
+	if (has_word(words, "damaged-dmar") || has_word(words, "absent-unit")) {
+		fill_dmar(&tables->dmar, has_word(words, "damaged-dmar"));
+		tables->xsdt.entry[entries++] = (UINTN)&tables->dmar;
+	}
 	finish_table(&tables->xsdt.header, "XSDT", 1, (UINTN)&tables->xsdt.entry[entries] - (UINTN)&tables->xsdt);
 
 	rsdp = &tables->rsdp;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Fuzzes the dispatcher of the memory calls for some seconds, as a TAP test: first the corpus, then new inputs.
+"""Fuzzes the dispatcher of the memory calls for some seconds, then the parser of DMAR tables for a few, as a TAP test: first the
+corpus, then new inputs.
 
 usage: test/fuzz/run.py [SECONDS]     (60; `make fuzz FUZZ_SECONDS=600` builds it first)
        test/fuzz/run.py --minimise    corpus/ becomes the smallest set of inputs that covers what was ever found here"""
@@ -17,28 +18,30 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(TOP, "test"))
 from tap import figure, finish, note, ok  # noqa: E402  pylint: disable=wrong-import-position
 
-PROGRAM = os.path.join(TOP, "build/test/fuzz/dispatch")
-CORPUS = os.path.join(HERE, "corpus")
+PROGRAM = os.path.join(TOP, "build/test/fuzz")
+CORPUS, DMAR_CORPUS = os.path.join(HERE, "corpus"), os.path.join(HERE, "dmar_corpus")
 FOUND = os.path.join(TOP, "build/fuzz")  # inputs that runs here found, and those that fail
 LEAST_PER_SECOND = 50  # a run that is slower tests next to nothing
 LONGEST_INPUT = 1024
+DMAR_SHARE = 6 # of that many seconds one is for the DMAR tables
 
 
-def fuzz(*arguments, findings="finding-", **environment):
+def fuzz(*arguments, program="dispatch", findings="finding-", **environment):
     """Runs the fuzzer; returns its exit status and output."""
     os.makedirs(f"{FOUND}/corpus", exist_ok=True)
-    done = subprocess.run([PROGRAM, f"-max_len={LONGEST_INPUT}", "-timeout=20", "-detect_leaks=0",
+    os.makedirs(f"{FOUND}/dmar_corpus", exist_ok=True)
+    done = subprocess.run([f"{PROGRAM}/{program}", f"-max_len={LONGEST_INPUT}", "-timeout=20", "-detect_leaks=0",
                            f"-artifact_prefix={FOUND}/{findings}", *arguments], text=True, errors="replace", check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | environment)
     return done.returncode, done.stdout
 
 
-def explain(output):
+def explain(output, program="dispatch"):
     """What a failed run said, and how to see it again."""
     note(output[-4000:])
     for path in re.findall(r"Test unit written to (\S+)", output):
         path = os.path.relpath(path, TOP)
-        note(f"again: make build/test/fuzz/dispatch && HYPERPS_FUZZ_TRACE=1 build/test/fuzz/dispatch {path}")
+        note(f"again: make build/test/fuzz/{program} && HYPERPS_FUZZ_TRACE=1 build/test/fuzz/{program} {path}")
         note("elsewhere: first `base64 -d` the last line above into that file")
 
 
@@ -70,7 +73,20 @@ def test(seconds):
         explain(output)
     else:
         ok(runs >= LEAST_PER_SECOND * seconds, f"at least {LEAST_PER_SECOND} inputs a second")
+    test_dmar(max(seconds // DMAR_SHARE, 1))
     finish()
+
+
+def test_dmar(seconds):
+    """The same with DMAR tables."""
+    code, output = fuzz("-runs=0", DMAR_CORPUS, program="dmar", findings="control-", HYPERPS_FUZZ_LIE="ram")
+    ok(code and "registers are read where something else is" in output, "positive control: RAM that is taken for registers is found")
+    code, output = fuzz(f"-max_total_time={seconds}", f"{FOUND}/dmar_corpus", DMAR_CORPUS, program="dmar")
+    runs, edges, features = figures(output)
+    ok(code == 0 and runs >= LEAST_PER_SECOND * seconds, f"DMAR tables: the corpus and {seconds} s of new inputs, no finding")
+    figure(f"fuzzing DMAR tables: {runs} inputs in {seconds} s, {edges} edges and {features} features of boot/dmar.c")
+    if code:
+        explain(output, "dmar")
 
 
 def minimise():

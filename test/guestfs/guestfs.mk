@@ -54,4 +54,14 @@ $(BUILD)/initrd-test-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl 
 		$(CACHE)/kernels/$* -path '*/modules/*' -name '$(m).ko*')) && \
 		test/guestfs/microcode.py $@.early && cat $@ >>$@.early && mv $@.early $@
 
+# For test/live/dma.py: the host's initrd, and drivers in the order in which they load; names that a kernel lacks are left out.
+DMA_MODULES := crct10dif_common crc-t10dif crc64 crc64-rocksoft t10-pi nvme-core nvme scsi_common scsi_mod libata libahci ahci sd_mod \
+	virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk failover net_failover virtio_net e1000e \
+	usb-common usbcore xhci-hcd xhci-pci hid usbhid hid-generic
+$(BUILD)/initrd-dma-%.img: $(BUILD)/initrd-%.img test/guestfs/dma_load test/guestfs/guestfs.mk
+	@printf '%s\n' $(DMA_MODULES) >$(BUILD)/dma-modules
+	$(call quiet,INITRD)host/image/mkinitrd --output $@.drivers test/dma_load=test/guestfs/dma_load test/modules/list=$(BUILD)/dma-modules \
+		$$(for name in $(DMA_MODULES); do find $(CACHE)/kernels/$* -path '*/modules/*' -name "$$name.ko*" -printf "test/modules/$$name.ko=%p "; done) && \
+		cat $< $@.drivers >$@ && rm $@.drivers
+
 .SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

@@ -55,7 +55,7 @@ def test_memory():
     """A machine with more memory than the emulator's own can be read from outside, up to the end of it."""
     with Machine(emulator="bochs", memory=3072) as machine:
         base = int(machine.expect(r"HyperPS: monitor at 0x([0-9A-F]+),").group(1), 16)
-        machine.expect(r"warning: DMA is not protected")
+        machine.expect(r"warning: DMA is not held back")
         machine.pause()
         ok(any(machine.read_physical(base, 4096)), f"3072 MiB: the monitor is seen from outside at {base:#x}")
         ok(len(machine.read_physical((3072 << 20) - 4096, 4096)) == 4096, "so is the last page")

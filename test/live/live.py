@@ -19,7 +19,7 @@ PROMPT = "/root # "
 COMPLAINTS = "BUG:|Oops|WARNING: CPU|unchecked MSR|general protection|soft lockup|rcu.*stall|NMI received for unknown reason"
 # Those of hpsctl attack, by number.
 ATTACKS = ("monitor-memory", "private-frame", "double-map", "remap", "wrong-owner", "old-content", "stale-tlb", "rogue-vmfunc",
-           "gate-offsets", "stale-pcid", "msr", "privileged-state", "fuzz", "guest-registers", "race", "ipi-storm", "escape")
+           "gate-offsets", "stale-pcid", "msr", "privileged-state", "fuzz", "guest-registers", "race", "ipi-storm", "escape", "dma")
 
 
 def kernel(flavour):
@@ -68,11 +68,12 @@ def monitor_lines(text):
 def record_attacks(run, results, kind="attacks"):
     """Keeps the results of one run, and writes those of all runs of a kind to build/KIND.json.
 
-    A result has name, cpus, gate, control, refused. Several runs may tell of one attack: then each must have refused it."""
+    A result has name, cpus, gate, control, refused, skipped; those of attacks that could not be tried are left out. Several runs may
+    tell of one attack: then each must have refused it."""
     folder = os.path.join(BUILD, kind)
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, f"{run}.json"), "w", encoding="utf-8") as file:
-        json.dump(list(results), file)
+        json.dump([{key: entry[key] for key in entry if key != "skipped"} for entry in results if not entry.get("skipped")], file)
     merged = {}
     for path in sorted(glob.glob(os.path.join(folder, "*.json"))):
         with open(path, encoding="utf-8") as file:

@@ -39,7 +39,10 @@ def test():
             _, code = shell(machine, f"hpsctl attack -jv {name} >/tmp/json 2>/tmp/log", TIMEOUT)
             results[name] = result = json.loads(shell(machine, "cat /tmp/json")[0])[0]
             good = result["cpus"] == CPUS and result["gate"] == GATE and code == 0
-            ok(good and result["control"] and result["refused"], f"{LABEL} {name}: the control works, the attack is refused")
+            if name == "dma":
+                ok(good and result["skipped"], f"{LABEL} {name}: skipped, for lack of a device: dma.py has one")
+            else:
+                ok(good and result["control"] and result["refused"], f"{LABEL} {name}: the control works, the attack is refused")
             if code:
                 note(shell(machine, "cat /tmp/log")[0])
         if results:

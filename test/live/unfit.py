@@ -34,6 +34,10 @@ STOPPED = [
     ("601 CPUs", r"more than 506 CPUs\. Switch some off in the firmware setup", {"firmware": "too-many-cpus mp-all"}),
     ("no execution in reserved memory", r"lets no code run in reserved memory\. Switch its memory protection off, or update it",
      {"firmware": "no-execute"}),
+    ("dma = require without VT-d", r"dma = require, but DMA is not held back: no DMAR table \(no VT-d, .* write dma = auto",
+     {"conf": LINUX + "dma = require\n"}),
+    ("dma = require, a damaged DMAR table", r"a structure in the DMAR table is damaged\. Update the firmware\. ",
+     {"firmware": "damaged-dmar", "conf": LINUX + "dma = require\n"}),
     ("64 MiB of RAM", r"(?i:memory).*\. Add memory", {"memory": 64}),
     ("no hyperps.conf", r"can't open .*hyperps\.conf on the loader's own volume \(.*\)\. Create it",
      {"remove_files": (CONF_PATH,)}),
@@ -175,6 +179,19 @@ def test_wild_table(scratch):
            and "is running below this kernel" in status, "an ACPI table that is nowhere is left out, and Linux boots under the monitor")
 
 
+def test_dmar(scratch):
+    """With a DMAR table that is wrong there is a line, and the machine goes on without the units; none with dma = off."""
+    for words, reason in ("damaged-dmar", "a structure in the DMAR table is damaged. Update the firmware"), \
+                         ("absent-unit", "the registers of a unit that the DMAR table names don't answer. Update the firmware"):
+        with machine_for(scratch, firmware=words, append="quiet") as machine:
+            status = linux_status(machine)
+            ok(f"HyperPS: DMA is not held back: {reason}." in loader_lines(machine)
+               and "is running below this kernel" in status, f"{words}: a line says so, and Linux boots under the monitor")
+    with machine_for(scratch, firmware="damaged-dmar", settings={"dma": "off"}) as machine:
+        machine.expect("HyperPS: monitor at .*\n")
+        ok(not re.search("DMA", machine.output), "damaged-dmar with dma = off: no line")
+
+
 def test_fit(scratch, model, features, calls):
     """Linux boots under the monitor on that CPU."""
     with machine_for(scratch, cpu_model=model, append="quiet clearcpuid=fsrm") as machine:
@@ -199,6 +216,7 @@ def test():
         test_many_cpus(scratch)
         test_listed_cpus(scratch)
         test_wild_table(scratch)
+        test_dmar(scratch)
         for case in FIT:
             test_fit(scratch, *case)
 

@@ -154,6 +154,7 @@ static void fit(void **state)
 		    "{\"check\": \"vtx\", \"answer\": \"yes\", \"found\": \"VT-x, ");
 	assert_null(strstr(output, "NO "));
 	assert_non_null(strstr(output, "\nyes   the monitor takes some 20 MiB of 7812, in one piece\n"));
+	assert_non_null(strstr(output, "\nnote  there is no DMA remapping (VT-d), unless"));
 	/* What is optional. */
 	for (int i = 0; i < CPUS; i++) {
 		msrs[i][MSR_IA32_ARCH_CAPABILITIES] = 0;
@@ -167,7 +168,7 @@ static void fit(void **state)
 		    "{\"check\": \"vmfunc\", \"answer\": \"note\", ");
 	assert_non_null(strstr(output, "another hypervisor: KVMKVMKVM"));
 	assert_non_null(strstr(output, "KVM is there"));
-	assert_non_null(strstr(output, "HyperPS does not drive it yet"));
+	assert_non_null(strstr(output, "\nyes   DMA remapping (VT-d): HyperPS holds devices back, unless dma = off"));
 }
 
 static void unfit_cpus(void **state)

@@ -50,6 +50,7 @@ static void defaults(void **state)
 	assert_false(conf.monitor_off);
 	assert_false(conf.unfit_continue);
 	assert_int_equal(conf.gate, CONF_GATE_AUTO);
+	assert_int_equal(conf.dma, CONF_DMA_AUTO);
 	assert_int_equal(conf.memory, 0);
 	assert_int_equal(conf.log_level, 2);
 	assert_int_equal(conf.serial, CONF_SERIAL_PROBE);
@@ -68,6 +69,7 @@ static void every_key(void **state)
 			  "monitor = off\n"
 			  "unfit = continue\n"
 			  "gate = vmcall\n"
+			  "dma = require\n"
 			  "memory = 64M\n"
 			  "log_level = debug\n"
 			  "serial = 0x3E8,9600"));
@@ -77,6 +79,7 @@ static void every_key(void **state)
 	assert_true(conf.monitor_off);
 	assert_true(conf.unfit_continue);
 	assert_int_equal(conf.gate, CONF_GATE_VMCALL);
+	assert_int_equal(conf.dma, CONF_DMA_REQUIRE);
 	assert_int_equal(conf.memory, 64 << 20);
 	assert_int_equal(conf.log_level, 3);
 	assert_int_equal(conf.serial, CONF_SERIAL_PORT);
@@ -87,9 +90,11 @@ static void every_key(void **state)
 static void good_values(void **state)
 {
 	(void)state;
-	assert_true(parse(CHAINLOAD "serial = none\nmonitor = on\nunfit = stop\ngate = vmfunc\nmemory = auto\n"));
+	assert_true(parse(CHAINLOAD
+			  "serial = none\nmonitor = on\nunfit = stop\ngate = vmfunc\ndma = off\nmemory = auto\n"));
 	assert_int_equal(conf.serial, CONF_SERIAL_NONE);
 	assert_int_equal(conf.gate, CONF_GATE_VMFUNC);
+	assert_int_equal(conf.dma, CONF_DMA_OFF);
 	assert_int_equal(conf.memory, 0);
 	assert_true(parse(CHAINLOAD "serial = com1\nlog_level = error\nmemory = 262144M"));
 	assert_int_equal(conf.serial_port, 0x3f8);
@@ -108,6 +113,7 @@ static void bad_lines(void **state)
 		const char *says;
 	} cases[] = {
 		{ "kernel = a", "unknown key 'kernel'. The keys are chainload" },
+		{ "dma = on", "bad value 'on'. Write auto, off or require" },
 		{ "Monitor = on", "unknown key 'Monitor'" },
 		{ "= on", "unknown key ''" },
 		{ "monitor on", "no '=' in 'monitor on'. Write key = value" },

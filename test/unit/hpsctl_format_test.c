@@ -30,6 +30,7 @@ static struct hyperps_status sample(void)
 					.flags = HYPERPS_FLAG_ALL_CPUS_TAKEN,
 					.cpus_listed = 4,
 					.cpus_taken = 4,
+					.dma = "DMA is not held back: no DMAR table",
 					.memory_base = 0x40000000,
 					.memory_size = 4 << 20 };
 }
@@ -49,7 +50,8 @@ static void protection_is_said_plainly(void **state)
 	fclose(out);
 	assert_has("4 of 4");
 	assert_has("0x40000000-0x403fffff, 4 MiB");
-	assert_has("DMA is not protected");
+	assert_has("\n  NO   DMA is not held back: no DMAR table\n       A device that is not held back reaches all "
+		   "memory");
 	assert_null(strstr(text, "NOT ALL"));
 	free(text);
 	status.flags = 0;
@@ -58,6 +60,34 @@ static void protection_is_said_plainly(void **state)
 	format_status_text(out, &status, &frames);
 	fclose(out);
 	assert_has("NOT ALL CPUS ARE UNDER THE MONITOR: 3 of 4");
+	free(text);
+}
+
+static void dma_is_said(void **state)
+{
+	struct hyperps_status status = sample();
+	FILE *out = open_text();
+
+	(void)state;
+	status.flags |= HYPERPS_FLAG_DMA_PROTECTED;
+	status.dma_units = 3;
+	status.refused_dma = 55;
+	memset(status.dma, 'x', sizeof(status.dma)); /* no NUL */
+	memcpy(status.dma, "DMA is held back", 16);
+	format_status_text(out, &status, &frames);
+	fclose(out);
+	assert_has("\n  yes  DMA is held backxxx");
+	assert_has(", devices' requests 55\n");
+	assert_null(strstr(text, "reaches all"));
+	free(text);
+	out = open_text();
+	format_status_json(out, &status, &frames);
+	fclose(out);
+	assert_has("\"dma_units\": 3,");
+	assert_has("\"refused_dma\": 55,");
+	assert_has("\"dma_protected\": true,");
+	assert_has("xxx\",\n  \"features\"");
+	assert_has("\"dma\": \"DMA is held back");
 	free(text);
 }
 
@@ -142,7 +172,7 @@ static void gate_is_said(void **state)
 	format_status_text(out, &status, &frames);
 	fclose(out);
 	assert_has("the gate (VMFUNC) on 4 CPUs");
-	assert_has("at the gate 77\n");
+	assert_has("at the gate 77,");
 	free(text);
 	out = open_text();
 	format_status_json(out, &status, &frames);
@@ -404,6 +434,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(protection_is_said_plainly),
+		cmocka_unit_test(dma_is_said),
 		cmocka_unit_test(memory_for_vms_is_said),
 		cmocka_unit_test(json_is_well_formed),
 		cmocka_unit_test(gate_is_said),

@@ -153,24 +153,28 @@ static void moves(void **state)
 }
 
 #define REGION 0x10000000ULL /* where the test can have memory at the address that stands for the physical one */
-#define REGION_SIZE 0x200000ULL
+#define REGION_SIZE 0x800000ULL
 #define LOW 0x8a000ULL
 #define LOW_SIZE 0x6000ULL
 #define POOL 0x100000ULL /* its offset in the region */
 #define RAM_END 0x20000000ULL
+#define DEVICES 0x1fff0000ULL
 
-/* The view that the loader leaves to the monitor, whose pages will be at other addresses then. */
-static void view(void **state)
+/*
+ * The view that the loader leaves to the monitor, whose pages will be at other addresses then. The last range is a device's
+ * (RMRR), in RAM that is the host's otherwise.
+ */
+static void check_view(unsigned largest_leaf)
 {
 	static const struct boot_memory_range map[] = { { 0, 0xa0000, CONVENTIONAL, 0 },
-							{ 0x100000, RAM_END - 0x100000, CONVENTIONAL, 0 } };
+							{ 0x100000, RAM_END - 0x100000, CONVENTIONAL, 0 },
+							{ DEVICES, 0x3000, 0, 0 } };
 	struct vmx_capabilities capabilities = { .physical_address_bits = BITS, .ept_levels = 4 };
 	struct boot_info *info = (struct boot_info *)(REGION + 0x1000);
 	u64 *table = (u64 *)(REGION + 0x2000), leaves[4] = { 0 };
 	struct ept ept;
 	struct page_pool pool;
 
-	(void)state;
 	assert_ptr_equal(mmap((void *)REGION, REGION_SIZE, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
 			 (void *)REGION);
@@ -181,11 +185,10 @@ static void view(void **state)
 				    .low_base = LOW,
 				    .low_size = LOW_SIZE,
 				    .mtrr = mtrr };
-	assert_false(host_view_build(info, &capabilities, table, map, 1)); /* above all RAM */
-	assert_false(host_view_build(info, &capabilities, table, map, 2)); /* no room */
+	assert_false(host_view_build(info, &capabilities, largest_leaf, table, map, 1)); /* above all RAM */
+	assert_false(host_view_build(info, &capabilities, largest_leaf, table, map, 3)); /* no room */
 	info->free = POOL + REGION_SIZE / 4;
-	capabilities.feature[HYPERPS_FEATURE_EPT_1G] = true;
-	assert_true(host_view_build(info, &capabilities, table, map, 2));
+	assert_true(host_view_build(info, &capabilities, largest_leaf, table, map, 3));
 
 	assert_ptr_equal(info->pool.linear, (void *)MONITOR_VA);
 	assert_ptr_equal(info->marks.mark, (void *)(MONITOR_VA + 0x2000));
@@ -216,8 +219,19 @@ static void view(void **state)
 	}
 	for (unsigned level = 1; level < 4; level++)
 		assert_int_equal(leaves[level], ept.leaves[level]);
-	assert_int_equal(ept.leaves[3], BIT(BITS - 30) - 1);
+	assert_int_equal(ept.leaves[3], largest_leaf == 3 ? BIT(BITS - 30) - 1 : 0);
+	assert_int_equal(ept.largest_leaf, largest_leaf);
+	for (u64 frame = DEVICES / PAGE_SIZE - 1; frame <= DEVICES / PAGE_SIZE + 3; frame++)
+		assert_int_equal(page_mark_state(&info->marks, frame),
+				 frame - DEVICES / PAGE_SIZE < 3 ? HYPERPS_FRAME_DEVICE : HYPERPS_FRAME_HOST);
 	munmap((void *)REGION, REGION_SIZE);
+}
+
+static void view(void **state)
+{
+	(void)state;
+	check_view(3);
+	check_view(2); /* where a DMA-remapping unit has no 1 GiB pages */
 }
 
 int main(void)

@@ -30,6 +30,12 @@ void never_called(void)
 #pragma weak vmptrld
 #pragma weak invept_all
 #pragma weak invvpid_all
+#pragma weak mmio_read32
+#pragma weak mmio_read64
+#pragma weak mmio_write32
+#pragma weak mmio_write64
+#pragma weak clflush
+#pragma weak wbinvd
 #pragma weak xgetbv
 #pragma weak fxsave
 #pragma weak fxrstor
@@ -154,6 +160,39 @@ void invept_all(void)
 }
 
 void invvpid_all(void)
+{
+}
+
+u32 mmio_read32(const u8 *address)
+{
+	(void)address;
+	return 0;
+}
+
+u64 mmio_read64(const u8 *address)
+{
+	(void)address;
+	return 0;
+}
+
+void mmio_write32(u8 *address, u32 value)
+{
+	(void)address;
+	(void)value;
+}
+
+void mmio_write64(u8 *address, u64 value)
+{
+	(void)address;
+	(void)value;
+}
+
+void clflush(u8 *line)
+{
+	(void)line;
+}
+
+void wbinvd(void)
 {
 }
 

@@ -39,6 +39,14 @@ void vmptrld(hpa_t vmcs);
 void invept_all(void);
 void invvpid_all(void);
 
+/* address: what the test's set_window() gave. */
+u32 mmio_read32(const u8 *address);
+u64 mmio_read64(const u8 *address);
+void mmio_write32(u8 *address, u32 value);
+void mmio_write64(u8 *address, u64 value);
+void clflush(u8 *line);
+void wbinvd(void);
+
 u64 xgetbv(void);
 void fxsave(u8 *area);
 void fxrstor(const u8 *area);
@@ -51,9 +59,7 @@ static inline void pause_cpu(void)
 }
 #define pause pause_cpu /* unistd.h has another */
 #define invlpg(page) ((void)(page))
-#define clflush(line) ((void)(line))
 #define mfence() ((void)0)
-#define wbinvd() ((void)0)
 #define verw(selector) ((void)(selector))
 #define cli_hlt() ((void)0)
 
