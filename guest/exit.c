@@ -7,10 +7,6 @@
 #include "policy.h"
 #include "vcpu.h"
 
-/* Exit qualification of a debug exception. */
-#define DEBUG_CAUSES (0xfULL | BIT(13) | BIT(14))
-#define DR6_BREAKPOINTS 0xfULL
-#define DR7_GD BIT(13)
 #define APIC_BASE_RESET 0xfee00000ULL
 #define MISC_ENABLE_FAST_STRINGS 1
 
@@ -143,31 +139,6 @@ static enum next guest_io(struct vcpu *vcpu, u64 words[8])
 	return RETURN_TO_HOST;
 }
 
-static enum next exit_exception(struct cpu *cpu)
-{
-	u64 information = vmread(VMCS_EXIT_INTERRUPTION_INFO);
-
-	switch (information & EVENT_VECTOR) {
-	case VECTOR_DB:
-		/* An INT1 is no debug exception. Else the exit has changed neither DR6 nor DR7 ("Debug Exceptions"). */
-		if ((information & EVENT_TYPE) >= EVENT_TYPE_SOFTWARE) {
-			vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
-		} else {
-			WRITE_REGISTER(dr6, (READ_REGISTER(dr6) & ~DR6_BREAKPOINTS) |
-						    (vmread(VMCS_EXIT_QUALIFICATION) & DEBUG_CAUSES));
-			vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
-		}
-		inject((information & EVENT_TYPE) | VECTOR_DB);
-		return RESUME_GUEST;
-	case VECTOR_AC:
-		inject_exception(VECTOR_AC);
-		return RESUME_GUEST;
-	default: /* NMI or machine check: or not, because of what is latched */
-		latch_exit(cpu);
-		return RESUME_GUEST;
-	}
-}
-
 static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 {
 	u64 full_reason = vmread(VMCS_EXIT_REASON);
@@ -188,7 +159,10 @@ static enum next dispatch(struct cpu *cpu, struct vcpu *vcpu, u64 words[8])
 	deliver_again();
 	switch (reason) {
 	case EXIT_EXCEPTION_OR_NMI:
-		return exit_exception(cpu);
+		/* Else NMI or machine check: or not, because of what is latched. */
+		if (!reflect_exception())
+			latch_exit(cpu);
+		return RESUME_GUEST;
 	case EXIT_INIT:
 		__atomic_fetch_or(&cpu->latched, LATCHED_INIT, __ATOMIC_SEQ_CST);
 		return RESUME_GUEST;

@@ -22,6 +22,7 @@ UNIT_SOURCES_gate_tlb := service/gate_page.c
 UNIT_SOURCES_gate_exit := base/cpu.c host_cpu/event.c host_cpu/exit.c host_cpu/gate.c host_cpu/instruction.c vmx/emulate.c vmx/event.c
 UNIT_SOURCES_filter_cpuid := host_cpu/instruction.c vmx/emulate.c vmx/event.c
 UNIT_SOURCES_ept_violation := host_cpu/ept_violation.c vmx/event.c
+UNIT_SOURCES_event := vmx/event.c
 UNIT_SOURCES_clear := base/clear.c mm/page_mark.c
 UNIT_SOURCES_host_msr := host_cpu/msr.c vmx/emulate.c vmx/event.c vmx/msr_policy.c
 UNIT_SOURCES_port := host_cpu/port.c
@@ -48,6 +49,7 @@ UNIT_NEVER_gate_exit := apic_send_to_others delay_us exit_ept_violation exit_io 
 	gate_views_build gate_views_fit hpa_of load_descriptor_tables serve_call
 UNIT_NEVER_filter_cpuid := flush_take_kick gate_needs gate_off log_line log_refusal stop_other_cpus
 UNIT_NEVER_ept_violation := flush_take_kick
+UNIT_NEVER_event := flush_take_kick
 UNIT_NEVER_host_msr := flush_take_kick gate_off monitor_time
 UNIT_NEVER_iommu := inject_exception is_64bit privilege_level skip_instruction
 UNIT_NEVER_vcpu_vmcs := mm_describe log_line stop_other_cpus guest_exit

@@ -38,6 +38,34 @@ void inject_exception(u32 vector)
 	inject(EVENT_TYPE_EXCEPTION | vector);
 }
 
+/* Exit qualification of a debug exception. */
+#define DEBUG_CAUSES (0xfULL | BIT(13) | BIT(14))
+#define DR6_BREAKPOINTS 0xfULL
+#define DR7_GD BIT(13)
+
+bool reflect_exception(void)
+{
+	u64 information = vmread(VMCS_EXIT_INTERRUPTION_INFO), type = information & EVENT_TYPE;
+
+	switch (information & EVENT_VECTOR) {
+	case VECTOR_DB:
+		/* An INT1 is no debug exception. Else the exit has changed neither DR6 nor DR7 ("Debug Exceptions"). */
+		if (type >= EVENT_TYPE_SOFTWARE) {
+			vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
+		} else {
+			WRITE_REGISTER(dr6, (READ_REGISTER(dr6) & ~DR6_BREAKPOINTS) |
+						    (vmread(VMCS_EXIT_QUALIFICATION) & DEBUG_CAUSES));
+			vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
+		}
+		inject(type | VECTOR_DB);
+		return true;
+	case VECTOR_AC:
+		inject_exception(VECTOR_AC);
+		return true;
+	}
+	return false;
+}
+
 /* SDM, "Interrupt 8 - Double Fault Exception": a #GP while one of these is delivered becomes a double fault. */
 #define CONTRIBUTORY_VECTORS (BIT(0) | BIT(VECTOR_DF) | BIT(10) | BIT(11) | BIT(12) | BIT(VECTOR_GP) | BIT(VECTOR_PF))
 

@@ -17,6 +17,12 @@ void inject(u64 information);
  */
 bool inject_gp_during(u64 vectoring);
 
+/*
+ * Queues the #DB or #AC that has just made this CPU exit, with what its delivery would have done to DR6 and DR7. False, and
+ * nothing is queued: it was another event.
+ */
+bool reflect_exception(void);
+
 #define PENDING_DEBUG_ENABLED BIT(12)
 #define PENDING_DEBUG_BS BIT(14)
 #define DEBUGCTL_BTF BIT(1)
