@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* guest/paging.c: tables of each kind in a fake memory; holes, reserved bits, large pages, and memory that can't be read. */
+/* service/paging.c: tables of each kind in a fake memory; holes, reserved bits, large pages, and memory that can't be read. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
