@@ -249,7 +249,8 @@ enum hyperps_feature {
 #define HYPERPS_CPU_STATE_IN_VMX 1
 
 #define HYPERPS_FLAG_ALL_CPUS_TAKEN (1ULL << 0) /* every CPU that the firmware knows of runs de-privileged */
-#define HYPERPS_FLAG_DMA_PROTECTED (1ULL << 1) /* devices reach what the host's CPUs reach; dma has the limits of that */
+#define HYPERPS_FLAG_DMA_PROTECTED                                                                                     \
+	(1ULL << 1) /* devices reach what the host's CPUs reach; dma has the limits of that */
 
 struct hyperps_status {
 	uint64_t size; /* sizeof(struct hyperps_status) */

@@ -9,7 +9,7 @@
  *
  * Of write buffers (CAP.RWBF) the model assumes that what is written first is visible first.
  *
- * HYPERPS_IOMMU_SEEDS=n runs n sequences instead of the default, HYPERPS_IOMMU_FIRST=n starts with seed n.
+ * HYPERPS_IOMMU_SEEDS=n runs n sequences instead of the default, HYPERPS_IOMMU_FIRST=n starts with seed n (100).
  */
 #define random guest_random /* stdlib.h has another */
 #include "iommu.c"
@@ -1488,7 +1488,7 @@ static unsigned long from_environment(const char *name, unsigned long otherwise)
 
 static void random_sequences(void **state)
 {
-	u64 first = from_environment("HYPERPS_IOMMU_FIRST", 1);
+	u64 first = from_environment("HYPERPS_IOMMU_FIRST", 100);
 	u64 last = first + from_environment("HYPERPS_IOMMU_SEEDS", SEQUENCES);
 
 	(void)state;
