@@ -35,7 +35,8 @@ def check_broken(machine):
     for control, refused, wanted in ("ok", "ok", 0), ("ok", "not ok", 1), ("not ok", "ok", 2):
         status = shell(machine, f"C='{control}' R='{refused}' hpsctl attack -d /tmp/x")[1]
         ok(status == wanted, f"{LABEL} control {control}, refusal {refused}: status {wanted}")
-    shell(machine, "echo '#!/bin/sh' >$x; echo 'echo \"ok - x # SKIP y\"; $Z' >>$x")
+    shell(machine, "echo '#!/bin/sh' >$x")
+    shell(machine, """echo 'echo "ok - x # SKIP y"; $Z' >>$x""")
     for end, wanted, what in ("true", 0, "skipped: "), ("exit 3", 2, "NOT RUN"):
         text, status = shell(machine, f"Z='{end}' hpsctl attack -d /tmp/x")
         ok(status == wanted and what in text, f"{LABEL} an attack that can't be tried, and ends by {end}: status {wanted}, {what}")
