@@ -424,19 +424,6 @@ static UINT8 own_apic_id(void)
 	return ebx >> 24;
 }
 
-static BOOLEAN has_word(const CHAR16 *line, const char *word)
-{
-	for (; *line; line++) {
-		UINTN i = 0;
-
-		while (word[i] && line[i] == (CHAR16)word[i])
-			i++;
-		if (!word[i])
-			return TRUE;
-	}
-	return FALSE;
-}
-
 static UINTN told_cpus; /* by the MP services, unless 0 */
 
 static EFI_STATUS EFIAPI tell_number_of_processors(struct mp_services *this, UINTN *all, UINTN *enabled)
