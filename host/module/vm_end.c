@@ -103,7 +103,7 @@ void hyperps_vm_end_all(void)
 	for (slot = 0; slot < HYPERPS_VMS; slot++) {
 		if (vm_read_object(slot, HYPERPS_OBJECT_VM, &state) || state.state == HYPERPS_VM_FREE)
 			continue;
-		/* A vCPU's turn that had begun ends within a millisecond; then nothing enters it any more. */
+		/* A vCPU's turn that had begun ends within 4 ms; then nothing enters it any more. */
 		while (state.state != HYPERPS_VM_DEAD && vm_finish(HYPERPS_CALL_VM_DESTROY, state.handle) == -EBUSY &&
 		       ++again < ENTERED_LIMIT)
 			usleep_range(1000, 2000);
