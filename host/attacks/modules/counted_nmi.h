@@ -22,7 +22,7 @@ static int count_nmi(unsigned int type, struct pt_regs *regs)
 }
 
 /* Each goes out when the one before has arrived. How many arrived in time; fewer than count: the last one did not. */
-static int send_counted_nmis(int cpu, int count)
+static int __maybe_unused send_counted_nmis(int cpu, int count)
 {
 	int i, waited;
 

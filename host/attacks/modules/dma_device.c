@@ -10,6 +10,7 @@
 #include <linux/pci.h>
 
 #include "calls.h"
+#include "counted_nmi.h"
 #include "tap.h"
 
 #define EDU_VENDOR 0x1234
@@ -24,6 +25,8 @@
 #define EDU_BUFFER 0x40000
 
 #define UNIT_REGISTERS 0xfed90000ULL /* of QEMU's DMA-remapping unit, if it has one */
+#define INTERRUPT_ADDRESS 0xfee00000ULL /* | APIC ID << 12 */
+#define INTERRUPT_NMI 0x400 /* the data */
 #define BYTES 1024 /* of a transfer to or from memory */
 #define ROUNDS 4
 #define MARK 0x4d41524b4d41524bULL /* what the buffer holds before */
@@ -316,12 +319,31 @@ static void check_lent(struct seq_file *out)
 	tap_check(out, !stale, "after VM_RECLAIM it sees zeros (%u of %d don't)", stale, ROUNDS);
 }
 
+/* D4: an interrupt of the device's is what the host's own APIC could have sent, also when it is an NMI. */
+static void check_interrupt(struct seq_file *out)
+{
+	if (register_nmi_handler(NMI_LOCAL, count_nmi, 0, "dma_device")) {
+		tap_check(out, false, "setup: an NMI handler");
+		return;
+	}
+	atomic_set(&nmis_arrived, 0);
+	atomic_set(&nmi_expected_cpu, 0);
+	bytes = sizeof(u32);
+	device_writes(INTERRUPT_ADDRESS | (u64)per_cpu(x86_cpu_to_apicid, 0) << 12, INTERRUPT_NMI);
+	bytes = BYTES;
+	atomic_set(&nmi_expected_cpu, -1);
+	unregister_nmi_handler(NMI_LOCAL, "dma_device");
+	tap_check(out, atomic_read(&nmis_arrived) == 1, "an NMI that the device sends reaches CPU 0 once (%d)",
+		  atomic_read(&nmis_arrived));
+}
+
 static void check_all(struct seq_file *out)
 {
 	seq_printf(out, "# %llu DMA-remapping units are on\n", status(dma_units));
 	check_own_page(out);
 	check_monitor(out);
 	check_unit(out);
+	check_interrupt(out);
 	check_guest(out);
 	check_lent(out);
 }

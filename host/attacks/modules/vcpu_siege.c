@@ -136,7 +136,7 @@ static s64 serve(struct runner *self, u64 reason)
 	s64 error;
 
 	if (reason == HYPERPS_EXIT_RELEASED) {
-		error = finish(HYPERPS_CALL_VM_RECLAIM, vm);
+		error = finish_at_last(HYPERPS_CALL_VM_RECLAIM, vm);
 		/* The attacker's VM_RECLAIM may have done it. */
 		if (error && error != HYPERPS_ERROR_STATE)
 			return error;
@@ -148,7 +148,7 @@ static s64 serve(struct runner *self, u64 reason)
 	error = map(vm, CHURNED, frame(FIRST_CHURNED), CHURNED_PAGES);
 	if (error == HYPERPS_ERROR_OWNER) /* all of them are there, and wait for VM_SYNC */
 		error = 0;
-	return error ?: finish(HYPERPS_CALL_VM_SYNC, vm);
+	return error ?: finish_at_last(HYPERPS_CALL_VM_SYNC, vm);
 }
 
 static void run_once(struct runner *self)
