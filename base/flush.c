@@ -10,7 +10,7 @@
 #include "spinlock.h"
 #include "stop.h"
 
-#define ANSWER_LIMIT_US 100000
+#define ANSWER_LIMIT_US 1000000 /* a hypervisor below may have run another CPU meanwhile */
 
 /*
  * One flush at a time, so that no CPU has more than one of the monitor's NMIs on its way: two would look like one of the

@@ -9,7 +9,7 @@
 void flush_this_cpu(struct cpu *cpu);
 
 /*
- * Has every CPU flush its EPT translations, this one included, and waits for it, 100 ms at most. Returns whether all
+ * Has every CPU flush its EPT translations, this one included, and waits for it, a second at most. Returns whether all
  * have. Hold no lock: CPUs that wait for each other answer each other.
  */
 bool flush_all_cpus(u64 epoch);
