@@ -24,6 +24,17 @@ static inline s64 call(u64 number, u64 a, u64 b, u64 c, u64 d, u64 *result)
 	return error;
 }
 
+/*
+ * Has Linux start a CPU. Linux sends the SIPI right after the INIT; it is lost when it comes before the INIT has been handled,
+ * as it may where a hypervisor below takes its time, but then the CPU waits for the next one.
+ */
+static inline int start_cpu(unsigned int cpu)
+{
+	int error = add_cpu(cpu);
+
+	return error ? add_cpu(cpu) : 0;
+}
+
 #define VIEW_PAGES (1ULL << 34) /* all of a VM's guest-physical addresses */
 
 /* A VM whose RAM may be the `count` pages from gpa on. */

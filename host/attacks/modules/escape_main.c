@@ -135,7 +135,7 @@ static int start_others(void)
 {
 	int cpu, error = 0;
 
-	for_each_present_cpu(cpu) error = error ?: cpu_online(cpu) ? 0 : add_cpu(cpu);
+	for_each_present_cpu(cpu) error = error ?: cpu_online(cpu) ? 0 : start_cpu(cpu);
 	return error;
 }
 
@@ -350,7 +350,7 @@ static void check_apic_off(struct seq_file *out)
 	after = error ?: finish(HYPERPS_CALL_VM_DESTROY, handle) ?: finish(HYPERPS_CALL_VM_RECLAIM, handle);
 	after = after ?: sync_without_apic(out, page_to_pfn(page), COMMAND_APIC_OFF);
 	after = after ?: sync_without_apic(out, page_to_pfn(page), COMMAND_APIC_GLOBALLY_OFF);
-	error = add_cpu(1);
+	error = start_cpu(1);
 	tap_check(out, !error && !after, "the VMs end, and CPU 1 is Linux's again (%lld, %lld)", after, error);
 	if (!after)
 		__free_page(page);

@@ -189,7 +189,7 @@ static void attack_hotplug(struct seq_file *out)
 	smp_call_function_single(cpu, vmfunc_on_cpu, &before, 1);
 	error = remove_cpu(cpu);
 	if (!error)
-		error = add_cpu(cpu);
+		error = start_cpu(cpu);
 	smp_call_function_single(cpu, vmfunc_on_cpu, &after, 1);
 	tap_check(out, !set && before == VECTOR_NONE && !error && after == X86_TRAP_UD,
 		  "CPU %u has the gate, and not when it was offline in between (%ld, %d; exceptions %d, %d)", cpu, set,

@@ -503,7 +503,7 @@ static void sweep_init(struct seq_file *out)
 	count_inits(out, tried);
 	send(APIC_DM_INIT | APIC_INT_ASSERT, apic_id);
 	mdelay(1);
-	error = add_cpu(cpu);
+	error = start_cpu(cpu);
 	tap_check(out, !error && cpu_online(cpu), "then CPU %d works as before (%d)", cpu, error);
 	memcpy(page, saved, PAGE_SIZE);
 	memunmap(page);

@@ -12,6 +12,7 @@
 #include <asm/nmi.h>
 
 #include "compat.h"
+#include "calls.h"
 #include "tap.h"
 
 #define NMIS 8000
@@ -119,7 +120,7 @@ static void check_init(struct seq_file *out, int apic_id)
 		execute_nops(1500);
 	}
 	memcpy(vectors + NMI_VECTOR_ENTRY, &old_vector, sizeof(old_vector));
-	error = add_cpu(1);
+	error = start_cpu(1);
 	memcpy(page, &old_code, sizeof(old_code));
 	memunmap(page);
 	memunmap(vectors);
