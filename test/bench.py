@@ -134,7 +134,7 @@ def measure_dma():
     """What a flush takes for the units."""
     figures = count_register_accesses()
     if not os.path.exists(NESTED_DISK):
-        print(f"bench: no dma.flush.ticks, for lack of {NESTED_DISK}: run make nested", file=sys.stderr)
+        print(f"bench: no dma.flush.ticks: {NESTED_DISK} is missing: run make nested", file=sys.stderr)
         return figures
     figures["dma.sync.off.ticks"], figures["dma.sync.auto.ticks"] = measure_sync("off"), measure_sync("auto")
     figures["dma.flush.ticks"] = figures["dma.sync.auto.ticks"] - figures["dma.sync.off.ticks"]
