@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """make bench: the same kernel and workload natively and under the monitor, in the same emulator, counted in its instructions;
-what KVM takes on the native kernel for what the memory calls do; and whether their cost for a page depends on the number of pages.
+what KVM takes on the native kernel for what the memory calls do; whether their cost for a page depends on the number of pages; and
+what a flush takes for DMA-remapping units.
 
 Prints tables and writes build/bench.json: one flat object, dotted names with the unit last."""
 
@@ -14,6 +15,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "live"))
 from live import BOOT_TIMEOUT, BUILD, TEST_TIMEOUT, TOP, MachineError, test_machine  # noqa: E402
+from machine import NESTED_DISK  # noqa: E402
 
 # One processor, and no line on the serial port that only one of the two runs would print: a character costs 17,000 ticks.
 CONF = """chainload = \\EFI\\HYPERPS\\vmlinuz
@@ -24,6 +26,8 @@ gate = vmfunc
 log_level = error
 """
 
+
+NESTED_TIMEOUT = 1800  # seconds; QEMU in KVM in Bochs is slow
 
 # Figures without a dot in their name that are no part of the workload.
 CALLS = {"sync"}
@@ -104,6 +108,39 @@ def measure_kvm():
     return figures
 
 
+def count_register_accesses():
+    """Those of a flush to the registers of one unit and of four, in the unit test's model."""
+    done = subprocess.run([os.path.join(BUILD, "test", "unit", "iommu")], capture_output=True, text=True, check=False,
+                          env=dict(os.environ, HYPERPS_IOMMU_TEST="flushes_in_few_accesses"))
+    figures = {name: int(number) for name, number in re.findall(r"^bench (dma\.flush\.\S+) (\d+)$", done.stdout, re.M)}
+    if done.returncode or len(figures) != 2:
+        raise MachineError("the unit test iommu does not count accesses to registers")
+    return figures
+
+
+def measure_sync(dma):
+    """VM_SYNC of a page in nested QEMU, the only machine here with a DMA-remapping unit."""
+    print(f"bench: QEMU in KVM in Bochs with a DMA-remapping unit, dma = {dma} (two minutes) ...", file=sys.stderr, flush=True)
+    unit = ["-machine", "kernel-irqchip=split", "-device", "intel-iommu,intremap=on"]
+    with test_machine(emulator="nested", emulator_options=unit, stick_device="nvme,serial=stick", tests="vm_bench",
+                      words="intel_iommu=off", settings={"gate": "vmcall", "dma": dma}) as machine:
+        held_back = not machine.expect(r"DMA is (not )?held back", NESTED_TIMEOUT).group(1)
+        if held_back != (dma == "auto"):
+            raise MachineError(f"dma = {dma}, and DMA is {'' if held_back else 'not '}held back")
+        return int(machine.expect(r"\nbench sync\.page (\d+)\n", NESTED_TIMEOUT).group(1))
+
+
+def measure_dma():
+    """What a flush takes for the units."""
+    figures = count_register_accesses()
+    if not os.path.exists(NESTED_DISK):
+        print(f"bench: no dma.flush.ticks: {NESTED_DISK} is missing: run make nested", file=sys.stderr)
+        return figures
+    figures["dma.sync.off.ticks"], figures["dma.sync.auto.ticks"] = measure_sync("off"), measure_sync("auto")
+    figures["dma.flush.ticks"] = figures["dma.sync.auto.ticks"] - figures["dma.sync.off.ticks"]
+    return figures
+
+
 def print_compared(figures):
     """Ours next to KVM's."""
     print(f"\n{'for a guest (ticks)':42}{'HyperPS':>14}{'KVM':>14}{'KVM/HyperPS':>14}")
@@ -136,7 +173,7 @@ def main():
     parser.add_argument("--output", default=os.path.join(BUILD, "bench.json"), help="where the JSON goes")
     arguments = parser.parse_args()
     try:
-        native, monitor, kvm = measure(True), measure(False), measure_kvm()
+        native, monitor, kvm, dma = measure(True), measure(False), measure_kvm(), measure_dma()
     except MachineError as error:
         sys.exit(f"bench: {error}")
     result = {}
@@ -155,6 +192,10 @@ def main():
             result[name if family == "gate" else f"{family}.monitor.{rest}"] = count
             print(f"{name[:-6] + ' (exits)':42}{count:14,}")
     result.update(kvm)
+    for name, figure in dma.items():
+        result[name] = figure
+        stem, unit = name.rsplit(".", maxsplit=1)
+        print(f"{f'{stem} ({unit})':42}{figure:14,}")
     result["tcb.lines"] = trusted_lines()
     print(f"{'trusted lines of code':42}{result['tcb.lines']:14,}")
     print_compared(result)

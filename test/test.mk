@@ -222,7 +222,7 @@ tcb-lines:
 
 bench: SETUP_FLAGS := --newer-kernels
 bench: setup
-	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(BUILD)/test/unit/iommu
 	test/bench.py
 
 .PHONY: bench
