@@ -21,7 +21,7 @@ void mm_zero_frame(u64 frame)
 
 	__builtin_memset(window, 0, PAGE_SIZE);
 	/* So that whoever has it next sees the zeros by any memory type, and devices by DMA. */
-	write_back(window, PAGE_SIZE);
+	write_back(__builtin_assume_aligned(window, PAGE_SIZE), PAGE_SIZE);
 	set_window(0, 0);
 }
 
@@ -30,7 +30,7 @@ void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 	u8 *window = set_window(frame, PTE_RW);
 
 	/* What is in memory: a line that the host left in this CPU's cache might hide it, by another memory type. */
-	write_back(window, PAGE_SIZE);
+	write_back(__builtin_assume_aligned(window, PAGE_SIZE), PAGE_SIZE);
 	mm_measure(&mm, slot, gpa, window);
 	set_window(0, 0);
 }
