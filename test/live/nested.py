@@ -48,6 +48,8 @@ def test():
         if results:
             record_attacks(re.sub(r"\W+", "-", " ".join(sys.argv[1:]))[:200], results.values(), "attacks-nested")
         complaints = [line for line in shell(machine, "dmesg", TIMEOUT)[0].splitlines() if re.search(COMPLAINTS, line)]
+        # Two CPUs take turns on one, and so may wait for each other as long as Linux looks after.
+        complaints = [line for line in complaints if CPUS == 1 or not re.search("soft lockup|rcu.*stall", line)]
         ok(not complaints, f"{LABEL} Linux has nothing to complain of")
         note("\n".join(complaints) or "no complaints")
         machine.send("exit")

@@ -106,7 +106,8 @@ void attack_latched(struct seq_file *out)
 	unregister_nmi_handler(NMI_LOCAL, "gate_attack");
 	tap_check(out, attempts && !wrong, "%u times %d calls without a load of CR3 between them (%u wrong)", attempts,
 		  CALLS, wrong);
-	tap_check(out, !late, "NMIs meanwhile arrive in time (%u sent, %d arrived, %u late)", sent,
-		  atomic_read(&arrived), late);
+	/* In another hypervisor both CPUs may take turns on one: then an NMI waits for the other's turn. */
+	tap_check(out, late <= (boot_cpu_has(X86_FEATURE_HYPERVISOR) ? sent / 10 : 0),
+		  "NMIs meanwhile arrive in time (%u sent, %d arrived, %u late)", sent, atomic_read(&arrived), late);
 	tap_check(out, rig_call() == CALLED, "the gate works as before");
 }
