@@ -86,8 +86,10 @@ void latch_event(u64 vector)
 	__atomic_fetch_or(&cpu->latched, vector == VECTOR_NMI ? LATCHED_NMI : LATCHED_MACHINE_CHECK, __ATOMIC_SEQ_CST);
 	/*
 	 * The interrupted code may be past its look at `latched`: this makes the host exit again as soon as it takes an
-	 * NMI.
+	 * NMI; an L2, which may never take one, after the event that is injected into it.
 	 */
-	if (cpu->vmcs_current)
+	if (cpu->vmcs_current && cpu->timer_wakes)
+		vmwrite(VMCS_PREEMPTION_TIMER, 0);
+	else if (cpu->vmcs_current)
 		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->primary | PRIMARY_NMI_WINDOW_EXITING);
 }

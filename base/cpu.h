@@ -49,6 +49,8 @@ struct tss {
 #define LATCHED_MACHINE_CHECK BIT(1)
 #define LATCHED_INIT BIT(2) /* one that came in the middle of the gate */
 
+struct nested;
+
 struct cpu {
 	struct cpu *self; /* read through GS */
 	u32 slot;
@@ -56,6 +58,8 @@ struct cpu {
 	volatile u32 state; /* HYPERPS_CPU_STATE_* */
 	volatile u32 latched; /* LATCHED_*; set by the NMI and #MC handlers with a locked OR */
 	volatile bool vmcs_current; /* a VMCS is current and complete: the NMI handler may use VMWRITE */
+	volatile bool timer_wakes; /* the current VMCS is VMCS02: what waits makes it exit by its preemption timer */
+	struct nested *nested; /* nested/nested.h; NULL: VMX is not offered */
 	volatile u32 primary; /* its primary controls, but for the exiting at an NMI window */
 	volatile u64 flushed; /* epoch after whose beginning this CPU has flushed its EPT translations; base/flush.c */
 	volatile bool parked; /* waits for a SIPI, and flushes before it runs host code again */

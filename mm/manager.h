@@ -40,6 +40,7 @@
 
 #include "ept.h"
 #include "mtrr.h"
+#include "shadow.h"
 #include "sha256.h"
 
 #define MM_BATCH 512 /* frames that are handled at once */
@@ -100,6 +101,8 @@ struct mm {
 	struct page_marks *marks;
 	struct page_pool *pool;
 	struct ept *host_view;
+	struct shadow *shadows; /* of all CPUs, where the host runs VMs of its own: mm/shadow.h */
+	u64 shadow_generation; /* in the marks of frames that they name; 1 to MARK_SHADOW */
 	u64 epoch; /* current; starts at 1 */
 	u64 flushed; /* see above; starts at 0 */
 	struct vm vm[HYPERPS_VMS];

@@ -14,6 +14,8 @@
 #define MARK_VM 0xfffULL
 #define MARK_PAGE_SHIFT 16 /* bits 51:16: guest-physical frame number; or the next frame of a list of the pool's */
 #define MARK_PAGE 0xfffffffffULL
+#define MARK_SHADOW_SHIFT 52 /* bits 63:52, of a HOST frame: in which generation of shadows a leaf last named it */
+#define MARK_SHADOW 0xfffULL
 
 /* The table ends at the last RAM that can be given away; RAM above this limit counts as DEVICE. */
 #define PAGE_MARK_LIMIT (4ULL << 40) /* bytes */

@@ -25,6 +25,14 @@ bool memory_flush(void);
 bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
 
 /*
+ * The only two functions by which nested/ reaches host memory (docs/nested.md, "Reading host memory"). Within a page, at most
+ * PAGE_SIZE bytes; words that are aligned are read by one load each. False, and nothing of it is to be used: the frame is
+ * not HOST. In VMX root. The first takes mm_lock only if flushes keep coming, the second always.
+ */
+bool memory_read_host(u64 gpa, void *out, unsigned bytes);
+bool memory_write_host(u64 gpa, const void *in, unsigned bytes);
+
+/*
  * Takes pages that are no RAM out of the host view; CPUs that have run the host have to flush. Takes mm_lock. False: the
  * pool is too small.
  */

@@ -12,4 +12,17 @@
  */
 bool guest_translate(u64 handle, u64 linear, u64 cr0, u64 cr3, u64 cr4, u64 efer, u64 *gpa);
 
+enum translation {
+	TRANSLATED,
+	TRANSLATION_FAULT, /* a page fault */
+	TRANSLATION_REFUSED, /* a table lies in a frame that is not the host's */
+};
+
+/*
+ * Walks the host's page tables, in 64-bit mode with 4 or 5 levels, for a supervisor access to data at a canonical linear
+ * address, with the VMCS of the host current. Nothing is marked as accessed. *error_code: of the page fault. SDM,
+ * "Determination of Access Rights", but for protection keys.
+ */
+enum translation host_translate(u64 linear, bool write, u64 *gpa, u32 *error_code);
+
 #endif

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The monitor: its layers linked into one flat image, build/monitor.bin.
 # From the ground up: each uses only those before it (test/layers.py).
-LAYERS := mm base vmx service guest host_cpu startup
+LAYERS := mm base vmx service guest nested host_cpu startup
 MONITOR_C := $(filter-out startup/asm_offsets.c,$(wildcard $(LAYERS:%=%/*.c)))
 MONITOR_ASM := $(wildcard $(LAYERS:%=%/*.asm))
 MONITOR_HEADERS := $(wildcard include/*.h include/hyperps/*.h $(LAYERS:%=%/*.h))

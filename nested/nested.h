@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Nested VMX: the VMX that the host's own hypervisor uses, and the VMs that it runs; docs/nested.md. L1 is the host in VMX
+ * operation, L2 a VM of its. VMCS12 is the page that L1 takes for a VMCS, VMCS02 the VMCS on which L2 runs.
+ */
+#ifndef NESTED_H
+#define NESTED_H
+
+#include "monitor.h"
+#include "shadow.h"
+
+/* A VMCS12: a page of 8-byte words. Word 0 is revision and abort indicator, 30 the launch state, 31 the VPID. */
+#define VMCS12_WORDS 512
+#define VMCS12_REVISION 0x48505331U
+#define VMCS12_SHADOW BIT(31) /* of word 0 */
+#define VMCS12_LAUNCH_STATE 30
+#define VMCS12_VPID 31
+
+#define NO_ADDRESS (~0ULL) /* no current VMCS12, no violation */
+
+/* The VPID on which every L2 runs, behind those of the host and of the guests. */
+#define NESTED_VPID 0xffff
+
+enum nested_state {
+	NESTED_OFF, /* outside VMX operation */
+	NESTED_ROOT, /* L1 runs, on VMCS01 */
+	NESTED_L2, /* L2 runs, on VMCS02, or has just made the CPU exit */
+};
+
+/* Of one CPU, and its alone; in monitor memory. cpu->nested, NULL where VMX is not offered. */
+struct nested {
+	enum nested_state state;
+	u64 vmxon_region,
+		current; /* hpa of L1's pages; current: of the VMCS12 that VMPTRLD named last, or NO_ADDRESS */
+	/* Pages of kvm_pool, since their content is L1's choice: the copy of the current VMCS12, and what is being read. */
+	u64 *page, *second;
+	u8 *msr_bitmap; /* VMCS02's */
+	u8 *vmcs02;
+	bool launched; /* VMCS02, since its first exit that was no failed entry */
+	bool ready; /* VMCS02 has all that never changes */
+	bool idle; /* L2's events and controls of VMCS02 are void: nothing of an L2 is in it */
+	u16 last_vpid; /* L1's, of the last entry on this CPU */
+	unsigned root; /* of shadow: the EPT02 on which L2 runs */
+	u64 last_violation; /* gpa of an EPT violation that was shown to L1, or NO_ADDRESS */
+	struct shadow shadow;
+	u64 exits[HYPERPS_EXIT_REASONS]; /* of L2 */
+	u64 refused_fills, lost_writebacks;
+};
+
+/* Fields. What becomes of one: docs/nested.md, "Fields". */
+enum nested_kind {
+	NESTED_COPY, /* L1's value as it is: the CPU checks */
+	NESTED_MASK, /* a check lets it pass only by a table of allowed bits */
+	NESTED_OWN, /* the monitor uses it, VMCS02 has its own */
+	NESTED_HOST, /* L1's host state: checked, then VMCS01's guest state at an exit */
+	NESTED_INFO, /* read-only for L1: what an exit says */
+	NESTED_KEEP, /* stored, without effect */
+};
+
+#define NESTED_SAVED                                                                                                   \
+	BIT(0) /* guest state: goes from VMCS02 to VMCS12 at an exit, and from there to VMCS02 at an entry */
+#define NESTED_SHADOW_READ BIT(1) /* L1 reads it without an exit where the CPU has VMCS shadowing */
+#define NESTED_SHADOW_WRITE BIT(2) /* and writes it */
+
+struct nested_field {
+	u16 first, last; /* each even encoding from first to last */
+	u8 kind, flags;
+};
+
+extern const struct nested_field nested_fields[];
+extern const unsigned nested_field_count;
+
+/* The field of an encoding without bit 0 (any number), or NULL. */
+const struct nested_field *nested_field(u64 encoding);
+
+/* A field of the current VMCS12, cut to its width; the field must be in the table. */
+u64 nested_get(const struct nested *n, vmcs_field_t field);
+void nested_set(struct nested *n, vmcs_field_t field, u64 value);
+
+/* What is offered: once, by the boot CPU; the value of a VMX capability MSR (0x480 to 0x493), false: #GP. capability.c. */
+void nested_capability_init(void);
+bool nested_msr(u32 msr, u64 *value);
+
+/* Whether L1 has on this CPU what it was told on the boot CPU. NULL, or what differs. */
+const char *nested_compare_this_cpu(void);
+
+/* Maps kvm_pool, gives each CPU slot its share, its struct nested and pages. Boot CPU, once. start.c. */
+void nested_init(void);
+
+/* A VMX instruction of the host's (exit reasons 19 to 27, 50, 53), where VMX is offered: done, or a fault is queued. */
+void nested_instruction(struct registers *regs, u32 reason);
+
+/* The conventions of VMX instructions: RFLAGS, the error field; RIP moves on. instruction.c. */
+void nested_succeed(void);
+void nested_fail_invalid(void);
+void nested_fail(struct nested *n, u32 error); /* VMfailValid if there is a current VMCS12, else VMfailInvalid */
+
+/*
+ * Memory operand of the VMX instruction that has just exited, `bytes` of it (at most 16), by the host's own page tables.
+ * False: a fault is queued. operand.c.
+ */
+bool operand_read(const struct registers *regs, void *out, unsigned bytes);
+bool operand_write(const struct registers *regs, u64 value);
+
+/* The checks before a VM entry. Controls, host state: 0 or the VM-instruction error. check.c. */
+u32 check_controls(const struct nested *n);
+u32 check_host(const struct nested *n);
+/* Guest state, as N1 wants it (the CPU checks the rest): false with the exit qualification of reason 33. */
+bool check_guest(const struct nested *n, u64 *qualification);
+/* PERF_GLOBAL_CTRL, PAT, EFER alone: whether a value is one that the host may have. */
+bool pat_is_valid(u64 value);
+
+/* VMCS02's MSR bitmap, of L1's and the table of what passes. msr.c. */
+void nested_merge_msrs(struct nested *n);
+/* MSR lists of VMCS12: `count` entries at gpa. 0, or the number of the entry, from 1, that can't be loaded or stored. */
+u32 nested_load_msrs(u64 gpa, u64 count);
+u32 nested_store_msrs(u64 gpa, u64 count);
+
+/*
+ * VMLAUNCH or VMRESUME, whose checks of VMX state and launch state have passed. Either VMCS02 is current and the state is
+ * NESTED_L2, or VMCS01 is, and L1 sees why. enter.c.
+ */
+void nested_enter(struct nested *n);
+
+/* VMXON: caches are flushed, VMCS02 is there. VMXOFF: nothing is current any more. */
+void nested_begin(struct cpu *cpu);
+void nested_end(struct nested *n);
+
+/* INIT, in any state: VMCS01 is current, the CPU is outside VMX operation, nothing is written back. Short. */
+void nested_reset(struct cpu *cpu);
+
+enum nested_next {
+	NESTED_RESUME, /* VMCS02 is current: back to L2 */
+	NESTED_SHOWN, /* VMCS01 is current, L1 goes on behind its VM entry */
+	NESTED_EVENT, /* VMCS01 is current, but L1 has seen no exit: INIT; the host's handlers go on */
+	NESTED_ABORT, /* VMX abort: the machine ends */
+};
+
+/* An exit while the state is NESTED_L2. exit.c. */
+enum nested_next nested_exit(struct cpu *cpu, struct registers *regs);
+
+/* VM entry of VMCS02 was a VMfail: L1 sees it, VMCS01 is current. False: it was not VMCS02's, or no error of L1's. */
+bool nested_entry_failed(struct cpu *cpu);
+
+/*
+ * Shows L1 an exit: VMCS12 gets guest state and exit information, VMCS01 becomes current with L1's host state. The
+ * exit information that is not an argument is VMCS02's of this exit. Bit 31 of reason: an entry that failed, of which
+ * VMCS12 gets reason and qualification alone.
+ */
+enum nested_next nested_show(struct nested *n, u32 reason, u64 qualification);
+
+/* An EPT violation of L2: NESTED_RESUME when it is filled; else what to show: a reason and a qualification. ept12.c. */
+enum nested_next nested_ept_violation(struct nested *n, u32 *reason, u64 *qualification);
+
+/* Before an entry: fills last_violation, if EPT12 has it by now. */
+void nested_fill_last_violation(struct nested *n);
+
+/* This CPU's EPT02: all are empty, or that of an EPT12, and INVEPT is done. The CPU is in root, in no EPT02. */
+void nested_drop_all(struct nested *n);
+void nested_drop(struct nested *n, u64 eptp12);
+/* INVEPT, where a drop asks for it before this CPU enters, or hands out a table again. */
+void nested_flush(struct nested *n);
+
+#endif
