@@ -5,6 +5,7 @@
 #include "event.h"
 #include "host_cpu.h"
 #include "monitor.h"
+#include "nested.h"
 #include "stop.h"
 #include "vmcs.h"
 
@@ -15,18 +16,20 @@ static u32 follow_cr4(u32 value, u64 bit, u64 cr4_bit)
 }
 
 /*
- * What the host does not see: VMX and SMX (used by the monitor, or able to bypass it); an outer hypervisor's leaves
- * (its paravirtual MSRs take physical addresses; its bit in leaf 1 stays, so that Linux looks for no bare-metal
- * devices); features that write memory by an address in an MSR: debug store, Processor Trace, hardware feedback, SGX,
- * PASID; and those whose CR4 bits or MSRs are refused: CET, PKS, UINTR, LAM, FRED, LASS, key locker, architectural LBR,
- * MSR lists, user and immediate MSR instructions, HRESET. Leaves without a case here are the CPU's: exit.asm answers
- * them itself (CPUID_FILTERED_LEAVES).
+ * What the host does not see: VMX, unless it is offered (nested/), and SMX, which could bypass the monitor; an outer
+ * hypervisor's leaves (its paravirtual MSRs take physical addresses; its bit in leaf 1 stays, so that Linux looks for no
+ * bare-metal devices); features that write memory by an address in an MSR: debug store, Processor Trace, hardware
+ * feedback, SGX, PASID; and those whose CR4 bits or MSRs are refused: CET, PKS, UINTR, LAM, FRED, LASS, key locker,
+ * architectural LBR, MSR lists, user and immediate MSR instructions, HRESET. Leaves without a case here are the CPU's:
+ * exit.asm answers them itself (CPUID_FILTERED_LEAVES).
  */
 void filter_cpuid(u32 leaf, u32 subleaf, struct cpuid_result *r)
 {
 	switch (leaf) {
 	case 0x1:
-		r->ecx &= ~(u32)(BIT(CPUID_DTES64) | BIT(CPUID_DS_CPL) | BIT(CPUID_VMX) | BIT(CPUID_SMX));
+		r->ecx &= ~(u32)(BIT(CPUID_DTES64) | BIT(CPUID_DS_CPL) | BIT(CPUID_SMX));
+		if (!monitor.kvm)
+			r->ecx &= ~(u32)BIT(CPUID_VMX);
 		r->ecx = follow_cr4(r->ecx, BIT(CPUID_OSXSAVE), CR4_OSXSAVE);
 		r->edx &= ~(u32)BIT(CPUID_DS);
 		break;
@@ -81,6 +84,7 @@ void exit_cr_access(struct registers *regs)
 	struct cpu *cpu = this_cpu();
 	u64 qualification = vmread(VMCS_EXIT_QUALIFICATION), number = CR_REGISTER(qualification);
 	u64 value = number == REGISTER_RSP ? vmread(VMCS_GUEST_RSP) : regs->value[number];
+	u64 vmxe = monitor.kvm ? CR4_VMXE : 0;
 
 	/* Outside 64-bit mode the operand has 32 bits, and nobody knows what lies above. */
 	value = is_64bit() ? value : (u32)value;
@@ -97,7 +101,13 @@ void exit_cr_access(struct registers *regs)
 		gate_off(cpu);
 		return;
 	}
-	if (CR_NUMBER(qualification) == 4 ? value & ~CR4_ALLOWED : (value & CR0_NW) && !(value & CR0_CD)) {
+	/* "Restrictions on VMX Operation": what any CPU refuses in it. */
+	if (cpu->nested && cpu->nested->state != NESTED_OFF &&
+	    !(value & (CR_NUMBER(qualification) == 4 ? CR4_VMXE : CR0_NE))) {
+		inject_exception(VECTOR_GP);
+		return;
+	}
+	if (CR_NUMBER(qualification) == 4 ? value & ~(CR4_ALLOWED | vmxe) : (value & CR0_NW) && !(value & CR0_CD)) {
 		log_refusal(REFUSED_REGISTER, "write of %lx to CR%lu refused, at %016lx", value,
 			    CR_NUMBER(qualification), vmread(VMCS_GUEST_RIP));
 		inject_exception(VECTOR_GP);
@@ -109,7 +119,7 @@ void exit_cr_access(struct registers *regs)
 	 * is the hardware's.
 	 */
 	if (CR_NUMBER(qualification) == 4)
-		follow(VMCS_CR4_READ_SHADOW, CR4_MCE, value);
+		follow(VMCS_CR4_READ_SHADOW, CR4_MCE | vmxe, value);
 	else
 		cr0_follow(value);
 }

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "monitor.h"
 #include "msr_policy.h"
+#include "nested.h"
 
 #define DEBUGCTL_ALLOWED (BIT(0) | BIT(1) | BIT(2) | BIT(11) | BIT(12) | BIT(14)) /* LBR, BTF, bus lock, freezes */
 #define MISC_ENABLE_NO_BTS BIT(11)
@@ -159,8 +160,10 @@ static bool handle_read(struct cpu *cpu, u32 msr, u64 *value)
 
 	switch (msr) {
 	case MSR_IA32_FEATURE_CONTROL:
-		*value = FEATURE_CONTROL_LOCK;
+		*value = FEATURE_CONTROL_LOCK | (monitor.kvm ? FEATURE_CONTROL_VMX : 0);
 		return true;
+	case MSR_IA32_VMX_FIRST ... MSR_IA32_VMX_LAST:
+		return monitor.kvm && nested_msr(msr, value);
 	case MSR_IA32_MISC_ENABLE:
 		*value = rdmsr(MSR_IA32_MISC_ENABLE) | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS;
 		return true;

@@ -174,10 +174,16 @@ typedef struct {
 #define ENTRY_LOAD_EFER BIT(15)
 
 /* IA32_VMX_BASIC, IA32_VMX_MISC, IA32_VMX_EPT_VPID_CAP. */
+#define VMX_BASIC_WRITE_BACK (6ULL << 50) /* memory type of VMCSs */
+#define VMX_BASIC_INS_OUTS BIT(54)
 #define VMX_BASIC_TRUE_CONTROLS BIT(55)
+#define VMX_BASIC_ERROR_CODES BIT(56)
 #define VMX_BASIC_REVISION 0x7fffffffULL
 #define VMX_MISC_TIMER_RATE 0x1fULL
+#define VMX_MISC_SAVE_LMA BIT(5)
+#define VMX_MISC_ACTIVITY_HLT BIT(6)
 #define VMX_MISC_WAIT_FOR_SIPI BIT(8)
+#define VMX_MISC_INJECT_LENGTH_0 BIT(30)
 #define EPT_CAP_EXECUTE_ONLY BIT(0)
 #define EPT_CAP_WALK_4 BIT(6)
 #define EPT_CAP_WALK_5 BIT(7)
@@ -185,9 +191,12 @@ typedef struct {
 #define EPT_CAP_2M BIT(16)
 #define EPT_CAP_1G BIT(17)
 #define EPT_CAP_INVEPT BIT(20)
+#define EPT_CAP_INVEPT_SINGLE BIT(25)
 #define EPT_CAP_INVEPT_ALL BIT(26)
 #define EPT_CAP_INVVPID BIT(32)
+#define EPT_CAP_INVVPID_SINGLE BIT(41)
 #define EPT_CAP_INVVPID_ALL BIT(42)
+#define EPT_CAP_INVVPID_TYPES (15ULL << 40)
 #define EPT_CAP_USED                                                                                                   \
 	(EPT_CAP_WALK_4 | EPT_CAP_WALK_5 | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_1G | EPT_CAP_INVEPT |                     \
 	 EPT_CAP_INVEPT_ALL | EPT_CAP_INVVPID | EPT_CAP_INVVPID_ALL)

@@ -117,6 +117,8 @@
 #define MSR_IA32_VMX_TRUE_EXIT_CTLS 0x48f
 #define MSR_IA32_VMX_TRUE_ENTRY_CTLS 0x490
 #define MSR_IA32_VMX_VMFUNC 0x491
+#define MSR_IA32_VMX_FIRST MSR_IA32_VMX_BASIC
+#define MSR_IA32_VMX_LAST 0x493 /* what lies behind IA32_VMX_VMFUNC is of controls that are offered to nobody */
 #define MSR_IA32_PEBS_ENABLE 0x3f1
 #define MSR_IA32_DS_AREA 0x600
 #define MSR_IA32_TME_ACTIVATE 0x982

@@ -77,8 +77,11 @@ const struct nested_field *nested_field(u64 encoding);
 u64 nested_get(const struct nested *n, vmcs_field_t field);
 void nested_set(struct nested *n, vmcs_field_t field, u64 value);
 
-/* What is offered: once, by the boot CPU; the value of a VMX capability MSR (0x480 to 0x493), false: #GP. capability.c. */
-void nested_capability_init(void);
+/*
+ * What is offered: once, by the boot CPU. NULL, or why VMX can't be offered: what this CPU lacks. Then the value of a VMX
+ * capability MSR (0x480 to 0x493), false: #GP. capability.c.
+ */
+const char *nested_capability_init(void);
 bool nested_msr(u32 msr, u64 *value);
 
 /* Whether L1 has on this CPU what it was told on the boot CPU. NULL, or what differs. */

@@ -40,6 +40,9 @@ UNIT_SOURCES_policy := guest/policy.c vmx/msr_policy.c
 UNIT_SOURCES_paging := service/paging.c
 UNIT_SOURCES_hmac := host/guests/hmac.c mm/sha256.c
 UNIT_SOURCES_vcpu_vmcs := guest/decode.c guest/policy.c guest/run.c guest/vcpu.c vmx/msr_policy.c vmx/vmcs.c
+UNIT_SOURCES_control_register := host_cpu/gate.c host_cpu/instruction.c host_cpu/vmcs.c vmx/emulate.c vmx/event.c vmx/vmcs.c
+UNIT_SOURCES_nested_fields := nested/fields.c
+UNIT_SOURCES_nested_capability := nested/capability.c nested/fields.c vmx/capabilities.c
 UNIT_NAMES := $(patsubst test/unit/%_test.c,%,$(wildcard test/unit/*_test.c))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
 UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/unit/fake/*.h)
@@ -48,6 +51,7 @@ UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/unit/fake
 UNIT_NEVER_gate_exit := apic_send_to_others delay_us exit_ept_violation exit_io exit_rdmsr exit_wrmsr gate_views_are_safe \
 	gate_views_build gate_views_fit hpa_of load_descriptor_tables serve_call
 UNIT_NEVER_filter_cpuid := flush_take_kick gate_needs gate_off log_line log_refusal stop_other_cpus
+UNIT_NEVER_control_register := flush_take_kick gate_reset_list log_line stop_other_cpus vmx_exit
 UNIT_NEVER_ept_violation := flush_take_kick
 UNIT_NEVER_event := flush_take_kick
 UNIT_NEVER_host_msr := flush_take_kick gate_off monitor_time
@@ -72,7 +76,7 @@ $(BUILD)/test/unit/gate_exit: base/flush.c
 # mm/ept.c, too, has the fake CLFLUSH, although cache.h lies beside the true one.
 $(BUILD)/test/unit/iommu: UNIT_CFLAGS += -include test/unit/fake/instructions.h
 $(BUILD)/test/unit/iommu: base/iommu.c service/memory_service.c guest/hypercall.c
-$(BUILD)/test/unit/capabilities: boot/choose_capabilities.c
+$(BUILD)/test/unit/capabilities $(BUILD)/test/unit/nested_capability: boot/choose_capabilities.c
 
 # The unit tests of mm/ once more, to measure what they cover. What none calls counts, too: those of the manager link all of mm/.
 COVERAGE_NAMES := manager_property manager ept page_mark sha256

@@ -9,12 +9,12 @@ struct msr_range {
 
 /* Reads that do not simply pass. */
 static const struct msr_range reads[] = {
-	{ 0x3a, 0x3a, MSR_HANDLE }, /* IA32_FEATURE_CONTROL: locked, without VMX */
+	{ 0x3a, 0x3a, MSR_HANDLE }, /* IA32_FEATURE_CONTROL: locked, VMX as it is offered */
 	{ 0x1a0, 0x1a0, MSR_HANDLE }, /* IA32_MISC_ENABLE: debug store is hidden */
 	{ 0x200, 0x23f, MSR_HANDLE }, /* MTRRs: the host reads back what it wrote */
 	{ 0x250, 0x26f, MSR_HANDLE }, /* fixed MTRRs: likewise */
 	{ 0x2ff, 0x2ff, MSR_HANDLE }, /* MTRR: likewise */
-	{ 0x480, 0x493, MSR_DENY }, /* VMX capabilities */
+	{ 0x480, 0x493, MSR_HANDLE }, /* VMX capabilities: #GP, or what is offered */
 	{ 0x2000, 0x3fff, MSR_HANDLE }, /* uncore counters; not in the bitmap, so each access exits */
 };
 

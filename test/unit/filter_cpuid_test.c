@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
-/* host_cpu/instruction.c: the leaves that exit.asm answers itself are those that filter_cpuid() leaves as they are. */
+/*
+ * host_cpu/instruction.c: the leaves that exit.asm answers itself are those that filter_cpuid() leaves as they are; VMX is
+ * there with `kvm` on, and nothing else differs.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "cpu_features.h"
 #include "host_cpu.h"
 #include "monitor.h"
 #include "stop.h"
@@ -47,9 +51,33 @@ static void unfiltered_leaves(void **state)
 	assert_true(filters(0x40000000, 0) && filters(0x4fffffff, 0));
 }
 
+static void vmx(void **state)
+{
+	const struct cpuid_result answers[] = { { ~0U, ~0U, ~0U, ~0U }, { 0 } };
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * 32 * 4; i++) {
+		struct cpuid_result with = answers[i % 2], without = with;
+		u32 leaf = i / 8, subleaf = i / 2 % 4;
+
+		monitor.kvm = true;
+		filter_cpuid(leaf, subleaf, &with);
+		monitor.kvm = false;
+		filter_cpuid(leaf, subleaf, &without);
+		if (leaf == 1) {
+			/* What the CPU says: with an outer hypervisor it may have none. */
+			assert_int_equal(with.ecx & BIT(CPUID_VMX), answers[i % 2].ecx & BIT(CPUID_VMX));
+			assert_int_equal(without.ecx & BIT(CPUID_VMX), 0);
+			assert_int_equal(with.ecx & BIT(CPUID_SMX), 0);
+			with.ecx &= ~(u32)BIT(CPUID_VMX);
+		}
+		assert_memory_equal(&with, &without, sizeof(with));
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(unfiltered_leaves) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(unfiltered_leaves), cmocka_unit_test(vmx) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
