@@ -21,7 +21,7 @@ FUNCTIONS = {"unfit": (1, True), "Print": (0, True), "complain": (1, True), "pan
              "end": (3, True), "not_started": (1, True), "failed": (1, True), "say_error": (0, True), "snprintf": (2, False), "pr_err": (0, True), "pr_err_once": (0, True), "pr_warn": (0, True),
              "pr_warn_once": (0, True), "pr_info": (0, False)}
 # In these files the text of each `return "..."`, or of tables, is a message.
-RETURNING = ("choose_capabilities.c", "capabilities.c", "dmar.c")
+RETURNING = ("choose_capabilities.c", "capabilities.c", "capability.c", "dmar.c")
 STRING = r'L?"((?:[^"\\]|\\.)*)"'
 
 
