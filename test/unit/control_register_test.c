@@ -137,11 +137,11 @@ static bool write_cr(unsigned number, u64 value)
 	return false;
 }
 
-/* The host, as it is before each write. */
+/* The host, as it is before each write: the firmware had VMXE on, which the host does not see. */
 static void begin(void)
 {
 	const struct boot_cpu_state state = { .cr0 = CR0_BEFORE,
-					      .cr4 = CR4_BEFORE,
+					      .cr4 = CR4_BEFORE | CR4_VMXE,
 					      .efer = EFER_LME | EFER_LMA | EFER_NXE };
 	u64 cr3;
 
@@ -155,6 +155,7 @@ static void begin(void)
 	area.cpu.capabilities.gate = true;
 	host_vmcs_init(&area.cpu, &state);
 	*field(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS)) = ACCESS_RIGHTS_LONG;
+	assert_true(read_cr(0) == CR0_BEFORE && read_cr(4) == CR4_BEFORE);
 	if (setting.gate)
 		assert_int_equal(gate_set(&area.cpu, PAGE_SIZE, PAGE_SIZE, &cr3), HYPERPS_OK);
 	if (setting.operation) {
