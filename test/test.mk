@@ -43,6 +43,7 @@ UNIT_SOURCES_vcpu_vmcs := guest/decode.c guest/policy.c guest/run.c guest/vcpu.c
 UNIT_SOURCES_control_register := host_cpu/gate.c host_cpu/instruction.c host_cpu/vmcs.c vmx/emulate.c vmx/event.c vmx/vmcs.c
 UNIT_SOURCES_nested_fields := nested/fields.c
 UNIT_SOURCES_nested_capability := nested/capability.c nested/fields.c vmx/capabilities.c
+UNIT_SOURCES_nested_instruction := nested/instruction.c vmx/emulate.c vmx/event.c
 UNIT_NAMES := $(patsubst test/unit/%_test.c,%,$(wildcard test/unit/*_test.c))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
 UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/unit/fake/*.h)
@@ -55,6 +56,7 @@ UNIT_NEVER_control_register := flush_take_kick gate_reset_list log_line stop_oth
 UNIT_NEVER_ept_violation := flush_take_kick
 UNIT_NEVER_event := flush_take_kick
 UNIT_NEVER_host_msr := flush_take_kick gate_off monitor_time
+UNIT_NEVER_nested_instruction := flush_take_kick
 UNIT_NEVER_iommu := inject_exception is_64bit privilege_level skip_instruction
 UNIT_NEVER_vcpu_vmcs := mm_describe log_line stop_other_cpus guest_exit
 
