@@ -660,7 +660,9 @@ static void fill(struct world *w)
 	for (unsigned frame = 0; frame < FRAMES; frame++) {
 		for (unsigned i = 0; i < WORDS; i++)
 			w->memory.word[frame][i] = random_u64();
-		w->memory.word[frame][0] = random_u64() << 32 | 0x48505331;
+		/* Also where an address that is not aligned leads. */
+		w->memory.word[frame][0] = w->memory.word[frame][1] = w->memory.word[frame][256] =
+			random_u64() << 32 | 0x48505331;
 		w->memory.word[frame][LAUNCH_STATE] = 1;
 		w->memory.host[frame] = frame != FRAME_REFUSED;
 	}
