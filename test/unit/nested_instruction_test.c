@@ -415,7 +415,8 @@ static bool holds(const struct world *w, enum condition condition)
 	case AT_VMXON:
 		return address == w->region;
 	case BAD_REVISION:
-		return address != w->current && (frame == FRAMES || (u32)w->memory.word[frame][0] != 0x48505331);
+		return (w->state == NESTED_OFF || address != w->current) &&
+		       (frame == FRAMES || (u32)w->memory.word[frame][0] != 0x48505331);
 	case NO_CURRENT:
 		return w->current == NO_ADDRESS;
 	case MOV_SS:
@@ -816,7 +817,8 @@ static void each_place_and_operand(void **state)
 			/* Where no operand matters three will do. */
 			matters = now.cs_l && now.vmxe && !now.cpl;
 			start.state = vmx ? NESTED_ROOT : NESTED_OFF;
-			start.current = vmx > 1 ? ADDRESS(FRAME_A) : NO_ADDRESS;
+			/* Outside nobody has ever said that there is none. */
+			start.current = vmx > 1 ? ADDRESS(FRAME_A) : vmx ? NO_ADDRESS : 0;
 			start.page[LAUNCH_STATE] = vmx > 1 ? vmx - 2 : 1;
 			start.last_violation = 0x1234000;
 			start.interruptibility = place & BIT(SHADOWED) ? INTERRUPTIBILITY_MOV_SS : INTERRUPTIBILITY_STI;
