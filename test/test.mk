@@ -43,7 +43,7 @@ UNIT_SOURCES_vcpu_vmcs := guest/decode.c guest/policy.c guest/run.c guest/vcpu.c
 UNIT_SOURCES_control_register := host_cpu/gate.c host_cpu/instruction.c host_cpu/vmcs.c vmx/emulate.c vmx/event.c vmx/vmcs.c
 UNIT_SOURCES_nested_fields := nested/fields.c
 UNIT_SOURCES_nested_capability := nested/capability.c nested/fields.c vmx/capabilities.c
-UNIT_SOURCES_nested_instruction := nested/instruction.c vmx/emulate.c vmx/event.c
+UNIT_SOURCES_nested_instruction := nested/fields.c nested/instruction.c vmx/emulate.c vmx/event.c
 UNIT_NAMES := $(patsubst test/unit/%_test.c,%,$(wildcard test/unit/*_test.c))
 UNIT_PROGRAMS := $(UNIT_NAMES:%=$(BUILD)/test/unit/%)
 UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/unit/fake/*.h)

@@ -194,7 +194,7 @@ void nested_enter(struct nested *n)
 		n->page[LAUNCH_STATE] = 1;
 }
 
-/* A few fields of docs/nested.md's table: enough for these tests, and no others of it are used. */
+/* A few fields of docs/nested.md's table; unit nested_fields has them all. */
 static const struct test_field {
 	u16 encoding;
 	bool read_only;
@@ -217,31 +217,6 @@ static const struct test_field *test_field(u64 encoding)
 static u64 *test_word(u64 *page, u64 encoding)
 {
 	return &page[encoding ? (encoding >> 13 & 3) << 7 | (encoding >> 10 & 3) << 5 | (encoding >> 1 & 31) : 31];
-}
-
-/* Weak, so that the test can be linked with nested/fields.c, too. */
-__attribute__((weak)) const struct nested_field *nested_field(u64 encoding)
-{
-	static struct nested_field found[ARRAY_SIZE(fields)];
-	const struct test_field *field = test_field(encoding);
-
-	assert_false(encoding & 1);
-	if (!field)
-		return NULL;
-	found[field - fields].kind = field->read_only ? NESTED_INFO : NESTED_COPY;
-	return &found[field - fields];
-}
-
-__attribute__((weak)) u64 nested_get(const struct nested *n, vmcs_field_t field)
-{
-	assert_non_null(test_field(field.encoding));
-	return *test_word(n->page, field.encoding) & test_field(field.encoding)->bits;
-}
-
-__attribute__((weak)) void nested_set(struct nested *n, vmcs_field_t field, u64 value)
-{
-	assert_non_null(test_field(field.encoding));
-	*test_word(n->page, field.encoding) = value & test_field(field.encoding)->bits;
 }
 
 /* The SDM's pseudocode, by conditions: for each instruction the first rule whose condition holds. */
