@@ -8,8 +8,8 @@
 #include "monitor.h"
 #include "msr_policy.h"
 #include "nested.h"
+#include "vmcs.h"
 
-#define DEBUGCTL_ALLOWED (BIT(0) | BIT(1) | BIT(2) | BIT(11) | BIT(12) | BIT(14)) /* LBR, BTF, bus lock, freezes */
 #define MISC_ENABLE_NO_BTS BIT(11)
 #define MISC_ENABLE_NO_PEBS BIT(12)
 /* Fast strings, thermal control, SpeedStep, MONITOR, turbo: what kernels are known to change. */
@@ -31,9 +31,9 @@ static u64 *mtrr_register(struct mtrr_state *mtrr, u32 msr)
 
 static bool write_efer(struct cpu *cpu, u64 value)
 {
-	u64 old = vmread(VMCS_GUEST_IA32_EFER), allowed = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
+	u64 old = vmread(VMCS_GUEST_IA32_EFER);
 
-	if (value & ~allowed)
+	if (value & ~EFER_ALLOWED)
 		return false;
 	/* LMA is read-only, LME fixed while paging is on. */
 	value = (value & ~EFER_LMA) | (old & EFER_LMA);

@@ -203,18 +203,23 @@ typedef struct {
 
 /* Event information: VM-entry interruption, VM-exit interruption, IDT vectoring. */
 #define EVENT_VALID BIT(31)
+#define EVENT_RESERVED 0x7ffff000ULL /* at a VM entry */
 #define EVENT_ERROR_CODE BIT(11)
 #define EVENT_VECTOR 0xffULL
 #define EVENT_TYPE (7ULL << 8)
 #define EVENT_TYPE_EXTERNAL (0ULL << 8)
+#define EVENT_TYPE_RESERVED (1ULL << 8)
 #define EVENT_TYPE_NMI (2ULL << 8)
 #define EVENT_TYPE_EXCEPTION (3ULL << 8)
 #define EVENT_TYPE_SOFTWARE (4ULL << 8) /* and 5, 6: INT n, INT1, INT3 and INTO */
+#define EVENT_TYPE_OTHER (7ULL << 8)
 
 #define INTERRUPTIBILITY_STI BIT(0)
 #define INTERRUPTIBILITY_MOV_SS BIT(1)
 #define INTERRUPTIBILITY_SHADOWS (INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS)
 #define INTERRUPTIBILITY_NMI BIT(3)
+
+#define ENTRY_FAILURE_LINK_POINTER 4ULL /* exit qualification of EXIT_ENTRY_FAILED_GUEST_STATE */
 
 #define ACTIVITY_ACTIVE 0
 #define ACTIVITY_HLT 1
@@ -257,6 +262,7 @@ enum exit_reason {
 	EXIT_MONITOR = 39,
 	EXIT_ENTRY_FAILED_MACHINE_CHECK = 41,
 	EXIT_EPT_VIOLATION = 48,
+	EXIT_EPT_MISCONFIGURATION = 49,
 	EXIT_INVEPT = 50,
 	EXIT_PREEMPTION_TIMER = 52,
 	EXIT_INVVPID = 53,
@@ -282,6 +288,7 @@ enum exit_reason {
 #define EPT_VIOLATION_READ BIT(0)
 #define EPT_VIOLATION_WRITE BIT(1)
 #define EPT_VIOLATION_FETCH BIT(2)
+#define EPT_VIOLATION_RIGHTS_SHIFT 3 /* of the translation, as EPT_* */
 #define EPT_VIOLATION_LINEAR BIT(7) /* the linear-address field is valid */
 #define EPT_VIOLATION_TRANSLATED BIT(8) /* the access itself, not a paging structure on the way */
 #define EPT_VIOLATION_NMI_UNBLOCKED BIT(12) /* by the IRET that met it */

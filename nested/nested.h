@@ -12,6 +12,7 @@
 /* A VMCS12: a page of 8-byte words. Word 0 is revision and abort indicator, 30 the launch state, 31 the VPID. */
 #define VMCS12_WORDS 512
 #define VMCS12_REVISION 0x48505331U
+#define VMCS12_LISTS_MOST 8 /* entries of an MSR list */
 #define VMCS12_SHADOW BIT(31) /* of word 0 */
 #define VMCS12_LAUNCH_STATE 30
 #define VMCS12_VPID 31
@@ -105,13 +106,16 @@ void nested_fail(struct nested *n, u32 error); /* VMfailValid if there is a curr
 bool operand_read(const struct registers *regs, void *out, unsigned bytes);
 bool operand_write(const struct registers *regs, u64 value);
 
-/* The checks before a VM entry. Controls, host state: 0 or the VM-instruction error. check.c. */
+/*
+ * The checks before a VM entry (SDM, "Checks on VMX Controls", "Checks on the Host-State Area"): 0, or the VM-instruction error.
+ * Whatever check_host() lets pass, a VM entry of VMCS01 accepts. check.c.
+ */
 u32 check_controls(const struct nested *n);
 u32 check_host(const struct nested *n);
 /* Guest state, as N1 wants it (the CPU checks the rest): false with the exit qualification of reason 33. */
 bool check_guest(const struct nested *n, u64 *qualification);
-/* PERF_GLOBAL_CTRL, PAT, EFER alone: whether a value is one that the host may have. */
-bool pat_is_valid(u64 value);
+/* An EPT pointer, as entries and INVEPT take it. */
+bool eptp12_is_valid(u64 eptp12);
 
 /* VMCS02's MSR bitmap, of L1's and the table of what passes. msr.c. */
 void nested_merge_msrs(struct nested *n);

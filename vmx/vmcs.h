@@ -20,6 +20,10 @@
  */
 #define CR0_OWNED (CR0_NE | CR0_CD | CR0_NW)
 
+/* What the host may have in other registers. DEBUGCTL: LBR, BTF, bus lock, freezes. */
+#define DEBUGCTL_ALLOWED (BIT(0) | BIT(1) | BIT(2) | BIT(11) | BIT(12) | BIT(14))
+#define EFER_ALLOWED (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+
 /* VMXON on this CPU. Locks IA32_FEATURE_CONTROL if the firmware left it open. A failure panics. */
 void vmx_switch_on(struct cpu *cpu);
 
