@@ -16,7 +16,7 @@ struct walk {
 	u8 above; /* rights of the levels above */
 };
 
-/* SDM, "EPT Misconfigurations", of a present entry. */
+/* SDM, "EPT Misconfigurations". True of an absent entry, too. */
 static bool is_misconfigured(u64 entry, unsigned level)
 {
 	u64 beyond = EPT_ADDRESS & ~(BIT(this_cpu()->capabilities.physical_address_bits) - 1);
@@ -81,7 +81,7 @@ static enum shadow_result fill(struct nested *n, const struct walk *walk, u64 gp
 		u64 entry = n->second[i], at = around + i * PAGE_SIZE;
 		struct leaf12 leaf = leaf_of(entry, at, 1, walk->above);
 
-		if (at != walk->leaf.gpa && (entry & EPT_RWX) && !is_misconfigured(entry, 1) &&
+		if (at != walk->leaf.gpa && !is_misconfigured(entry, 1) &&
 		    shadow_fill(mm, &n->shadow, n->root, &leaf, at, 0) == SHADOW_DRY)
 			break;
 	}
@@ -113,7 +113,8 @@ enum nested_next nested_ept_violation(struct nested *n, u32 *reason, u64 *qualif
 		return NESTED_RESUME;
 	/* As on a machine whose memory is not there. KVM would repeat a violation for ever. */
 	n->refused_fills++;
-	log_refusal(REFUSED_MEMORY, "memory of a KVM VM refused: %lx, for its %lx", walk.leaf.hpa, gpa);
+	log_refusal(REFUSED_MEMORY, "memory of a KVM VM refused: %lx, for its %lx",
+		    walk.leaf.hpa + (gpa - walk.leaf.gpa), gpa);
 	*reason = EXIT_TRIPLE_FAULT;
 	return NESTED_SHOWN;
 }
@@ -124,8 +125,8 @@ void nested_fill_last_violation(struct nested *n)
 	struct walk walk;
 
 	n->last_violation = NO_ADDRESS;
-	/* What is refused L2 meets itself. */
-	if (gpa != NO_ADDRESS && walk12(n, gpa, &walk) == WALK_LEAF)
+	/* NO_ADDRESS is one that four levels can't translate. What is refused L2 meets itself. */
+	if (walk12(n, gpa, &walk) == WALK_LEAF)
 		(void)fill(n, &walk, gpa, 0);
 }
 
