@@ -36,15 +36,6 @@ static u64 *word(vmcs_field_t field)
 	return &page[e ? (e >> 13 & 3) << 7 | (e >> 10 & 3) << 5 | (e >> 1 & 31) : VMCS12_VPID];
 }
 
-u64 nested_get(const struct nested *n, vmcs_field_t field)
-{
-	unsigned width = field.encoding >> 13 & 3;
-
-	assert_ptr_equal(n, &nested);
-	assert_int_equal(field.encoding & 0x9001, 0);
-	return width == 0 ? (u16)*word(field) : width == 2 ? (u32)*word(field) : *word(field);
-}
-
 bool nested_msr(u32 msr, u64 *value)
 {
 	assert_in_range(msr, 0x480, 0x493);
