@@ -17,7 +17,7 @@ static bool is_physical(u64 address, u64 bytes, u64 align)
 	       !((address | (address + bytes - 1)) >> this_cpu()->capabilities.physical_address_bits);
 }
 
-bool eptp12_is_valid(u64 eptp12)
+static bool eptp12_is_valid(u64 eptp12)
 {
 	return (eptp12 & (PAGE_SIZE - 1)) == EPTP_FLAGS(4) &&
 	       is_physical(ALIGN_DOWN(eptp12, PAGE_SIZE), PAGE_SIZE, PAGE_SIZE);

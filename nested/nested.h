@@ -114,8 +114,6 @@ u32 check_controls(const struct nested *n);
 u32 check_host(const struct nested *n);
 /* Guest state, as N1 wants it (the CPU checks the rest): false with the exit qualification of reason 33. */
 bool check_guest(const struct nested *n, u64 *qualification);
-/* An EPT pointer, as entries and INVEPT take it. */
-bool eptp12_is_valid(u64 eptp12);
 
 /* VMCS02's MSR bitmap, of L1's and the table of what passes. msr.c. */
 void nested_merge_msrs(struct nested *n);
