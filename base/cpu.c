@@ -15,9 +15,9 @@ struct exception_frame {
 	u64 vector, error_code, rip, cs, rflags, rsp, ss;
 };
 
-/* Entries that FAULTING_INSTRUCTION (instructions.h) writes: the instruction that may fault, and where to go on then. */
+/* Entries that FAULTING_INSTRUCTION (instructions.h) writes: the instruction that may fault, where to go on then, by what. */
 struct exception_fixup {
-	u64 fault, fixup;
+	u64 fault, fixup, vector;
 };
 
 extern const struct exception_fixup exception_fixups[], exception_fixups_end[];
@@ -27,6 +27,7 @@ void load_descriptor_tables(const struct descriptor_pointer *gdt, const struct d
 			    struct cpu *cpu);
 void exception_handler(struct exception_frame *frame);
 void latch_event(u64 vector);
+void latch_machine_check(u64 *rip);
 
 u64 idt[32][2];
 
@@ -63,16 +64,21 @@ void cpu_load_tables(struct cpu *cpu)
 	load_descriptor_tables(&gdt, &idt_pointer, cpu);
 }
 
-void exception_handler(struct exception_frame *frame)
+static bool fix_up(u64 vector, u64 *rip)
 {
-	if (frame->vector == VECTOR_GP) {
-		for (const struct exception_fixup *f = exception_fixups; f < exception_fixups_end; f++) {
-			if (f->fault == frame->rip) {
-				frame->rip = f->fixup;
-				return;
-			}
+	for (const struct exception_fixup *f = exception_fixups; f < exception_fixups_end; f++) {
+		if (f->fault == *rip && f->vector == vector) {
+			*rip = f->fixup;
+			return true;
 		}
 	}
+	return false;
+}
+
+void exception_handler(struct exception_frame *frame)
+{
+	if (fix_up(frame->vector, &frame->rip))
+		return;
 	panic("exception %lu, error code %lx, at %016lx, rsp %016lx", frame->vector, frame->error_code, frame->rip,
 	      frame->rsp);
 }
@@ -92,4 +98,11 @@ void latch_event(u64 vector)
 		vmwrite(VMCS_PREEMPTION_TIMER, 0);
 	else if (cpu->vmcs_current)
 		vmwrite(VMCS_PRIMARY_CONTROLS, cpu->primary | PRIMARY_NMI_WINDOW_EXITING);
+}
+
+void latch_machine_check(u64 *rip)
+{
+	latch_event(VECTOR_MC);
+	/* A load of poisoned memory would meet it again, and a second machine check shuts the CPU down. */
+	(void)fix_up(VECTOR_MC, rip);
 }

@@ -5,7 +5,7 @@ default rel
 %include "asm_offsets.inc"
 %include "registers.inc"
 
-extern exception_handler, latch_event
+extern exception_handler, latch_event, latch_machine_check
 
 section .text
 
@@ -77,13 +77,18 @@ exception_common:
 	add	rsp, 16			; vector, error code
 	RETURN_WITHOUT_IRET
 
-; NMI and machine check in VMX root: latched for the host. After an NMI, IRET is right: it ends the blocking that began with it.
+; NMI and machine check in VMX root: latched for the host; the second may change RIP to a fixup address. After an NMI, IRET is right: it ends the blocking that began with it.
 %macro LATCH 1
 exception_%1:
 	PUSH_EACH	rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11
 	cld
+%if %1 == 2
 	mov	edi, %1
 	call	latch_event
+%else
+	lea	rdi, [rsp + 9 * 8]	; RIP, behind the registers
+	call	latch_machine_check
+%endif
 	POP_EACH	r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax
 %if %1 == 2
 	iretq

@@ -187,13 +187,13 @@ static inline void xrstor(const u8 *area, u64 mask)
 }
 
 /*
- * Instructions that may raise #GP in VMX root on a value that the host chose: they report it instead of stopping the
- * CPU. For the monitor only, whose linker script collects the fix-ups.
+ * Instructions that may raise an exception in VMX root by what the host chose: they report it instead of stopping the CPU.
+ * An operand of the asm, [vector], names it. For the monitor only, whose linker script collects the fix-ups.
  */
 #define FAULTING_INSTRUCTION(instruction, fixup)                                                                       \
 	"1: " instruction "\n"                                                                                         \
 	".pushsection .exception_fixups, \"a\"\n"                                                                      \
-	".quad 1b, " fixup "\n"                                                                                        \
+	".quad 1b, " fixup ", %c[vector]\n"                                                                            \
 	".popsection\n"
 
 #define DEFINE_CHECKED_WRITE(name, instruction)                                                                        \
@@ -201,7 +201,7 @@ static inline void xrstor(const u8 *area, u64 mask)
 	{                                                                                                              \
 		asm goto(FAULTING_INSTRUCTION(instruction, "%l[fault]")                                                \
 			 :                                                                                             \
-			 : "c"(number), "a"((u32)value), "d"((u32)(value >> 32))                                       \
+			 : "c"(number), "a"((u32)value), "d"((u32)(value >> 32)), [vector] "i"(VECTOR_GP)              \
 			 : "memory"                                                                                    \
 			 : fault);                                                                                     \
 		return true;                                                                                           \
@@ -218,8 +218,28 @@ static inline bool rdmsr_checked(u32 msr, u64 *value)
 {
 	u32 low, high;
 
-	asm goto(FAULTING_INSTRUCTION("rdmsr", "%l[fault]") : "=a"(low), "=d"(high) : "c"(msr) : "memory" : fault);
+	asm goto(FAULTING_INSTRUCTION("rdmsr", "%l[fault]")
+		 : "=a"(low), "=d"(high)
+		 : "c"(msr), [vector] "i"(VECTOR_GP)
+		 : "memory"
+		 : fault);
 	*value = (u64)high << 32 | low;
+	return true;
+fault:
+	return false;
+}
+
+/* Reads a word of memory by one load; false if that raised a machine check, which is latched for the host. */
+static inline bool load_checked(const u64 *word, u64 *value)
+{
+	u64 loaded;
+
+	asm goto(FAULTING_INSTRUCTION("movq %1, %0", "%l[fault]")
+		 : "=r"(loaded)
+		 : "m"(*word), [vector] "i"(VECTOR_MC)
+		 : "memory"
+		 : fault);
+	*value = loaded;
 	return true;
 fault:
 	return false;

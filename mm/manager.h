@@ -25,7 +25,8 @@
  * Flushing. struct mm holds an epoch number. A translation that a request removes may live on in TLBs and
  * paging-structure caches until each CPU has flushed (INVEPT, all contexts). The caller counts flushes: mm->flushed is
  * the largest epoch such that every CPU has flushed after that epoch had begun. A frame removed in epoch e is safe when
- * mm->flushed > e. To begin an epoch is to increase mm->epoch; a caller that flushes every CPU afterwards may set
+ * mm->flushed > e. memory_read_host() (service/) copies without the lock, and rests on this: no frame that was HOST is
+ * anybody else's before the CPU that copies has acknowledged a flush. To begin an epoch is to increase mm->epoch; a caller that flushes every CPU afterwards may set
  * mm->flushed to it.
  *
  * States of a VM (enum hyperps_vm_state): OPEN, by mm_create; SEALING, by mm_seal, while its pages are measured; SEALED, when

@@ -104,6 +104,85 @@ bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes)
 	return frame >= 0;
 }
 
+/*
+ * Whether all these bytes lie in one frame, of the host's. Any numbers: a frame that is past the table is not HOST. The
+ * mark is one load: without the lock it may change meanwhile.
+ */
+static bool is_in_host_frame(u64 gpa, unsigned bytes)
+{
+	u64 frame = gpa >> PAGE_SHIFT;
+
+	return bytes <= PAGE_SIZE - gpa % PAGE_SIZE && frame < mm.marks->frames &&
+	       (__atomic_load_n(&mm.marks->mark[frame], __ATOMIC_SEQ_CST) & MARK_STATE) == HYPERPS_FRAME_HOST;
+}
+
+/* By whole words: REP MOVSB may tear one, which the host replaces meanwhile. */
+static bool copy_from_host(u64 gpa, u8 *out, unsigned bytes)
+{
+	const u8 *from;
+
+	if (!is_in_host_frame(gpa, bytes))
+		return false;
+	from = set_window(gpa >> PAGE_SHIFT, PTE_RW) + gpa % PAGE_SIZE;
+	for (unsigned n; bytes; from += n, out += n, bytes -= n) {
+		unsigned skip = (u64)from % sizeof(u64);
+		u64 word;
+
+		if (!load_checked((const u64 *)(from - skip), &word))
+			break;
+		n = sizeof(word) - skip;
+		if (n == sizeof(word) && n <= bytes) {
+			__builtin_memcpy(out, &word, sizeof(word));
+			continue;
+		}
+		n = n < bytes ? n : bytes;
+		word >>= skip * 8;
+		__builtin_memcpy(out, &word, n);
+	}
+	set_window(0, 0);
+	return !bytes;
+}
+
+/*
+ * A frame that is the host's at the look at its mark, and leaves it then, is nobody else's until this CPU has acknowledged a
+ * flush, which its NMI handler does in the middle of the copy, too.
+ */
+bool memory_read_host(u64 gpa, void *out, unsigned bytes)
+{
+	struct cpu *cpu = this_cpu();
+	bool done = false, again = true;
+
+	for (unsigned round = 0; again && round < 3; round++) {
+		u64 epoch = __atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST);
+
+		done = copy_from_host(gpa, out, bytes);
+		again = __atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST) != epoch;
+	}
+	if (again) {
+		spin_lock(&mm_lock);
+		done = copy_from_host(gpa, out, bytes);
+		spin_unlock(&mm_lock);
+	}
+	/* What a copy that does not count has left there may be a VM's. */
+	if (!done)
+		__builtin_memset(out, 0, bytes);
+	return done;
+}
+
+bool memory_write_host(u64 gpa, const void *in, unsigned bytes)
+{
+	bool done;
+
+	spin_lock(&mm_lock);
+	done = is_in_host_frame(gpa, bytes);
+	if (done) {
+		__builtin_memcpy(set_window(gpa >> PAGE_SHIFT, PTE_RW) + gpa % PAGE_SIZE, in, bytes);
+		set_window(0, 0);
+	}
+	spin_unlock(&mm_lock);
+	return done;
+}
+
 bool memory_host_may(u64 gpa, u64 access)
 {
 	struct ept_run run;

@@ -25,9 +25,10 @@ bool memory_flush(void);
 bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
 
 /*
- * The only two functions by which nested/ reaches host memory (docs/nested.md, "Reading host memory"). Within a page, at most
- * PAGE_SIZE bytes; words that are aligned are read by one load each. False, and nothing of it is to be used: the frame is
- * not HOST. In VMX root. The first takes mm_lock only if flushes keep coming, the second always.
+ * The only two functions by which nested/ reaches host memory (docs/nested.md, "Reading host memory"). gpa: any number;
+ * words that are aligned are read by one load each. False, and `out` is zeros: the frame is not HOST, the bytes are not
+ * all in one page, or a load met a machine check. In VMX root. The first takes mm_lock only if flushes keep coming, the
+ * second always.
  */
 bool memory_read_host(u64 gpa, void *out, unsigned bytes);
 bool memory_write_host(u64 gpa, const void *in, unsigned bytes);

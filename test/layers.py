@@ -84,6 +84,9 @@ def main():
         vmcs += [f"{path.stem} uses {name}" for path, name in used
                  if path.parent.name == layer and defined.get(name) == "vmx"]
         check(not vmcs, f"{layer}/ has no VMCS", vmcs)
+    # Host memory is reached by the memory service alone.
+    windows = [path.stem for path, name in used if path.parent.name == "nested" and name == "set_window"]
+    check(not windows, "nested/ opens no window on a frame", windows)
     bad = [f"{path.relative_to(tree)} includes {header} of {layer}/" for path, header, layer in includes(tree, layers)
            if height[layer] > height[path.parent.name]]
     check(not bad, "no header of a layer above is included", bad)

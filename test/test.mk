@@ -41,6 +41,7 @@ UNIT_SOURCES_paging := service/paging.c
 UNIT_SOURCES_nested_check := nested/check.c nested/fields.c
 UNIT_SOURCES_nested_msr := nested/msr.c vmx/msr_policy.c
 UNIT_SOURCES_ept12 := nested/ept12.c
+UNIT_SOURCES_machine_check := base/cpu.c
 UNIT_SOURCES_hmac := host/guests/hmac.c mm/sha256.c
 UNIT_SOURCES_vcpu_vmcs := guest/decode.c guest/policy.c guest/run.c guest/vcpu.c vmx/msr_policy.c vmx/vmcs.c
 UNIT_SOURCES_control_register := host_cpu/gate.c host_cpu/instruction.c host_cpu/vmcs.c vmx/emulate.c vmx/event.c vmx/vmcs.c
@@ -61,6 +62,8 @@ UNIT_NEVER_event := flush_take_kick
 UNIT_NEVER_host_msr := flush_take_kick gate_off monitor_time
 UNIT_NEVER_nested_instruction := flush_take_kick
 UNIT_NEVER_iommu := inject_exception is_64bit privilege_level skip_instruction
+UNIT_NEVER_host_memory := ept_entry ept_run ept_set_entry flush_all_cpus gate_add_memory gate_uses iommu_add iommu_flush log_refusal \
+	mm_dispatch mm_guest_frame mm_measure own_page_entry page_pool_available page_pool_refresh
 UNIT_NEVER_vcpu_vmcs := mm_describe log_line stop_other_cpus guest_exit
 
 define UNIT_RULE
@@ -69,6 +72,10 @@ $(BUILD)/test/unit/$(1): test/unit/$(1)_test.c test/unit/fake/instructions.c $$(
 	$$(call quiet,CC)$(UNIT_CC) $$(UNIT_CFLAGS) -o $$@ test/unit/$(1)_test.c test/unit/fake/instructions.c $$(UNIT_SOURCES_$(1)) -lcmocka $$(UNIT_NEVER_$(1):%=-Wl,--defsym=%=never_called)
 endef
 $(foreach t,$(UNIT_NAMES),$(eval $(call UNIT_RULE,$(t))))
+
+# The monitor's own assembly, with absolute addresses.
+$(BUILD)/test/unit/machine_check: $(BUILD)/monitor/base/exception.asm.o
+$(BUILD)/test/unit/machine_check: UNIT_CFLAGS += -no-pie -Wl,-z,noexecstack $(BUILD)/monitor/base/exception.asm.o
 
 # EFI's characters.
 $(BUILD)/test/unit/acpi $(BUILD)/test/unit/dma: UNIT_CFLAGS += -fshort-wchar
@@ -80,6 +87,7 @@ $(BUILD)/test/unit/processors: boot/processors.c
 $(BUILD)/test/unit/gate_exit: base/flush.c
 # mm/ept.c, too, has the fake CLFLUSH, although cache.h lies beside the true one.
 $(BUILD)/test/unit/iommu: UNIT_CFLAGS += -include test/unit/fake/instructions.h
+$(BUILD)/test/unit/host_memory: service/memory_service.c
 $(BUILD)/test/unit/iommu: base/iommu.c service/memory_service.c guest/hypercall.c
 $(BUILD)/test/unit/capabilities $(BUILD)/test/unit/nested_capability: boot/choose_capabilities.c
 

@@ -13,6 +13,7 @@ void never_called(void)
 #pragma weak rdmsr
 #pragma weak wrmsr
 #pragma weak rdmsr_checked
+#pragma weak load_checked
 #pragma weak wrmsr_checked
 #pragma weak xsetbv_checked
 #pragma weak rdtsc
@@ -64,6 +65,12 @@ void wrmsr(u32 msr, u64 value)
 bool rdmsr_checked(u32 msr, u64 *value)
 {
 	*value = rdmsr(msr);
+	return true;
+}
+
+bool load_checked(const u64 *word, u64 *value)
+{
+	*value = *word;
 	return true;
 }
 

@@ -10,6 +10,7 @@ struct cpuid_result cpuid(u32 leaf, u32 subleaf);
 u64 rdmsr(u32 msr);
 void wrmsr(u32 msr, u64 value);
 bool rdmsr_checked(u32 msr, u64 *value);
+bool load_checked(const u64 *word, u64 *value);
 bool wrmsr_checked(u32 number, u64 value);
 bool xsetbv_checked(u32 number, u64 value);
 u64 rdtsc(void);
