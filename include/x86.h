@@ -45,6 +45,7 @@
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
 #define RFLAGS_RF BIT(16)
+#define RFLAGS_AC BIT(18)
 
 #define LONGEST_INSTRUCTION 15 /* bytes; a longer one raises #GP */
 #define PAT_RESET 0x0007040600070406ULL
@@ -65,6 +66,7 @@
 #define VECTOR_NMI 2
 #define VECTOR_UD 6
 #define VECTOR_DF 8
+#define VECTOR_SS 12
 #define VECTOR_GP 13
 #define VECTOR_PF 14
 #define PF_PRESENT BIT(0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Walks a guest's page tables. Pure. */
+/* Walks page tables of a guest's, or of the host's. Pure. */
 #ifndef PAGING_H
 #define PAGING_H
 
@@ -18,11 +18,17 @@ enum translation {
 	TRANSLATION_REFUSED, /* a table lies in a frame that is not the host's */
 };
 
+/* What decides how the host's CPU translates in 64-bit mode. */
+struct paging {
+	u64 cr0, cr3, cr4, efer, rflags;
+	unsigned physical_address_bits;
+};
+
 /*
- * Walks the host's page tables, in 64-bit mode with 4 or 5 levels, for a supervisor access to data at a canonical linear
- * address, with the VMCS of the host current. Nothing is marked as accessed. *error_code: of the page fault. SDM,
- * "Determination of Access Rights", but for protection keys.
+ * Walks the host's page tables, of 4 or 5 levels, for a supervisor access to data at a canonical linear address. Nothing
+ * is marked as accessed. *gpa: of the address, or of the entry that is refused; *error_code: of the page fault. SDM,
+ * "Determination of Access Rights", but for protection keys; 1 GiB pages are taken for granted.
  */
-enum translation host_translate(u64 linear, bool write, u64 *gpa, u32 *error_code);
+enum translation host_translate(const struct paging *paging, u64 linear, bool write, u64 *gpa, u32 *error_code);
 
 #endif

@@ -42,6 +42,7 @@ UNIT_SOURCES_nested_check := nested/check.c nested/fields.c
 UNIT_SOURCES_nested_msr := nested/msr.c vmx/msr_policy.c
 UNIT_SOURCES_ept12 := nested/ept12.c
 UNIT_SOURCES_machine_check := base/cpu.c
+UNIT_SOURCES_nested_operand := nested/operand.c vmx/event.c
 UNIT_SOURCES_hmac := host/guests/hmac.c mm/sha256.c
 UNIT_SOURCES_vcpu_vmcs := guest/decode.c guest/policy.c guest/run.c guest/vcpu.c vmx/msr_policy.c vmx/vmcs.c
 UNIT_SOURCES_control_register := host_cpu/gate.c host_cpu/instruction.c host_cpu/vmcs.c vmx/emulate.c vmx/event.c vmx/vmcs.c
@@ -64,6 +65,7 @@ UNIT_NEVER_nested_instruction := flush_take_kick
 UNIT_NEVER_iommu := inject_exception is_64bit privilege_level skip_instruction
 UNIT_NEVER_host_memory := ept_entry ept_run ept_set_entry flush_all_cpus gate_add_memory gate_uses iommu_add iommu_flush log_refusal \
 	mm_dispatch mm_guest_frame mm_measure own_page_entry page_pool_available page_pool_refresh
+UNIT_NEVER_nested_operand := flush_take_kick
 UNIT_NEVER_vcpu_vmcs := mm_describe log_line stop_other_cpus guest_exit
 
 define UNIT_RULE

@@ -28,7 +28,7 @@ void inject(u64 information)
 
 void inject_exception(u32 vector)
 {
-	u32 with_error_code = BIT(VECTOR_DF) | BIT(VECTOR_GP) | BIT(VECTOR_PF) | BIT(VECTOR_AC);
+	u32 with_error_code = BIT(VECTOR_DF) | BIT(VECTOR_SS) | BIT(VECTOR_GP) | BIT(VECTOR_PF) | BIT(VECTOR_AC);
 
 	/* SDM, "Instruction-Breakpoint Exception Condition": the flags that a fault saves have RF set; not by VM entry. */
 	vmwrite(VMCS_GUEST_RFLAGS, vmread(VMCS_GUEST_RFLAGS) | RFLAGS_RF);
@@ -67,7 +67,8 @@ bool reflect_exception(void)
 }
 
 /* SDM, "Interrupt 8 - Double Fault Exception": a #GP while one of these is delivered becomes a double fault. */
-#define CONTRIBUTORY_VECTORS (BIT(0) | BIT(VECTOR_DF) | BIT(10) | BIT(11) | BIT(12) | BIT(VECTOR_GP) | BIT(VECTOR_PF))
+#define CONTRIBUTORY_VECTORS                                                                                           \
+	(BIT(0) | BIT(VECTOR_DF) | BIT(10) | BIT(11) | BIT(VECTOR_SS) | BIT(VECTOR_GP) | BIT(VECTOR_PF))
 
 void deliver_again(void)
 {

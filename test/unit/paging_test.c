@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* service/paging.c: tables of each kind in a fake memory; holes, reserved bits, large pages, and memory that can't be read. */
+/*
+ * service/paging.c: tables of each kind in a fake memory; holes, reserved bits, large pages, and memory that can't be read.
+ * The host's, of four and of five levels: rights, and the error code of each fault, against a reference.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -275,6 +278,220 @@ static void random_tables(void **state)
 	assert_in_range(found, 3000, 57000);
 }
 
+/* ---- The host's tables ---- */
+
+#define W BIT(1)
+#define U BIT(2)
+#define HOST_BITS 46
+#define REFUSED_PAGE 9 /* of the fake memory: the frame of another */
+
+bool memory_read_host(u64 gpa, void *out, unsigned bytes)
+{
+	assert_int_equal(bytes, 8);
+	assert_int_equal(gpa % bytes, 0);
+	reads++;
+	if (gpa < base || gpa > base + sizeof(memory) - bytes || (gpa - base) / PAGE_SIZE == REFUSED_PAGE)
+		return false;
+	memcpy(out, memory + (gpa - base), bytes);
+	return true;
+}
+
+struct answer {
+	enum translation result;
+	u64 gpa;
+	u32 error_code;
+};
+
+/*
+ * The SDM's sections "4-Level Paging and 5-Level Paging", "Access Rights" and "Page-Fault Exceptions", as a list of what is wrong
+ * with each entry.
+ */
+static struct answer reference(const struct paging *p, u64 linear, bool write)
+{
+	unsigned levels = p->cr4 & CR4_LA57 ? 5 : 4, level;
+	bool writable = true, user = true;
+	u64 at = p->cr3 & 0xffffffffff000, e = 0;
+
+	for (level = levels; level; level--) {
+		unsigned low = 12 + 9 * (level - 1);
+		u64 index = linear >> low & 0x1ff;
+		u64 page = (at - base) / PAGE_SIZE;
+
+		if (at < base || page >= sizeof(memory) / PAGE_SIZE || page == REFUSED_PAGE)
+			return (struct answer){ TRANSLATION_REFUSED, at + index * 8, 0 };
+		memcpy(&e, memory + (at - base) + index * 8, 8);
+		if (!(e & P))
+			return (struct answer){ TRANSLATION_FAULT, 0, write ? 2 : 0 };
+		for (unsigned bit = 0; bit < 64; bit++) {
+			bool large = (level == 2 || level == 3) && (e & PS);
+			bool reserved = (bit >= HOST_BITS && bit < 52) || (bit == 63 && !(p->efer & EFER_NXE)) ||
+					(bit == 7 && level >= 4) || (large && bit >= 13 && bit < low);
+
+			if (reserved && (e >> bit & 1))
+				return (struct answer){ TRANSLATION_FAULT, 0, write ? 11 : 9 };
+		}
+		writable = writable && (e & W);
+		user = user && (e & U);
+		at = e & 0xffffffffff000;
+		if (level == 1 || (level < 4 && (e & PS)))
+			break;
+	}
+	if (write && !writable && (p->cr0 & CR0_WP))
+		return (struct answer){ TRANSLATION_FAULT, 0, 3 };
+	if (user && (p->cr4 & CR4_SMAP) && !(p->rflags & BIT(18)))
+		return (struct answer){ TRANSLATION_FAULT, 0, write ? 3 : 1 };
+	for (unsigned bit = 0; bit < 12 + 9 * (level - 1); bit++)
+		at = (at & ~BIT(bit)) | (linear & BIT(bit));
+	return (struct answer){ TRANSLATED, at, 0 };
+}
+
+static unsigned answers[3][16];
+
+static struct answer host(const struct paging *p, u64 linear, bool write)
+{
+	struct answer expected = reference(p, linear, write), got = { .gpa = NOWHERE };
+
+	reads = 0;
+	got.result = host_translate(p, linear, write, &got.gpa, &got.error_code);
+	assert_int_equal(got.result, expected.result);
+	if (got.result == TRANSLATION_FAULT)
+		assert_int_equal(got.error_code, expected.error_code);
+	else
+		assert_true(got.gpa == expected.gpa);
+	assert_in_range(reads, 1, p->cr4 & CR4_LA57 ? 5 : 4);
+	answers[got.result][got.result == TRANSLATION_FAULT ? got.error_code : 0]++;
+	return got;
+}
+
+#define L5 0xffa1923456789abcULL /* one more index: 0x1a1 */
+
+static const struct paging host_paging = { .cr0 = CR0_PG | CR0_PE | CR0_WP,
+					   .cr3 = BASE | 0x1b, /* a PCID */
+					   .cr4 = CR4_PAE | CR4_SMAP | CR4_PCIDE,
+					   .efer = EFER_LMA | EFER_NXE,
+					   .physical_address_bits = HOST_BITS };
+
+/* Tables for L, and with a fifth level, in page 4, for L5. */
+static void set_host_levels(struct paging *p, unsigned levels)
+{
+	set_four_levels();
+	set(3, 0x189, 0x2abcdef98000 | FLAGS | NX);
+	*p = host_paging;
+	if (levels < 5)
+		return;
+	set(4, 0x1a1, BASE | FLAGS);
+	p->cr3 = (BASE + 0x4000) | 0x1b;
+	p->cr4 |= CR4_LA57;
+}
+
+static void host_levels(void **state)
+{
+	struct paging p;
+
+	(void)state;
+	set_host_levels(&p, 4);
+	assert_true(host(&p, L, true).gpa == 0x2abcdef98abc);
+	assert_int_equal(reads, 4);
+	set_host_levels(&p, 5);
+	assert_true(host(&p, L5, true).gpa == 0x2abcdef98abc);
+	assert_int_equal(reads, 5);
+	assert_int_equal(host(&p, L, true).result, TRANSLATION_FAULT); /* its fifth index is 0x1ff */
+	/* The frame of another, at each level. */
+	set(0, 0x124, (BASE + REFUSED_PAGE * PAGE_SIZE) | FLAGS);
+	assert_true(host(&p, L5, true).gpa == BASE + REFUSED_PAGE * PAGE_SIZE + 0x0d1 * 8);
+	p.cr3 = BASE + REFUSED_PAGE * PAGE_SIZE;
+	assert_true(host(&p, L5, true).result == TRANSLATION_REFUSED);
+	/* There are no pages of 512 GiB, and larger ones, wherever they would lie. */
+	set_host_levels(&p, 5);
+	set(0, 0x124, BIT(39) | FLAGS | PS);
+	assert_int_equal(host(&p, L5, false).result, TRANSLATION_FAULT);
+	set(4, 0x1a1, FLAGS | PS);
+	assert_int_equal(host(&p, L5, false).result, TRANSLATION_FAULT);
+	/* A page that lies in such a frame is for the caller to find out. */
+	set_host_levels(&p, 4);
+	set(3, 0x189, (BASE + REFUSED_PAGE * PAGE_SIZE) | FLAGS);
+	assert_int_equal(host(&p, L, false).result, TRANSLATED);
+}
+
+/* Each bit of each level's entry, as a page of each size, in all combinations of what decides. */
+static void host_rights(void **state)
+{
+	static const unsigned page[] = { 0, 3, 2, 1, 0, 4 }, index[] = { 0, 0x189, 0x0b3, 0x0d1, 0x124, 0x1a1 };
+
+	(void)state;
+	memset(answers, 0, sizeof(answers));
+	for (unsigned how = 0; how < 128; how++) {
+		unsigned levels = how & 1 ? 5 : 4, large = how >> 1 & 3;
+		struct paging p;
+
+		set_host_levels(&p, levels);
+		p.cr0 &= how & 8 ? ~0ULL : ~CR0_WP;
+		p.cr4 &= how & 16 ? ~0ULL : ~CR4_SMAP;
+		p.efer &= how & 32 ? ~0ULL : ~EFER_NXE;
+		p.rflags = how & 64 ? BIT(18) : ~BIT(18);
+		if (large)
+			set(page[large + 1], index[large + 1], 0x2abcc0000000 | FLAGS | PS);
+		for (unsigned level = 1; level <= levels; level++) {
+			u8 *at = memory + page[level] * PAGE_SIZE + index[level] * 8;
+			u64 entry, users;
+
+			/* All user pages, or all but this. */
+			for (users = 0; users < 2; users++) {
+				for (unsigned l = 1; l <= levels; l++)
+					memory[page[l] * PAGE_SIZE + index[l] * 8] =
+						(u8)((memory[page[l] * PAGE_SIZE + index[l] * 8] & ~U) |
+						     (users ? U : 0));
+				memcpy(&entry, at, 8);
+				for (unsigned bit = 0; bit < 64; bit++) {
+					u64 changed = entry ^ BIT(bit);
+
+					memcpy(at, &changed, 8);
+					host(&p, levels == 5 ? L5 : L, false);
+					host(&p, levels == 5 ? L5 : L, true);
+				}
+				memcpy(at, &entry, 8);
+			}
+		}
+	}
+	/* There was each kind. */
+	assert_true(answers[TRANSLATED][0] > 1000 && answers[TRANSLATION_REFUSED][0] > 1000);
+	assert_true(answers[TRANSLATION_FAULT][0] && answers[TRANSLATION_FAULT][2]); /* not present */
+	assert_true(answers[TRANSLATION_FAULT][1] && answers[TRANSLATION_FAULT][3]); /* rights */
+	assert_true(answers[TRANSLATION_FAULT][9] && answers[TRANSLATION_FAULT][11]); /* reserved bits */
+}
+
+static void host_random_tables(void **state)
+{
+	u64 seed = 88172645463325252ULL;
+
+	(void)state;
+	memset(answers, 0, sizeof(answers));
+	for (unsigned round = 0; round < 1500; round++) {
+		struct paging p = host_paging;
+
+		clear(BASE, 8);
+		for (size_t i = 0; i < sizeof(memory) / 8; i++) {
+			u64 flags;
+
+			seed ^= seed << 13;
+			seed ^= seed >> 7;
+			seed ^= seed << 17;
+			/* Mostly a table of these; seldom odd bits. */
+			flags = (seed >> 20 & 15 ? P : 0) | (seed >> 24 & 7 ? W : 0) | (seed >> 27 & 3 ? U : 0) |
+				(seed >> 30 & 15 ? 0 : PS) | (seed >> 34 & 31 ? 0 : BIT(seed >> 40 & 63));
+			set(0, (unsigned)i, (base + (seed >> 8 & 0xf000)) | flags);
+		}
+		p.cr0 ^= seed & BIT(50) ? CR0_WP : 0;
+		p.cr4 ^= (seed & BIT(51) ? CR4_SMAP : 0) | (seed & BIT(52) ? CR4_LA57 : 0);
+		p.efer ^= seed & BIT(53) ? EFER_NXE : 0;
+		p.rflags = seed & BIT(54) ? BIT(18) : 0;
+		for (u64 i = 0; i < 40; i++)
+			host(&p, seed * (i + 1), i & 1);
+	}
+	assert_true(answers[TRANSLATED][0] > 3000);
+	assert_true(answers[TRANSLATION_FAULT][3] > 1000 && answers[TRANSLATION_FAULT][9] > 1000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -284,6 +501,9 @@ int main(void)
 		cmocka_unit_test(physical_address_extension),
 		cmocka_unit_test(thirty_two_bits),
 		cmocka_unit_test(random_tables),
+		cmocka_unit_test(host_levels),
+		cmocka_unit_test(host_rights),
+		cmocka_unit_test(host_random_tables),
 	};
 
 	return cmocka_run_group_tests_name("paging", tests, NULL, NULL);
