@@ -47,9 +47,11 @@ static void set_leaves(struct ept *view, u64 address, u64 count, unsigned level,
 		ept_set_entry(view, ept_entry(view, GPA(address), level), level, value ? value | EPT_LARGE : 0);
 }
 
-/* Takes frames [frame, frame + count) out of the host view. */
+/* Takes frames [frame, frame + count) out of the host view, and out of all EPT02s: before their marks change, which tell. */
 static void hide(struct mm *mm, u64 frame, u64 count)
 {
+	if (mm->shadows && page_marks_are_named(mm->marks, frame, count, mm->shadow_generation))
+		shadow_drop_all(mm);
 	for (u64 n; count; frame += n, count -= n) {
 		n = ept_in_table(GPA(frame << PAGE_SHIFT), count);
 		set_leaves(mm->host_view, frame << PAGE_SHIFT, n, n == FRAMES_2M ? 2 : 1, 0);

@@ -42,6 +42,23 @@ bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 st
 	return !count || (all == state && (any & MARK_STATE) == state);
 }
 
+void page_marks_name(struct page_marks *marks, u64 frame, u64 count, u64 generation)
+{
+	for (u64 i = frame; i < frame + count; i++)
+		if (page_mark_state(marks, i) == HYPERPS_FRAME_HOST)
+			marks->mark[i] = (marks->mark[i] & ~(MARK_SHADOW << MARK_SHADOW_SHIFT)) |
+					 generation << MARK_SHADOW_SHIFT;
+}
+
+bool page_marks_are_named(const struct page_marks *marks, u64 frame, u64 count, u64 generation)
+{
+#pragma GCC unroll 8
+	for (u64 i = frame; i < frame + count; i++)
+		if (marks->mark[i] >> MARK_SHADOW_SHIFT == generation)
+			return true;
+	return false;
+}
+
 u64 page_mark_state(const struct page_marks *marks, u64 frame)
 {
 	return frame < marks->frames ? marks->mark[frame] & MARK_STATE : HYPERPS_FRAME_DEVICE;

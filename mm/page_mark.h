@@ -38,6 +38,12 @@ u64 page_marks_same(const struct page_marks *marks, u64 frame, u64 count);
 /* Whether all of [frame, frame + count) are in the table and in that state. */
 bool page_marks_are(const struct page_marks *marks, u64 frame, u64 count, u64 state);
 
+/* A leaf of an EPT02 names the frames (mm/shadow.h): the HOST ones of them get the generation. Any frame numbers. */
+void page_marks_name(struct page_marks *marks, u64 frame, u64 count, u64 generation);
+
+/* Whether one of the frames, all in the table, has the generation. */
+bool page_marks_are_named(const struct page_marks *marks, u64 frame, u64 count, u64 generation);
+
 /* State of a frame, HYPERPS_FRAME_*. Any frame number is allowed. */
 u64 page_mark_state(const struct page_marks *marks, u64 frame);
 

@@ -8,7 +8,7 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 	-idirafter /usr/include/efi -idirafter /usr/include/efi/x86_64
 
 # Each unit test and the sources that it tests.
-MM_SOURCES := mm/manager.c mm/dispatch.c mm/ept.c mm/page_pool.c mm/page_mark.c mm/sha256.c boot/host_view.c boot/memory_type.c
+MM_SOURCES := mm/manager.c mm/shadow.c mm/dispatch.c mm/ept.c mm/page_pool.c mm/page_mark.c mm/sha256.c boot/host_view.c boot/memory_type.c
 UNIT_SOURCES_manager_property := $(MM_SOURCES)
 UNIT_SOURCES_manager := $(MM_SOURCES)
 UNIT_SOURCES_ept := mm/ept.c mm/page_pool.c mm/page_mark.c boot/pagetable.c boot/host_view.c boot/memory_type.c
