@@ -127,6 +127,7 @@ enum shadow_result shadow_fill(struct mm *mm, struct shadow *shadow, unsigned ro
 {
 	u64 *table = shadow->root[root], *entry, value, size;
 	unsigned level;
+	u16 index;
 
 	if (shadow->must_invept)
 		return SHADOW_DRY;
@@ -138,14 +139,13 @@ enum shadow_result shadow_fill(struct mm *mm, struct shadow *shadow, unsigned ro
 	value = leaf02(mm, leaf, gpa, &level);
 	if (!(value & EPT_READ) || (access & ~(value & EPT_RWX)))
 		return SHADOW_REFUSED;
+	index = (u16)(gpa / ept_level_size(LEVELS));
+	if (index < shadow->first[root])
+		shadow->first[root] = index;
+	if (index > shadow->last[root])
+		shadow->last[root] = index;
 	for (unsigned at = LEVELS;; at--) {
-		u16 index = (u16)(gpa / ept_level_size(at) % ENTRIES);
-
-		entry = &table[index];
-		if (at == LEVELS && index < shadow->first[root])
-			shadow->first[root] = index;
-		if (at == LEVELS && index > shadow->last[root])
-			shadow->last[root] = index;
+		entry = &table[gpa / ept_level_size(at) % ENTRIES];
 		if (at == level)
 			break;
 		table = next_table(shadow, entry);

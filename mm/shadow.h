@@ -39,7 +39,7 @@ enum shadow_result {
 	SHADOW_REFUSED, /* a frame is neither HOST nor DEVICE, or the host view does not allow the access */
 };
 
-/* Adds a CPU's, whose roots and tables are there, all zeros. At start, before any other CPU runs. */
+/* Adds a CPU's, whose roots and tables are there, all zeros. must_invept is set. At start, before any other CPU runs. */
 void shadow_add(struct mm *mm, struct shadow *shadow);
 
 /* A frame that leaf entries may name leaves the host: every root of every CPU becomes empty. In the gate, too. mm_lock. */

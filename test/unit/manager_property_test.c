@@ -7,6 +7,9 @@
  * access may use either, so that a frame or a table page that changes its owner too early is caught, whatever the
  * manager believes. They also access memory from within mm_zero_frame(), that is, in the middle of a request.
  *
+ * They also run VMs of the host's (L2) on EPT02s (mm/shadow.h), which are filled with whatever an L1 may name, and cache what
+ * they walk there until their own INVEPT.
+ *
  * HYPERPS_MANAGER_SEEDS=n runs n sequences instead of the default, HYPERPS_MANAGER_FIRST=n starts with seed n.
  */
 #include <setjmp.h>
@@ -30,6 +33,14 @@
 #define HOST_VIEW HYPERPS_VMS /* as a number of a view; the others are VM slots */
 #define ENTRIES 512
 #define TABLE_LEVELS 5
+#define KVM_POOL (7 * CHUNK) /* first frame of the pages that EPT02s have for tables: a chunk of the monitor's */
+#define KVM_SHARE (CHUNK / CPUS)
+/* Chunks of devices that no mark is for: in one a page is read-only and one hidden, the other is uncacheable. */
+#define ODD_CHUNK (FRAMES + 5 * CHUNK)
+#define READ_ONLY_PAGE (ODD_CHUNK + 7)
+#define HIDDEN_PAGE (ODD_CHUNK + 9)
+#define UC_CHUNK (FRAMES + 6 * CHUNK)
+#define EPTPS 6 /* EPT12s that a CPU uses: more than it has roots */
 
 #define SEQUENCES 300
 #define STEPS 400
@@ -41,6 +52,7 @@ enum mutation {
 	CLAIM_LAST_CPU, /* ... the last CPU has not flushed */
 	CLAIM_LATER_EPOCH, /* ... to the epoch at the flush's end instead of the one at its beginning */
 	KEEP_CONTENT, /* mm_zero_frame() does nothing */
+	NO_INVEPT, /* a CPU's INVEPT for its EPT02s does nothing */
 };
 
 enum kind {
@@ -91,6 +103,7 @@ static struct frame {
 	u64 gpa;
 	u64 epoch; /* in which it entered its quarantine */
 	u64 stamp; /* content, at three places in the frame */
+	u64 named; /* number of drops, and 1, when a leaf of an EPT02 last named it */
 } frames[FRAMES];
 
 static struct spec_vm {
@@ -128,6 +141,10 @@ static struct table_use {
 	u8 level;
 } tables[FRAMES];
 static u64 pass[HYPERPS_VMS + 1]; /* by view: number of the last look at it */
+static struct {
+	unsigned cpu;
+	u64 gpa;
+} l2_last; /* what an L2 has had just now */
 static bool quiet; /* the last request was refused and no mark changed */
 
 /* CPUs. */
@@ -135,11 +152,16 @@ struct cached {
 	bool valid, table, writable;
 	u8 level; /* of the leaf, or of the table pointed to */
 	u64 tag, base, hpa; /* tag: root of the view; base: first address that it is good for */
+	u64 eptp12; /* of an EPT02's: whose it was */
 };
 
 static struct cpu {
 	struct cached entry[CACHE];
 	int runs; /* VM slot, or -1: between mm_enter and mm_leave */
+	struct shadow shadow;
+	int l2; /* number of the root on which it runs an L2, or -1 */
+	u64 l2_used[EPTPS + 1], l2_clock; /* when it last entered an L2 of an EPT12 */
+	bool between; /* INVEPT is executed, shadow_restart() is not yet called */
 } cpus[CPUS];
 
 static struct round {
@@ -155,6 +177,14 @@ static struct {
 	int vm; /* slot, or -1 */
 	u64 handle, gpa, frame, count, permissions, tables, measured;
 } now;
+
+/* EPT02s. */
+static u8 l2_owner[FRAMES]; /* of a root: 1 + CPU * SHADOW_ROOTS + its number */
+static struct table_use l2_tables[CHUNK]; /* of kvm_pool; pass: of that CPU */
+static u64 l2_pass[CPUS], l2_drops;
+static bool l2_expect_drop; /* a frame that a leaf may name has left the host in this request */
+static u64 l2_entries; /* in all roots before the request */
+static u64 l2_calls[3], l2_stale, l2_kept, l2_resized, l2_large, l2_wrapped; /* how often */
 
 static enum mutation mutation;
 static char verdict[512], finding[600]; /* finding: the verdict and where it was */
@@ -250,17 +280,55 @@ static u64 root_of(const struct ept *view)
 	return (u64)((u8 *)view->root - memory);
 }
 
+/* Whether a view's root is an EPT02's. */
+static bool is_l2(u64 tag)
+{
+	return tag / PAGE_SIZE < FRAMES && l2_owner[tag / PAGE_SIZE];
+}
+
+static unsigned l2_cpu(u64 tag)
+{
+	return (l2_owner[tag / PAGE_SIZE] - 1U) / SHADOW_ROOTS;
+}
+
+static u64 l2_eptp12(u64 tag)
+{
+	return is_l2(tag) ? cpus[l2_cpu(tag)].shadow.eptp12[(l2_owner[tag / PAGE_SIZE] - 1U) % SHADOW_ROOTS] : 0;
+}
+
+/* Whether a table may be one of the view with that root. */
+static bool may_be_table(u64 tag, u64 table)
+{
+	u64 share;
+
+	if (table % PAGE_SIZE || table >= MEMORY_SIZE)
+		return false;
+	if (!is_l2(tag) || table == tag)
+		return true;
+	share = KVM_POOL + l2_cpu(tag) * KVM_SHARE;
+	return table / PAGE_SIZE >= share && table / PAGE_SIZE < share + cpus[l2_cpu(tag)].shadow.count;
+}
+
 static void cache(struct cpu *cpu, struct cached entry)
 {
 	unsigned slot = (unsigned)below(CACHE);
 
+	entry.eptp12 = l2_eptp12(entry.tag);
+	for (unsigned i = 0; i < CACHE && entry.eptp12 && !entry.table; i++) {
+		const struct cached *old = &cpu->entry[i];
+
+		if (old->valid && !old->table && old->tag == entry.tag && old->level != entry.level &&
+		    ALIGN_DOWN(old->base, PAGE_SIZE_2M) == ALIGN_DOWN(entry.base, PAGE_SIZE_2M))
+			violation("N2: a CPU caches pages of two sizes for %#llx of an L2", ll(entry.base));
+	}
 	for (unsigned i = 0; i < CACHE; i++) {
 		struct cached *old = &cpu->entry[i];
 
 		if (!old->valid)
 			slot = i;
-		else if (old->table == entry.table && old->level == entry.level && old->tag == entry.tag &&
-			 old->base == entry.base && old->hpa == entry.hpa && old->writable == entry.writable)
+		else if (old->eptp12 == entry.eptp12 && old->table == entry.table && old->level == entry.level &&
+			 old->tag == entry.tag && old->base == entry.base && old->hpa == entry.hpa &&
+			 old->writable == entry.writable)
 			return;
 	}
 	entry.valid = true;
@@ -276,8 +344,8 @@ static bool walk(u64 table, unsigned level, u64 tag, u64 address, struct cpu *cp
 	for (;; level--) {
 		u64 entry;
 
-		if (table % PAGE_SIZE || table >= MEMORY_SIZE) {
-			violation("I2: a table at %#llx, outside the pool", ll(table));
+		if (!may_be_table(tag, table)) {
+			violation("%s: a table at %#llx, outside the pool", is_l2(tag) ? "N2" : "I2", ll(table));
 			return false;
 		}
 		entry = words(table / PAGE_SIZE)[address >> (12 + 9 * (level - 1)) & 511];
@@ -333,7 +401,16 @@ static void check_held(unsigned cpu, const struct cached *entry, bool only_dirty
 			frame = chunk * CHUNK + CHUNK - 1;
 			continue;
 		}
-		if (entry->tag == host_root) {
+		if (is_l2(entry->tag)) {
+			u8 state = frames[frame].state;
+
+			if (!forbidden[chunk] && !shared[chunk])
+				frame = chunk * CHUNK + CHUNK - 1;
+			else if (state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_MONITOR ||
+				 state == HYPERPS_FRAME_SHARED)
+				violation("N2: CPU %u still reaches frame %#llx (%s) through an EPT02", cpu, ll(frame),
+					  state_name[state]);
+		} else if (entry->tag == host_root) {
 			u8 state = frames[frame].state;
 
 			if (!forbidden[chunk])
@@ -350,7 +427,7 @@ static void check_held(unsigned cpu, const struct cached *entry, bool only_dirty
 				  state_name[frames[frame].state]);
 		}
 	}
-	if (entry->tag != host_root && first + n > FRAMES)
+	if (entry->tag != host_root && !is_l2(entry->tag) && first + n > FRAMES)
 		violation("I1: CPU %u holds a guest translation past the end of memory", cpu);
 }
 
@@ -371,12 +448,44 @@ static bool is_table_in_use(u64 tag, u64 hpa, unsigned level, u64 base)
 	return is_table(hpa / PAGE_SIZE) && view_root(use->view) == tag && use->level == level && use->base == base;
 }
 
+/*
+ * The same in an EPT02. A table that is out of use stays as it is until the CPU's INVEPT: what it leads to may be in
+ * quarantine, and neither it nor those below have become other tables.
+ */
+static void check_l2_table(unsigned cpu, u64 tag, u64 hpa, unsigned level, u64 base)
+{
+	const struct table_use *use = &l2_tables[hpa / PAGE_SIZE - KVM_POOL];
+
+	if (!may_be_table(tag, hpa) || hpa == tag || l2_cpu(tag) != cpu) {
+		violation("N2: CPU %u uses %#llx as a level-%u table of an EPT02", cpu, ll(hpa), level);
+		return;
+	}
+	if (use->pass == l2_pass[cpu] &&
+	    (use->view != l2_owner[tag / PAGE_SIZE] || use->level != level || use->base != base))
+		violation("N2: CPU %u uses a table of an EPT02, handed out anew, as the one for %#llx", cpu, ll(base));
+	if (use->pass == l2_pass[cpu])
+		return; /* check_shadow() has seen it */
+	for (unsigned i = 0; i < ENTRIES && !*verdict; i++) {
+		u64 entry = words(hpa / PAGE_SIZE)[i], address = base + i * span(level);
+		struct cached leaf = { .level = (u8)level, .tag = tag, .base = address, .hpa = entry & EPT_ADDRESS };
+
+		if ((entry & EPT_RWX) && (level == 1 || (entry & EPT_LARGE)))
+			check_held(cpu, &leaf, false);
+		else if (entry & EPT_RWX)
+			check_l2_table(cpu, tag, entry & EPT_ADDRESS, level - 1, address);
+	}
+}
+
 /* What a CPU can reach from a table pointer that it has cached and that is not in the view any more. */
 static void check_stale_table(unsigned cpu, u64 tag, u64 hpa, unsigned level, u64 base)
 {
 	u64 frame = hpa / PAGE_SIZE;
 	struct cached leaf;
 
+	if (is_l2(tag)) {
+		check_l2_table(cpu, tag, hpa, level, base);
+		return;
+	}
 	if (hpa % PAGE_SIZE || frame >= FRAMES) {
 		violation("I2: CPU %u holds a pointer to a table at %#llx", cpu, ll(hpa));
 		return;
@@ -438,6 +547,8 @@ static bool translate(struct cpu *cpu, u64 tag, unsigned levels, u64 address, st
 
 		if (!covers(entry, tag, address))
 			continue;
+		if (entry->eptp12 != l2_eptp12(tag))
+			violation("N5: a CPU has in an L2 what it has cached in another one");
 		if (!entry->table) {
 			*leaf = *entry;
 			return true;
@@ -478,6 +589,8 @@ static void touch_host(unsigned c, u64 address)
 	if (!now.busy && leaf.writable && state != HYPERPS_FRAME_DEVICE && !*verdict)
 		write_stamp(frame, next_random() | 1);
 }
+
+static void touch_l2(unsigned c, u64 gpa);
 
 static u64 guest_stale; /* accesses of a guest to what it has just given away */
 
@@ -538,7 +651,9 @@ static void touch(void)
 	unsigned c = (unsigned)below(CPUS);
 	int slot = cpus[c].runs;
 
-	if (slot >= 0 && chance(50)) {
+	if (cpus[c].l2 >= 0 && chance(50)) {
+		touch_l2(c, below(4) * PAGE_SIZE_2M + below(4) * PAGE_SIZE);
+	} else if (slot >= 0 && chance(50)) {
 		s64 frame = frame_of((unsigned)slot);
 		u64 gpa = frame >= 0 && chance(90) ? frames[frame].gpa : below(1ULL << (MM_VIEW_BITS - 12)) * PAGE_SIZE;
 
@@ -772,6 +887,7 @@ static bool take_over(u64 frame, u8 state, s64 result)
 	} else {
 		return false;
 	}
+	l2_expect_drop = l2_expect_drop || (f->state == HYPERPS_FRAME_HOST && f->named == l2_drops + 1);
 	f->epoch = spec_epoch;
 	set_state(frame, state);
 	check_content(frame);
@@ -836,8 +952,14 @@ static void check_host_leaf(unsigned level, u64 gpa, u64 entry)
 			hides = level == 2 ? hidden[frame / CHUNK] + shared[frame / CHUNK] : 1;
 		if (frames[frame].state == HYPERPS_FRAME_SHARED)
 			permissions = EPT_READ | EPT_WRITE;
+	} else {
+		permissions = frame == READ_ONLY_PAGE ? EPT_READ : EPT_RWX;
+		type = frame / CHUNK == UC_CHUNK / CHUNK ? MEMORY_TYPE_UC : MEMORY_TYPE_WB;
+		hides = frame == HIDDEN_PAGE;
 	}
-	if (hides && level == 1)
+	if (hides && frame >= FRAMES)
+		violation("host view maps the hidden page of a device");
+	else if (hides && level == 1)
 		violation("%s: host view maps frame %#llx (%s)",
 			  frames[frame].state == HYPERPS_FRAME_PRIVATE ? "I1" : "I2", ll(frame),
 			  state_name[frames[frame].state]);
@@ -938,7 +1060,7 @@ static void check_view(unsigned view, const struct ept *ept, bool dead)
 
 static void check_views(void)
 {
-	u64 hides = 0, reclaiming = 0;
+	u64 hides = 1, reclaiming = 0; /* one is no RAM */
 
 	for (unsigned chunk = 0; chunk < CHUNKS; chunk++)
 		hides += hidden[chunk];
@@ -1047,8 +1169,77 @@ static int slot_of(u64 handle)
 	return -1;
 }
 
+static u64 count_l2_entries(void)
+{
+	u64 n = 0;
+
+	for (unsigned c = 0; c < CPUS; c++)
+		for (unsigned i = 0; i < SHADOW_ROOTS * ENTRIES; i++)
+			n += cpus[c].shadow.root[i / ENTRIES][i % ENTRIES] != 0;
+	return n;
+}
+
+/* A leaf: where it is in an EPT02, and what it may name. */
+static void check_l2_leaf(unsigned level, u64 address, u64 entry)
+{
+	u64 first = (entry & EPT_ADDRESS) / PAGE_SIZE, n = span(level) / PAGE_SIZE,
+	    type = entry >> EPT_MEMORY_TYPE_SHIFT & 7;
+	u8 state = first < FRAMES ? frames[first].state : HYPERPS_FRAME_DEVICE;
+
+	if (level > 2 || first % n || !(entry & EPT_READ) ||
+	    (entry & ~(EPT_ADDRESS | EPT_RWX | 7 << EPT_MEMORY_TYPE_SHIFT)) != (level > 1 ? EPT_LARGE : 0))
+		violation("N2: level-%u entry %#llx for %#llx of an L2", level, ll(entry), ll(address));
+	for (u64 i = first; i < first + n && i < FRAMES && !*verdict; i++)
+		if (frames[i].state != state || (state != HYPERPS_FRAME_HOST && state != HYPERPS_FRAME_DEVICE))
+			violation("N2: an EPT02 names frame %#llx (%s)", ll(i), state_name[frames[i].state]);
+		else if (frames[i].type != MEMORY_TYPE_WB && type != frames[i].type)
+			violation("N2: an EPT02 has type %llu for frame %#llx", ll(type), ll(i));
+}
+
+static void check_shadow_table(unsigned c, u64 root, u64 hpa, unsigned level, u64 base)
+{
+	const u64 *table = words(hpa / PAGE_SIZE);
+
+	if (level < 4) {
+		struct table_use *use = &l2_tables[hpa / PAGE_SIZE - KVM_POOL];
+
+		if (!may_be_table(root, hpa) || hpa == root) {
+			violation("N2: an EPT02 of CPU %u has a table at %#llx", c, ll(hpa));
+			return;
+		}
+		if (use->pass == l2_pass[c])
+			violation("N2: %#llx is a table in two places of EPT02s", ll(hpa));
+		*use = (struct table_use){ l2_pass[c], base, l2_owner[root / PAGE_SIZE], (u8)level };
+	}
+	for (unsigned i = 0; i < ENTRIES; i++) {
+		u64 entry = table[i], address = base + i * span(level);
+
+		if (!entry || *verdict)
+			continue;
+		if (level == 1 || (entry & EPT_LARGE))
+			check_l2_leaf(level, address, entry);
+		else if ((entry & ~EPT_ADDRESS) != EPT_RWX)
+			violation("N2: table entry %#llx for %#llx of an L2", ll(entry), ll(address));
+		else
+			check_shadow_table(c, root, entry & EPT_ADDRESS, level - 1, address);
+	}
+}
+
+/* All that CPU's EPT02s lead to. */
+static void check_shadow(unsigned c)
+{
+	l2_pass[c] += CPUS; /* no two CPUs have the same */
+	for (unsigned i = 0; i < SHADOW_ROOTS && !*verdict; i++) {
+		u64 root = (u64)((u8 *)cpus[c].shadow.root[i] - memory);
+
+		check_shadow_table(c, root, root, 4, 0);
+	}
+}
+
 static void begin(enum kind kind, u64 handle)
 {
+	l2_expect_drop = false;
+	l2_entries = count_l2_entries();
 	memset(&now, 0, sizeof(now));
 	now.kind = kind;
 	now.handle = handle;
@@ -1072,6 +1263,19 @@ static u64 end(s64 result)
 	if (result < 0 && changed)
 		violation("%s: error %lld, but %llu frames changed", kind_name[now.kind], (long long)result,
 			  ll(changed));
+	if (l2_expect_drop) {
+		l2_drops++;
+		l2_wrapped += mm.shadow_generation == 1;
+		if (count_l2_entries())
+			violation("N2: a frame that an EPT02 may name has left the host, and they are not empty");
+		for (unsigned c = 0; c < CPUS; c++)
+			if (!cpus[c].shadow.must_invept)
+				violation("N2: CPU %u is not told of a drop", c);
+	} else if (l2_entries && !count_l2_entries()) {
+		violation("EPT02s are dropped for frames that none of them names");
+	} else {
+		l2_kept += l2_entries && changed;
+	}
 	return changed;
 }
 
@@ -1081,6 +1285,8 @@ static void check_all(void)
 		check_counters();
 	if (!*verdict && (!quiet || chance(25)))
 		check_views();
+	for (unsigned c = 0; c < CPUS && !*verdict && !quiet; c++)
+		check_shadow(c);
 	if (!*verdict)
 		check_caches();
 	for (unsigned i = 0; i < 4 && !*verdict; i++)
@@ -1583,6 +1789,43 @@ static void do_look_up(u64 handle, u64 gpa)
 
 /* ---- Set-up: the one place that knows how the parts are put together ---- */
 
+static void set_host_leaf(u64 frame, unsigned level, u64 value)
+{
+	u64 *entry = ept_entry(&host_view, GPA(frame * PAGE_SIZE), level);
+
+	assert_non_null(entry);
+	ept_set_entry(&host_view, entry, level, value);
+}
+
+static void set_up_shadows(void)
+{
+	u64 most = chance(70) ? 3 + below(6) : 3 + below(KVM_SHARE - 3);
+
+	memset(l2_owner, 0, sizeof(l2_owner));
+	memset(l2_tables, 0, sizeof(l2_tables));
+	l2_drops = 0;
+	for (unsigned c = 0; c < CPUS; c++) {
+		struct shadow *shadow = &cpus[c].shadow;
+		u64 first = KVM_POOL + c * KVM_SHARE;
+
+		l2_pass[c] = c + 1;
+		*shadow =
+			(struct shadow){ .tables = words(first), .tables_hpa = HPA(first * PAGE_SIZE), .count = most };
+		for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
+			u64 frame;
+
+			shadow->root[i] = page_pool_take(&pool);
+			assert_non_null(shadow->root[i]);
+			frame = (u64)((u8 *)shadow->root[i] - memory) / PAGE_SIZE;
+			l2_owner[frame] = (u8)(1 + c * SHADOW_ROOTS + i);
+			frames[frame].own_table = true;
+		}
+		shadow_add(&mm, shadow);
+	}
+	if (chance(50))
+		mm.shadow_generation = MARK_SHADOW - below(3);
+}
+
 static void set_up(unsigned profile)
 {
 	static const u8 region_chunks[] = { 1, 2, 5, 9, 14, 15 };
@@ -1590,15 +1833,19 @@ static void set_up(unsigned profile)
 	u64 pages = chance(25) ? 20 + below(30) : 64 + below(384);
 	bool large = chance(50), mixed_types = chance(50);
 	const struct boot_memory_range map[] = {
-		{ 0, 0xa0000, 7, 0 },           { 0x100000, MEMORY_SIZE - 0x100000, 7, 0 },
+		{ 0, 0xa0000, 7, 0 },
+		{ 0x100000, MEMORY_SIZE - 0x100000, 7, 0 },
 		{ 0x700000, 0x10000, 6, 0 }, /* runtime data: DEVICE */
 		{ 0x1234000, 0x3000, 10, 0 }, /* ACPI NVS: DEVICE */
-		{ region, PAGE_SIZE_2M, 0, 0 }, { 0xe0000000, 0x10000000, 11, 0 },
+		{ region, PAGE_SIZE_2M, 0, 0 },
+		{ KVM_POOL * PAGE_SIZE, PAGE_SIZE_2M, 0, 0 },
+		{ 0xe0000000, 0x10000000, 11, 0 },
 	};
 	u64 top, end, next;
 
 	if (profile == 5)
 		pages = MM_POOL_RESERVE + 4 + below(10);
+	pages += CPUS * SHADOW_ROOTS + 4;
 	mm = (struct mm){ 0 };
 	address_bits = large ? 36 : 32;
 	top = 1ULL << address_bits;
@@ -1610,6 +1857,7 @@ static void set_up(unsigned profile)
 	assert_true(page_marks_bytes(map, ARRAY_SIZE(map)) <= sizeof(mark_table));
 	page_marks_init(&marks, mark_table, map, ARRAY_SIZE(map), &mtrr, address_bits);
 	page_marks_set(&marks, region / PAGE_SIZE, CHUNK, HYPERPS_FRAME_MONITOR);
+	page_marks_set(&marks, KVM_POOL, CHUNK, HYPERPS_FRAME_MONITOR);
 	pool = (struct page_pool){ .linear = memory + region + image,
 				   .base = HPA(region + image),
 				   .size = pages * PAGE_SIZE,
@@ -1633,6 +1881,11 @@ static void set_up(unsigned profile)
 	mm.pool = &pool;
 	mm.host_view = &host_view;
 	mm.epoch = 1;
+	set_host_leaf(KVM_POOL, 2, 0);
+	set_host_leaf(HIDDEN_PAGE, 1, 0);
+	set_host_leaf(READ_ONLY_PAGE, 1,
+		      READ_ONLY_PAGE * PAGE_SIZE | EPT_READ | MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT);
+	set_host_leaf(UC_CHUNK, 2, UC_CHUNK * PAGE_SIZE | EPT_RWX | EPT_LARGE);
 
 	memset(frames, 0, sizeof(frames));
 	for (u64 frame = 0; frame < FRAMES; frame++) {
@@ -1645,7 +1898,7 @@ static void set_up(unsigned profile)
 		frames[frame].in_pool = address >= region + image && address < region + image + pages * PAGE_SIZE;
 		if (frames[frame].type != MEMORY_TYPE_WB)
 			state = HYPERPS_FRAME_DEVICE;
-		if (address >= region && address < region + PAGE_SIZE_2M)
+		if ((address >= region && address < region + PAGE_SIZE_2M) || frame / CHUNK == KVM_POOL / CHUNK)
 			state = HYPERPS_FRAME_MONITOR;
 		if (frame % CHUNK == 0)
 			chunk_type[frame / CHUNK] = frames[frame].type;
@@ -1658,6 +1911,7 @@ static void set_up(unsigned profile)
 		if (state != HYPERPS_FRAME_MONITOR)
 			write_stamp(frame, next_random() | 1);
 	}
+	set_up_shadows();
 	memcpy(last_mark, mark_table, sizeof(last_mark));
 	spec_epoch = 1;
 	spec_flushed = 0;
@@ -1677,7 +1931,7 @@ static void reset(void)
 	memset(&now, 0, sizeof(now));
 	memset(tables, 0, sizeof(tables));
 	for (unsigned c = 0; c < CPUS; c++)
-		cpus[c].runs = -1;
+		cpus[c].runs = cpus[c].l2 = -1;
 	histories = traces = donated = 0;
 	quiet = false;
 	memset(pass, 0, sizeof(pass));
@@ -1725,6 +1979,359 @@ static u64 hostile(void)
 	default:
 		return value;
 	}
+}
+
+/* ---- VMs of the host's, on EPT02s ---- */
+
+static u64 pick_chunk(void);
+static void pick_run(u64 n, u64 *frame, u64 *length);
+static int pick_vm(unsigned wanted_states);
+
+static u64 l2_root(unsigned c, unsigned root)
+{
+	return (u64)((u8 *)cpus[c].shadow.root[root] - memory);
+}
+
+/* The entry for gpa in an EPT02 where a walk ends, its level, and how many tables are missing for a leaf of a level. */
+static u64 *l2_entry(unsigned c, unsigned root, u64 gpa, unsigned *level, unsigned wanted, unsigned *missing)
+{
+	u64 table = l2_root(c, root);
+
+	for (*level = 4;; --*level) {
+		u64 *entry = &words(table / PAGE_SIZE)[gpa >> (12 + 9 * (*level - 1)) & 511];
+
+		if (!*entry || *level == 1 || (*entry & EPT_LARGE)) {
+			*missing = *level > wanted ? *level - wanted : 0;
+			return entry;
+		}
+		if (!may_be_table(l2_root(c, root), *entry & EPT_ADDRESS)) {
+			violation("N2: a table at %#llx", ll(*entry));
+			return entry;
+		}
+		table = *entry & EPT_ADDRESS;
+	}
+}
+
+/* What must come of a fill: the entry and its level; or 0, refused. */
+static u64 l2_expected(const struct leaf12 *leaf, u64 gpa, u64 access, unsigned *level)
+{
+	u64 rights = leaf->rights & EPT_RWX, size = leaf->level == 2 ? PAGE_SIZE_2M : PAGE_SIZE, first, n,
+	    type = MEMORY_TYPE_WB;
+	u8 state;
+
+	if ((leaf->level != 1 && leaf->level != 2) || gpa >> 48 || leaf->gpa % size || leaf->hpa % size ||
+	    gpa < leaf->gpa || gpa - leaf->gpa >= size || leaf->hpa >> address_bits)
+		return 0;
+	if ((leaf->type != 0 && leaf->type != 1 && leaf->type != 4 && leaf->type != 5 && leaf->type != 6) ||
+	    !(rights & EPT_READ))
+		return 0;
+	first = leaf->hpa / PAGE_SIZE;
+	*level = leaf->level;
+	for (u64 i = 1; i < size / PAGE_SIZE && first < FRAMES; i++)
+		if (frames[first + i].state != frames[first].state || frames[first + i].type != frames[first].type)
+			*level = 1;
+	if (first < FRAMES && frames[first].state != HYPERPS_FRAME_HOST && frames[first].state != HYPERPS_FRAME_DEVICE)
+		*level = 1;
+	if (first == ODD_CHUNK)
+		*level = 1;
+	n = *level == 1 ? (gpa - leaf->gpa) / PAGE_SIZE : 0;
+	state = first < FRAMES ? frames[first + n].state : HYPERPS_FRAME_DEVICE;
+	if (state != HYPERPS_FRAME_HOST && state != HYPERPS_FRAME_DEVICE)
+		return 0;
+	if (first < FRAMES)
+		type = frames[first + n].type;
+	if (ALIGN_DOWN(first, CHUNK) == UC_CHUNK)
+		type = MEMORY_TYPE_UC;
+	if (first + n == READ_ONLY_PAGE)
+		rights &= EPT_READ;
+	if (first + n == HIDDEN_PAGE || (access & ~rights))
+		return 0;
+	if (type == MEMORY_TYPE_WB)
+		type = leaf->type;
+	return (first + n) * PAGE_SIZE | rights | type << EPT_MEMORY_TYPE_SHIFT | (*level == 2 ? EPT_LARGE : 0);
+}
+
+/* INVEPT. What the CPU has cached of the host's and of guests' VMs stays, so that nothing rests on its going, too. */
+static void l2_invept(unsigned c)
+{
+	for (unsigned i = 0; i < CACHE && mutation != NO_INVEPT; i++)
+		if (is_l2(cpus[c].entry[i].tag))
+			cpus[c].entry[i].valid = false;
+	cpus[c].between = true;
+}
+
+static void l2_restart(unsigned c)
+{
+	cpus[c].between = false;
+	shadow_restart(&cpus[c].shadow);
+	if (cpus[c].shadow.must_invept)
+		violation("N2: INVEPT is not enough for CPU %u", c);
+}
+
+static enum shadow_result l2_fill(unsigned c, unsigned root, const struct leaf12 *leaf, u64 gpa, u64 access)
+{
+	struct shadow *shadow = &cpus[c].shadow;
+	bool must_invept = shadow->must_invept, resized = false;
+	unsigned level = 0, old_level, missing = 0;
+	u64 wanted = l2_expected(leaf, gpa, access, &level), *entry, first, n;
+	enum shadow_result result;
+
+	if (wanted) {
+		entry = l2_entry(c, root, gpa, &old_level, level, &missing);
+		/* Where a table has been, there may be small pages in the TLB, even if none is mapped any more. */
+		resized = old_level < level || (*entry && old_level > level);
+	}
+	result = shadow_fill(&mm, shadow, root, leaf, gpa, access);
+	record("    CPU %u fills root %u: %#llx by level %u %#llx -> %#llx, rights %u, type %u, access %llu: %d", c,
+	       root, ll(gpa), leaf->level, ll(leaf->gpa), ll(leaf->hpa), leaf->rights, leaf->type, ll(access), result);
+	l2_calls[result]++;
+	if (result == SHADOW_DRY && !must_invept && (!wanted || shadow->used + missing <= shadow->count))
+		violation("fill: dry with %llu of %llu tables", ll(shadow->used), ll(shadow->count));
+	if (result != SHADOW_DRY && must_invept)
+		violation("N2: a fill before INVEPT");
+	if (result == SHADOW_REFUSED && wanted)
+		violation("fill: %#llx is refused", ll(wanted));
+	if (result != SHADOW_FILLED)
+		return result;
+	if (!wanted) {
+		violation("N2: a fill of %#llx with %#llx is not refused", ll(gpa), ll(leaf->hpa));
+		return result;
+	}
+	entry = l2_entry(c, root, gpa, &old_level, level, &missing);
+	if (*entry != wanted || old_level != level)
+		violation("N2: the fill of %#llx gives %#llx, not %#llx", ll(gpa), ll(*entry), ll(wanted));
+	if (shadow->must_invept != resized)
+		violation("N2: a page of %s size needs %sINVEPT", resized ? "another" : "the same",
+			  resized ? "" : "no ");
+	l2_resized += resized;
+	l2_large += level == 2;
+	first = (wanted & EPT_ADDRESS) / PAGE_SIZE;
+	n = span(level) / PAGE_SIZE;
+	for (u64 i = first; i < first + n && i < FRAMES; i++) {
+		frames[i].named = l2_drops + 1;
+		if ((mark_table[i] ^ last_mark[i]) & (BIT(MARK_SHADOW_SHIFT) - 1))
+			violation("a fill changes the mark of frame %#llx", ll(i));
+		last_mark[i] = mark_table[i];
+	}
+	check_shadow(c);
+	return result;
+}
+
+static u64 l2_gpa(void)
+{
+	u64 gpa = below(3) * PAGE_SIZE_2M + below(4) * PAGE_SIZE + below(PAGE_SIZE);
+
+	if (chance(20))
+		gpa += below(3) << 30;
+	if (chance(10))
+		gpa += (chance(50) ? below(512) : 511) << 39;
+	return chance(3) ? hostile() : gpa;
+}
+
+/* A leaf that an L1 may have made for gpa. */
+static struct leaf12 l2_leaf(u64 gpa, u64 frame)
+{
+	static const u8 types[] = { 0, 1, 4, 5, 6, 2, 3, 7, 8, 14, 70 };
+	unsigned level = 1 + (unsigned)below(2);
+	struct leaf12 leaf = { .gpa = ALIGN_DOWN(gpa, span(level)),
+			       .hpa = ALIGN_DOWN(frame * PAGE_SIZE, span(level)),
+			       .rights = EPT_RWX,
+			       .type = MEMORY_TYPE_WB,
+			       .level = (u8)level };
+
+	if (chance(20))
+		leaf.rights = (u8)below(chance(80) ? 8 : 256);
+	if (chance(20))
+		leaf.type = types[below(chance(80) ? 5 : ARRAY_SIZE(types))];
+	if (chance(90))
+		return leaf;
+	switch (below(5)) {
+	case 0:
+		leaf.level = (u8)(chance(70) ? below(6) : below(256));
+		break;
+	case 1:
+		leaf.gpa += PAGE_SIZE << below(10);
+		break;
+	case 2:
+		leaf.hpa += 1 << below(21);
+		break;
+	case 3:
+		leaf.hpa = hostile();
+		break;
+	default:
+		leaf.gpa = hostile();
+	}
+	return leaf;
+}
+
+static u64 l2_frame(void)
+{
+	int slot = pick_vm(1 << HYPERPS_VM_SEALED);
+	u64 frame, n;
+
+	if (chance(10))
+		return ODD_CHUNK + below(chance(50) ? 12 : 2 * CHUNK);
+	if (chance(5)) /* where no mark is */
+		return FRAMES + below((1ULL << (address_bits - 12)) - FRAMES + CHUNK);
+	if (chance(30))
+		return pick_chunk() + below(CHUNK);
+	if (slot >= 0 && chance(15)) {
+		s64 own = frame_of((unsigned)slot);
+
+		return own >= 0 ? (u64)own : 0;
+	}
+	pick_run(1, &frame, &n);
+	return chance(60) ? frame : below(FRAMES);
+}
+
+/* Before it enters, or hands out a table again. Often something comes between INVEPT and what follows from it. */
+static bool l2_flush(unsigned c)
+{
+	if (!cpus[c].between)
+		l2_invept(c);
+	if (chance(30))
+		return false;
+	l2_restart(c);
+	return true;
+}
+
+/* The violation of an L2, as its CPU handles it. */
+static void l2_violation(unsigned c, unsigned root, u64 gpa, u64 frame)
+{
+	struct leaf12 leaf = l2_leaf(gpa, frame);
+	u64 access = chance(80) ? 1ULL << below(3) : below(10);
+	enum shadow_result result = l2_fill(c, root, &leaf, gpa, access);
+
+	for (unsigned i = 0; result == SHADOW_DRY && !*verdict; i++) {
+		shadow_reset(&cpus[c].shadow);
+		cpus[c].between = false;
+		if (!l2_flush(c))
+			return;
+		result = l2_fill(c, root, &leaf, gpa, access);
+		if (result == SHADOW_DRY)
+			violation("N6: CPU %u has no tables after INVEPT", c);
+	}
+	/* Some of its neighbours. */
+	for (u64 i = below(4); i && !*verdict; i--) {
+		u64 next = ALIGN_DOWN(gpa, PAGE_SIZE_2M) + below(4) * PAGE_SIZE;
+
+		leaf = l2_leaf(next, frame + below(4));
+		if (l2_fill(c, root, &leaf, next, 0) == SHADOW_DRY)
+			break;
+	}
+}
+
+static void l2_enter(unsigned c)
+{
+	struct shadow *shadow = &cpus[c].shadow;
+	u64 eptp12 = (1 + below(EPTPS)) << 12 | 0x1e, before[SHADOW_ROOTS];
+	struct cpu *cpu = &cpus[c];
+	unsigned root;
+
+	if (cpus[c].between)
+		l2_restart(c);
+	root = shadow_find(shadow, eptp12);
+	if (root == SHADOW_ROOTS) {
+		memcpy(before, shadow->eptp12, sizeof(before));
+		root = shadow_assign(shadow, eptp12);
+		for (unsigned i = 0; i < SHADOW_ROOTS && root < SHADOW_ROOTS; i++)
+			if (cpu->l2_used[before[i] >> 12] < cpu->l2_used[before[root] >> 12])
+				violation("root %u is replaced, root %u was used before", root, i);
+		for (unsigned i = 0; i < ENTRIES && root < SHADOW_ROOTS; i++)
+			if (shadow->root[root][i])
+				violation("N5: an EPT12 gets another's EPT02");
+		if (root >= SHADOW_ROOTS || shadow_find(shadow, eptp12) != root)
+			violation("no root for an EPT12");
+	}
+	if (*verdict || shadow->eptp12[root] != eptp12)
+		violation("the root of another EPT12");
+	cpu->l2_used[eptp12 >> 12] = ++cpu->l2_clock;
+	if (shadow->must_invept && !l2_flush(c))
+		return;
+	cpus[c].l2 = (int)root;
+}
+
+/* In the middle of a request, and so under mm_lock: what would exit waits. */
+static void touch_l2(unsigned c, u64 gpa)
+{
+	unsigned root = (unsigned)cpus[c].l2;
+	struct cached leaf;
+	bool cached;
+	u64 frame;
+	u8 state;
+
+	if (gpa < BIT(48) && translate(&cpus[c], l2_root(c, root), 4, gpa, &leaf, &cached)) {
+		check_held(c, &leaf, false);
+		frame = leaf_frame(&leaf, gpa);
+		if (frame >= FRAMES || *verdict)
+			return;
+		state = frames[frame].state;
+		l2_stale += state != HYPERPS_FRAME_HOST && state != HYPERPS_FRAME_DEVICE;
+		if (!now.busy && leaf.writable && state != HYPERPS_FRAME_DEVICE)
+			write_stamp(frame, next_random() | 1);
+		return;
+	}
+	if (now.busy || *verdict)
+		return;
+	cpus[c].l2 = -1;
+	l2_violation(c, root, gpa, l2_frame());
+	if (!cpus[c].between && (!cpus[c].shadow.must_invept || l2_flush(c)))
+		cpus[c].l2 = (int)root;
+}
+
+/* An INVEPT of L1's, of one EPT12 or of all. */
+static void l2_drop(unsigned c)
+{
+	struct shadow *shadow = &cpus[c].shadow;
+	u64 eptp12 = (1 + below(EPTPS)) << 12 | 0x1e;
+	unsigned root = shadow_find(shadow, eptp12);
+
+	if (root != SHADOW_ROOTS)
+		cpus[c].l2_used[eptp12 >> 12] = ++cpus[c].l2_clock;
+	cpus[c].l2 = -1;
+	if (root == SHADOW_ROOTS)
+		shadow_reset(shadow);
+	else
+		shadow_drop(shadow, root);
+	for (unsigned i = 0; i < SHADOW_ROOTS * ENTRIES; i++)
+		if ((root == SHADOW_ROOTS || i / ENTRIES == root) && shadow->root[i / ENTRIES][i % ENTRIES])
+			violation("N5: an EPT02 is not empty after INVEPT");
+	l2_invept(c);
+	l2_flush(c);
+}
+
+static void l2_step(void)
+{
+	unsigned c = (unsigned)below(CPUS);
+
+	if (cpus[c].l2 < 0)
+		l2_enter(c);
+	else if (chance(10))
+		l2_drop(c);
+	else if (chance(10))
+		cpus[c].l2 = -1;
+	else
+		touch_l2(c, l2_gpa());
+}
+
+/* Some L2 has the frame just now, as a page or part of one. */
+static void l2_name(u64 frame)
+{
+	unsigned c = (unsigned)below(CPUS);
+	u64 gpa = l2_gpa();
+
+	if (cpus[c].l2 < 0)
+		l2_enter(c);
+	if (cpus[c].l2 < 0 || *verdict)
+		return;
+	if (!cpus[c].shadow.must_invept)
+		l2_violation(c, (unsigned)cpus[c].l2, gpa, frame);
+	if (cpus[c].between || cpus[c].shadow.must_invept)
+		cpus[c].l2 = -1;
+	for (u64 i = 1 + below(3); i && cpus[c].l2 >= 0 && !*verdict; i--)
+		touch_l2(c, chance(50) ? gpa : ALIGN_DOWN(gpa, PAGE_SIZE_2M) + below(4) * PAGE_SIZE);
+	l2_last.cpu = c;
+	l2_last.gpa = gpa;
 }
 
 /* A live VM, preferably in a state; -1 if there is none. Often one that has frames, if there is one. */
@@ -1833,6 +2440,8 @@ static void random_map(unsigned profile)
 			n = hostile();
 		}
 	}
+	if (frame < FRAMES && n <= MM_BATCH && chance(40))
+		l2_name((frame + below(n + 1)) % FRAMES);
 	/* Some CPU has the frame in its TLB just now. */
 	if (frame < FRAMES && n <= MM_BATCH && chance(60))
 		touch_host((unsigned)below(CPUS), (frame + below(n + 1)) % FRAMES * PAGE_SIZE);
@@ -1967,6 +2576,8 @@ static void random_donate(unsigned profile)
 	else if (donated >= CHUNKS / 2 || chance(60))
 		frame = chance(50) ? below(FRAMES) | 1 : hostile();
 	if (frame < FRAMES && chance(60))
+		l2_name((frame + below(CHUNK + 1)) % FRAMES);
+	if (frame < FRAMES && chance(60))
 		touch_host((unsigned)below(CPUS), (frame + below(CHUNK + 1)) % FRAMES * PAGE_SIZE);
 	do_donate(frame);
 }
@@ -2054,6 +2665,10 @@ static void step(unsigned profile)
 
 	for (u64 i = below(profile == 6 ? 12 : 4); i; i--)
 		touch();
+	if (cpus[l2_last.cpu].l2 >= 0 && chance(70))
+		touch_l2(l2_last.cpu, l2_last.gpa);
+	for (u64 i = below(6); i && !*verdict; i--)
+		l2_step();
 	if (*verdict)
 		return;
 	for (unsigned i = 0; i < OPERATIONS; i++)
@@ -2224,6 +2839,15 @@ static void random_sequences(void **state)
 	print_message("%llu reclaims of living VMs, %llu stale accesses of guests\n", ll(returned), ll(guest_stale));
 	print_message("%llu maps of more than one batch, %llu steps of sealing, %llu VMs kept alive by a vCPU\n",
 		      ll(multiple), ll(half_sealed), ll(kept_alive));
+	print_message("%llu EPT02 fills, %llu dry, %llu refused; %llu large, %llu of another size; %llu stale accesses "
+		      "of L2s\n",
+		      ll(l2_calls[SHADOW_FILLED]), ll(l2_calls[SHADOW_DRY]), ll(l2_calls[SHADOW_REFUSED]), ll(l2_large),
+		      ll(l2_resized), ll(l2_stale));
+	print_message("EPT02s stay in %llu requests, the generation begins anew %llu times\n", ll(l2_kept),
+		      ll(l2_wrapped));
+	if (last - first >= SEQUENCES)
+		assert_true(l2_calls[SHADOW_FILLED] && l2_calls[SHADOW_DRY] && l2_calls[SHADOW_REFUSED] && l2_large &&
+			    l2_resized && l2_stale && l2_kept && l2_wrapped);
 	if (last - first >= SEQUENCES)
 		assert_true(multiple && half_sealed && kept_alive && returned && guest_stale && merged && promotions &&
 			    stale_accesses && stale_tables);
@@ -2250,7 +2874,7 @@ static void assert_found(enum mutation kind, const char *const *reasons, unsigne
 
 static void finds_claimed_flushes(void **state)
 {
-	static const char *const reasons[] = { ": I1:", ": I2:", ": I3:", ": I4:", NULL };
+	static const char *const reasons[] = { ": I1:", ": I2:", ": I3:", ": I4:", ": N2:", NULL };
 
 	(void)state;
 	assert_found(CLAIM_FLUSH, reasons, 15);
@@ -2300,6 +2924,14 @@ static void finds_kept_content(void **state)
 	assert_found(KEEP_CONTENT, reasons, 10);
 }
 
+static void finds_forgotten_invepts(void **state)
+{
+	static const char *const reasons[] = { ": N2:", ": N5:", NULL };
+
+	(void)state;
+	assert_found(NO_INVEPT, reasons, 18);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -2318,10 +2950,9 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(random_sequences),
-		cmocka_unit_test(finds_claimed_flushes),
-		cmocka_unit_test(finds_claimed_later_epoch),
-		cmocka_unit_test(finds_kept_content),
+		cmocka_unit_test(random_sequences),          cmocka_unit_test(finds_claimed_flushes),
+		cmocka_unit_test(finds_claimed_later_epoch), cmocka_unit_test(finds_kept_content),
+		cmocka_unit_test(finds_forgotten_invepts),
 	};
 
 	return cmocka_run_group_tests_name("manager_property", tests, setup, teardown);
