@@ -19,6 +19,9 @@
  *   TO_MONITOR -> MONITOR     a request that takes pages of the pool: every CPU has flushed (zeroed when taken)
  *   MONITOR    -> TO_MONITOR  a table page that is no longer used
  *
+ * A HOST frame that leaves the host view leaves all EPT02s, too (mm/shadow.h): before its mark changes, which tells whether one
+ * may name it.
+ *
  * DEVICE never changes. A frame not listed here in the state that a request needs makes the request fail as a whole,
  * unchanged.
  *
