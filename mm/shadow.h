@@ -45,7 +45,7 @@ void shadow_add(struct mm *mm, struct shadow *shadow);
 /* A frame that leaf entries may name leaves the host: every root of every CPU becomes empty. In the gate, too. mm_lock. */
 void shadow_drop_all(struct mm *mm);
 
-/* The owner's own: root `root`, or all of them, become empty. mm_lock. */
+/* The owner's own: root `root`, or all of them, become empty, and must_invept is set; by the other drops, too. mm_lock. */
 void shadow_drop(struct shadow *shadow, unsigned root);
 void shadow_reset(struct shadow *shadow);
 
@@ -57,7 +57,8 @@ unsigned shadow_assign(struct shadow *shadow, u64 eptp12);
 
 /*
  * Enters the 4 KiB, or the 2 MiB, around gpa, in leaf's range, into a root. access: the EPT_* rights that must result (0:
- * whatever results will do). mm_lock.
+ * whatever results will do). A change of size sets must_invept. After SHADOW_DRY for what was filled along only, the caller stops:
+ * to reset would drop what L2 waits for. mm_lock.
  */
 enum shadow_result shadow_fill(struct mm *mm, struct shadow *shadow, unsigned root, const struct leaf12 *leaf, u64 gpa,
 			       u64 access);

@@ -1830,7 +1830,7 @@ static void set_up(unsigned profile)
 {
 	static const u8 region_chunks[] = { 1, 2, 5, 9, 14, 15 };
 	u64 region = region_chunks[below(ARRAY_SIZE(region_chunks))] * PAGE_SIZE_2M, image = below(64) * PAGE_SIZE;
-	u64 pages = chance(25) ? 20 + below(30) : 64 + below(384);
+	u64 pages = chance(25) ? 20 + below(30) : 64 + below(364);
 	bool large = chance(50), mixed_types = chance(50);
 	const struct boot_memory_range map[] = {
 		{ 0, 0xa0000, 7, 0 },
