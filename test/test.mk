@@ -24,6 +24,7 @@ UNIT_SOURCES_filter_cpuid := host_cpu/instruction.c vmx/emulate.c vmx/event.c
 UNIT_SOURCES_ept_violation := host_cpu/ept_violation.c vmx/event.c
 UNIT_SOURCES_event := vmx/event.c
 UNIT_SOURCES_clear := base/clear.c mm/page_mark.c
+UNIT_SOURCES_nested_start := nested/start.c mm/page_pool.c mm/page_mark.c
 UNIT_SOURCES_host_msr := host_cpu/msr.c vmx/emulate.c vmx/event.c vmx/msr_policy.c
 UNIT_SOURCES_port := host_cpu/port.c
 UNIT_SOURCES_capabilities := vmx/capabilities.c

@@ -57,7 +57,7 @@ def check_tables(machine, status, frames):
         note("\n".join(faults[:10]) or "no faults")
         region = (status["memory_base"], status["memory_size"])
         low = LOW_PAGES.search("\n".join(monitor_lines(machine.output)))
-        hidden = [region, (int(low.group(1), 16), int(low.group(2)) << 10)]
+        hidden = [region, (int(low.group(1), 16), int(low.group(2)) << 10), (status["kvm_pool_base"], status["kvm_pool_size"])]
         faults = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], hidden)
         ok(not faults, f"{LABEL} the host view is identity without the monitor's memory")
         note("\n".join(faults[:10]) or "no faults")
@@ -66,7 +66,8 @@ def check_tables(machine, status, frames):
                    if base != 0xFEE00000 and not any(b <= base and base + size <= b + s for b, s in hidden)]
         ok(not outside, f"{LABEL} every frame that the monitor maps is hidden from the host")
         note(" ".join(outside) or "none outside")
-        check_gates(read, status, region, hidden)
+        # Not kvm_pool: the monitor view has nothing whose bytes the host chooses.
+        check_gates(read, status, region, hidden[:2])
         states = [key for key in frames if not key.startswith("table_")]
         faults = check_page_marks(read, frames, states, hidden)
         ok(not faults and frames["host"] > 0, f"{LABEL} the page marks name exactly the hidden frames as the monitor's")
@@ -87,12 +88,13 @@ def check_donated(machine, status):
         faults, _, spans = check_monitor_tables(read, status["monitor_cr3"])
         region = (status["memory_base"], status["memory_size"])
         low = LOW_PAGES.search("\n".join(monitor_lines(machine.output)))
-        known = [region, (int(low.group(1), 16), int(low.group(2)) << 10), (0xFEE00000, 4096)]
+        known = [region, (int(low.group(1), 16), int(low.group(2)) << 10),
+                 (status["kvm_pool_base"], status["kvm_pool_size"]), (0xFEE00000, 4096)]
         donated = [(base, size) for base, size in spans if not any(b <= base and base + size <= b + s for b, s in known)]
         good = donated and all(size == 2 << 20 for _, size in donated)
         ok(not faults and good, f"{LABEL} the monitor maps what was donated, writable and not executable")
         note("\n".join(faults[:10]) or f"{len(donated)} ranges")
-        faults = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], known[:2] + donated)
+        faults = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], known[:3] + donated)
         ok(not faults, f"{LABEL} the host view lacks what was donated and nothing else")
         note("\n".join(faults[:10]) or "no faults")
     finally:
