@@ -157,7 +157,7 @@ LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2
 	'test/live/attacks.py cloud-6.12 2 vmcall' 'test/live/host.py cloud-6.12 2 vmx_absent,vm_run,power,demo,kernel_log' \
 	'test/live/host.py cloud 2 vmx_absent,gate_sweep,cpus,kernel_log,drivers,kexec_same' 'test/live/views.py cloud 1 15' \
 	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log' \
-	'test/live/host.py cloud 2 gate kvm=on' 'test/live/host.py cloud 1 exits kvm=on kvm_pool=262144M'
+	'test/live/host.py cloud 1 gate kvm=on' 'test/live/host.py cloud 1 exits kvm=on kvm_pool=262144M'
 TEST_JOBS ?= 2
 
 # In QEMU with nested KVM: three to six minutes of a CPU, an hour for all.

@@ -105,7 +105,8 @@ def check_donated(machine, status):
 def test():
     """See the module's text."""
     tests = ",".join(["status_json", "frames_json", *TESTS])
-    with test_machine(FLAVOUR, tests, WORDS, cpus=CPUS, memory=MEMORY, msrs=MSRS, settings=SETTINGS) as machine:
+    with test_machine(FLAVOUR, tests, WORDS, cpus=CPUS, memory=MEMORY, msrs=MSRS, settings=SETTINGS,
+                      mwait=SETTINGS.get("kvm") == "on" and CPUS == 1) as machine:
         machine.expect(r"HyperPS host: Linux", BOOT_TIMEOUT)
         lines = monitor_lines(machine.output)
         ok(any(re.search(rf"\b{CPUS} CPUs de-privileged", line) for line in lines), f"{LABEL} all CPUs are in VMX before Linux")
