@@ -8,6 +8,7 @@
 /* Entries of the monitor's own page tables, as the loader builds them: accessed and dirty are set from the start. */
 #define PTE_TABLE (BIT(0) | BIT(1) | BIT(5)) /* present, writable, accessed */
 #define PTE_LARGE BIT(7)
+#define PTE_2M_SHIFT 21 /* 2^21 bytes: what one large entry maps */
 #define PTE_UNCACHED (BIT(3) | BIT(4))
 #define PTE_RW (PTE_TABLE | BIT(6) | BIT(63)) /* of a page of data */
 

@@ -15,6 +15,7 @@ struct monitor {
 	bool flush_l1; /* the CPUs leak L1 data and can flush it: done after each call */
 	u8 *msr_bitmap; /* shared by all CPUs: the policy is one */
 	bool kvm; /* VMX is offered to the host; docs/nested.md */
+	const char *kvm_reason; /* why not */
 	bool boot_services_ended; /* the firmware's: from then on the host is not trusted any more */
 	bool other_cpus_taken; /* every CPU is in VMX */
 };

@@ -154,7 +154,16 @@ static bool set_log_level(struct conf *conf, const char *value)
 	return i >= 0;
 }
 
-static bool set_memory(struct conf *conf, const char *value)
+static bool set_kvm(struct conf *conf, const char *value)
+{
+	static const char *const words[] = { "off", "on" };
+	int i = find_word(value, words, ARRAY_SIZE(words));
+
+	conf->kvm = i == 1;
+	return i >= 0;
+}
+
+static bool set_size(u64 *size, const char *value)
 {
 	u64 mib;
 
@@ -162,8 +171,18 @@ static bool set_memory(struct conf *conf, const char *value)
 		return true;
 	if (!parse_number(&value, 10, CONF_MEMORY_MAX >> 20, &mib) || mib == 0 || !equal(value, "M"))
 		return false;
-	conf->memory = mib << 20;
+	*size = mib << 20;
 	return true;
+}
+
+static bool set_kvm_pool(struct conf *conf, const char *value)
+{
+	return set_size(&conf->kvm_pool, value);
+}
+
+static bool set_memory(struct conf *conf, const char *value)
+{
+	return set_size(&conf->memory, value);
 }
 
 static bool set_serial(struct conf *conf, const char *value)
@@ -209,6 +228,8 @@ static const struct key {
 	{ "unfit", set_unfit, "Write stop or continue" },
 	{ "gate", set_gate, "Write auto, vmfunc or vmcall" },
 	{ "dma", set_dma, "Write auto, off or require" },
+	{ "kvm", set_kvm, "Write on or off" },
+	{ "kvm_pool", set_kvm_pool, "Write auto, or MiB for the host's own VMs such as 64M, at most 262144M" },
 	{ "memory", set_memory, "Write auto, or MiB of monitor memory such as 64M, at most 262144M" },
 	{ "log_level", set_log_level, "Write error, warning, info or debug" },
 	{ "serial", set_serial, "Write none, com1, com2 or 0x<port>, with ,<baud> if needed: com1,115200" },
@@ -281,7 +302,8 @@ static void parse_line(char *start, char *end, unsigned line, u32 *seen, struct 
 		return;
 	}
 	complain(error, line, "unknown key", name,
-		 "The keys are chainload, initrd, options, monitor, unfit, gate, dma, memory, log_level, serial");
+		 "The keys are chainload, initrd, options, monitor, unfit, gate, dma, kvm, kvm_pool, memory, "
+		 "log_level, serial");
 }
 
 bool conf_parse(char *text, size_t size, struct conf *conf, struct conf_error *error)

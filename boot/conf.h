@@ -7,7 +7,7 @@
 
 #define CONF_FILE_MAX 65536 /* bytes */
 #define CONF_LINE_MAX 2000 /* bytes; a Linux kernel takes command lines of up to 2047 */
-#define CONF_MEMORY_MAX (256ULL << 30) /* bytes of monitor memory */
+#define CONF_MEMORY_MAX (256ULL << 30) /* bytes of monitor memory, or of kvm_pool */
 
 enum conf_gate { CONF_GATE_AUTO, CONF_GATE_VMFUNC, CONF_GATE_VMCALL };
 enum conf_dma { CONF_DMA_AUTO, CONF_DMA_OFF, CONF_DMA_REQUIRE };
@@ -22,6 +22,8 @@ struct conf {
 	bool unfit_continue;
 	u32 gate; /* enum conf_gate */
 	u32 dma; /* enum conf_dma */
+	bool kvm; /* VMX is offered to the host */
+	u64 kvm_pool; /* bytes, 0: by the RAM */
 	u64 memory; /* bytes, 0: as much as the monitor needs */
 	u32 log_level;
 	enum conf_serial serial;

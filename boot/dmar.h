@@ -30,7 +30,7 @@ struct dmar_machine {
 	const struct acpi_table *dmar, *mcfg; /* all of `length` can be read; NULL: there is none */
 	const struct boot_memory_range *ranges; /* the firmware's memory map */
 	u32 range_count;
-	struct boot_memory_range own[2]; /* the monitor's memory, as far as it is known by now */
+	struct boot_memory_range own[3]; /* the monitor's memory, as far as it is known by now */
 	unsigned address_bits; /* physical-address width */
 	unsigned ept_levels, largest_leaf; /* of the host view, as far as the CPU decides */
 	/* Reads the registers at this hpa. False: they can't be reached. */

@@ -109,7 +109,9 @@ static u64 own_memory(const struct boot_info *info, u64 address, bool *own)
 {
 	const struct {
 		u64 base, size;
-	} parts[] = { { info->region_base, info->region_size }, { info->low_base, info->low_size } };
+	} parts[] = { { info->region_base, info->region_size },
+		      { info->low_base, info->low_size },
+		      { info->kvm_pool_base, info->kvm_pool_size } };
 	u64 next = ~0ULL;
 
 	*own = false;
@@ -158,6 +160,8 @@ bool host_view_build(struct boot_info *info, const struct vmx_capabilities *capa
 	page_marks_init(marks, table, ranges, count, &info->mtrr, bits);
 	page_marks_set(marks, info->region_base >> PAGE_SHIFT, info->region_size >> PAGE_SHIFT, HYPERPS_FRAME_MONITOR);
 	page_marks_set(marks, info->low_base >> PAGE_SHIFT, info->low_size >> PAGE_SHIFT, HYPERPS_FRAME_MONITOR);
+	page_marks_set(marks, info->kvm_pool_base >> PAGE_SHIFT, info->kvm_pool_size >> PAGE_SHIFT,
+		       HYPERPS_FRAME_MONITOR);
 	*pool = (struct page_pool){ .linear = (u8 *)info->region_base,
 				    .base = HPA(info->region_base),
 				    .size = info->region_size,
@@ -165,6 +169,7 @@ bool host_view_build(struct boot_info *info, const struct vmx_capabilities *capa
 				    .direct = (u8 *)MONITOR_DIRECT_VA,
 				    .marks = marks };
 	if (info->region_base + info->region_size > marks->frames << PAGE_SHIFT ||
+	    info->kvm_pool_base + info->kvm_pool_size > marks->frames << PAGE_SHIFT ||
 	    !ept_init(view, pool, capabilities->ept_levels, largest_leaf) || !map_all(info, view, bits) ||
 	    page_pool_available(pool) < MM_POOL_RESERVE)
 		return false;

@@ -44,8 +44,8 @@ bool ept_map(struct ept *ept, gpa_t gpa, hpa_t hpa, u64 size, u64 permissions, u
 /*
  * Builds the host view, every address to itself but for the monitor's memory, from pages of the pool that begins at
  * info->free, and fills info->pool, ->marks and ->host_view with the monitor's own addresses. The page marks lie at
- * `table`, in the region. largest_leaf as in struct ept. Needs the region, the low pages and the MTRRs in *info. False: the region is too small, or lies
- * above all RAM of the map.
+ * `table`, in the region. largest_leaf as in struct ept. Needs the region, the low pages, kvm_pool and the MTRRs in *info.
+ * False: the region is too small, or it or kvm_pool lies above all RAM of the map.
  */
 bool host_view_build(struct boot_info *info, const struct vmx_capabilities *capabilities, unsigned largest_leaf,
 		     u64 *table, const struct boot_memory_range *ranges, u32 count);

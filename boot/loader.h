@@ -81,9 +81,11 @@ struct monitor_memory {
 	UINT64 gate_offset, gate_roots;
 	EFI_PHYSICAL_ADDRESS low;
 	UINT64 low_size;
+	EFI_PHYSICAL_ADDRESS kvm_pool; /* 0: there is none */
+	UINT64 kvm_pool_size;
 };
 
-/* Takes region_size and low_size bytes as reserved memory. */
+/* Takes region_size, low_size and kvm_pool_size bytes as reserved memory. It succeeds without kvm_pool, too. */
 EFI_STATUS memory_take(struct monitor_memory *memory);
 
 void memory_give_back(struct monitor_memory *memory);

@@ -51,23 +51,39 @@ static EFI_STATUS allocate_for_gate(const struct monitor_memory *memory, UINTN p
 	}
 }
 
+/* The first `size` bytes from a multiple of 2 MiB on in what was taken at base: alignment_pages - 1 pages more than that. */
+static EFI_PHYSICAL_ADDRESS align(EFI_PHYSICAL_ADDRESS base, UINT64 size)
+{
+	EFI_PHYSICAL_ADDRESS aligned = ALIGN_UP(base, PAGE_SIZE_2M);
+	UINTN head = (aligned - base) / PAGE_SIZE;
+
+	if (head)
+		BS->FreePages(base, head);
+	if (head < alignment_pages - 1)
+		BS->FreePages(aligned + size, alignment_pages - 1 - head);
+	return aligned;
+}
+
 static EFI_STATUS take_region(struct monitor_memory *memory)
 {
-	UINTN pages = memory->region_size / PAGE_SIZE, head;
+	UINTN pages = memory->region_size / PAGE_SIZE;
 	EFI_PHYSICAL_ADDRESS base;
 	EFI_STATUS status = allocate_for_gate(memory, pages + alignment_pages - 1, &base);
 
 	if (EFI_ERROR(status))
 		status = allocate_below(PAGE_MARK_LIMIT - 1, pages + alignment_pages - 1, &base);
-	if (EFI_ERROR(status))
-		return status;
-	memory->region = ALIGN_UP(base, PAGE_SIZE_2M);
-	head = (memory->region - base) / PAGE_SIZE;
-	if (head)
-		BS->FreePages(base, head);
-	if (head < alignment_pages - 1)
-		BS->FreePages(memory->region + memory->region_size, alignment_pages - 1 - head);
-	return EFI_SUCCESS;
+	if (!EFI_ERROR(status))
+		memory->region = align(base, memory->region_size);
+	return status;
+}
+
+static void take_kvm_pool(struct monitor_memory *memory)
+{
+	UINTN pages = memory->kvm_pool_size / PAGE_SIZE + alignment_pages - 1;
+	EFI_PHYSICAL_ADDRESS base;
+
+	if (memory->kvm_pool_size && !EFI_ERROR(allocate_below(PAGE_MARK_LIMIT - 1, pages, &base)))
+		memory->kvm_pool = align(base, memory->kvm_pool_size);
 }
 
 static EFI_STATUS take_low_pages(struct monitor_memory *memory)
@@ -149,6 +165,7 @@ EFI_STATUS memory_take(struct monitor_memory *memory)
 			     L"the firmware lets no code run in reserved memory. Switch its memory protection "
 			     L"off, or update it");
 	}
+	take_kvm_pool(memory);
 	return EFI_SUCCESS;
 }
 
@@ -158,7 +175,9 @@ void memory_give_back(struct monitor_memory *memory)
 		BS->FreePages(memory->low, memory->low_size / PAGE_SIZE);
 	if (memory->region)
 		BS->FreePages(memory->region, memory->region_size / PAGE_SIZE);
-	memory->low = memory->region = 0;
+	if (memory->kvm_pool)
+		BS->FreePages(memory->kvm_pool, memory->kvm_pool_size / PAGE_SIZE);
+	memory->low = memory->region = memory->kvm_pool = 0;
 }
 
 static EFI_STATUS get_memory_map(EFI_MEMORY_DESCRIPTOR **map, UINTN *size, UINTN *descriptor_size)

@@ -10,6 +10,8 @@
 #define SPARE_CPU_SLOTS 4 /* for CPUs that the firmware does not list */
 #define SPARE_MEMORY PAGE_SIZE_2M
 #define SPARE_MEMORY_PER_CPU (16 * PAGE_SIZE) /* of which one page has to be at an address that suits the gate */
+#define KVM_PAGES_PER_CPU 8 /* struct nested, VMCS02, MSR bitmap, four roots, one to spare */
+#define KVM_PAGES 8 /* the monitor's tables for kvm_pool, besides one for each GiB; those that the host view has more */
 #define LOW_TABLES 2 /* index of the boot page tables in the low pages */
 #define LOW_PAGES (LOW_TABLES + PAGETABLE_BOOT_PAGES)
 #define PORT_COM1 0x3f8
@@ -89,8 +91,8 @@ static struct layout lay_out(const struct image_header *image, u32 cpu_slots, u6
 	return l;
 }
 
-/* More ranges than the firmware's map may have: the region, and what devices use. */
-static struct boot_memory_range memory_map[BOOT_MEMORY_RANGES + 1 + DMAR_RESERVED_MAX];
+/* More ranges than the firmware's map may have: the region, kvm_pool, and what devices use. */
+static struct boot_memory_range memory_map[BOOT_MEMORY_RANGES + 2 + DMAR_RESERVED_MAX];
 static struct dmar_machine dma_machine;
 static struct dmar_choice dma;
 
@@ -111,6 +113,17 @@ static EFI_STATUS choose_dma(const struct conf *conf, const struct vmx_capabilit
 	return EFI_SUCCESS;
 }
 
+/* Bytes of kvm_pool, and of monitor memory that it costs. marks: bytes of the page marks, of which 4 KiB of RAM take 8. */
+static u64 choose_kvm_pool(const struct conf *conf, u32 cpu_slots, u64 marks, struct monitor_memory *memory)
+{
+	u64 size = conf->kvm_pool ? conf->kvm_pool : marks * 2, least = cpu_slots * KVM_POOL_PER_CPU;
+
+	if (!conf->kvm)
+		return 0;
+	memory->kvm_pool_size = ALIGN_UP(size > least ? size : least, PAGE_SIZE_2M);
+	return (cpu_slots * KVM_PAGES_PER_CPU + KVM_PAGES + memory->kvm_pool_size / PAGE_SIZE_1G) * PAGE_SIZE;
+}
+
 static EFI_STATUS choose_region_size(const struct conf *conf, const struct image_header *image, u32 cpu_slots,
 				     const struct vmx_capabilities *capabilities, struct monitor_memory *memory)
 {
@@ -128,7 +141,8 @@ static EFI_STATUS choose_region_size(const struct conf *conf, const struct image
 			     L"this machine has more than %d CPUs. Switch some off in the firmware setup",
 			     MONITOR_WINDOWS - SPARE_CPU_SLOTS);
 	marks = page_marks_bytes(memory_map, ranges);
-	others = ept * PAGE_SIZE + marks + SPARE_MEMORY + cpu_slots * SPARE_MEMORY_PER_CPU;
+	others = ept * PAGE_SIZE + marks + SPARE_MEMORY + cpu_slots * SPARE_MEMORY_PER_CPU +
+		 choose_kvm_pool(conf, cpu_slots, marks, memory);
 	/* One GiB more than the rest covers the page tables' own share. */
 	least = lay_out(image, cpu_slots, others + PAGE_SIZE_1G).marks + others;
 	least = ALIGN_UP(least, PAGE_SIZE_2M);
@@ -270,6 +284,24 @@ static void choose_gate(const struct conf *conf, const struct vmx_capabilities *
 	CopyMem(info->gate_text, (void *)text, strlena((const CHAR8 *)text));
 }
 
+/* kvm_pool, or what the monitor's log says where there is none. */
+static void choose_kvm(const struct conf *conf, const struct monitor_memory *memory, struct boot_info *info)
+{
+	const char *text = "kvm = off in hyperps.conf";
+
+	if (memory->kvm_pool) {
+		info->kvm_pool_base = memory->kvm_pool;
+		info->kvm_pool_size = memory->kvm_pool_size;
+		return;
+	}
+	info->kvm_level = 2;
+	if (conf->kvm) {
+		info->kvm_level = 1;
+		text = "not enough free memory in one piece. Add memory, or lower kvm_pool in hyperps.conf";
+	}
+	CopyMem(info->kvm_text, (void *)text, strlena((const CHAR8 *)text));
+}
+
 /* Copies the image to the region, builds the page tables and fills the boot information; *out points to it there. */
 static EFI_STATUS place(const struct conf *conf, const struct image_header *image,
 			const struct vmx_capabilities *capabilities, const struct monitor_memory *memory,
@@ -293,12 +325,17 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 	/* Once more, now that it is known where the monitor is. */
 	dma_machine.own[0] = (struct boot_memory_range){ memory->region, memory->region_size, 0, 0 };
 	dma_machine.own[1] = (struct boot_memory_range){ memory->low, memory->low_size, 0, 0 };
+	if (memory->kvm_pool)
+		dma_machine.own[2] = (struct boot_memory_range){ memory->kvm_pool, memory->kvm_pool_size, 0, 0 };
 	if (!EFI_ERROR(status))
 		status = choose_dma(conf, capabilities, ranges);
 	if (EFI_ERROR(status))
 		return status;
-	/* The page marks end with the last RAM: the region may lie above all that is free. */
+	/* The page marks end with the last RAM: what is taken may lie above all that is free. */
 	memory_map[ranges++] = (struct boot_memory_range){ memory->region, memory->region_size, EfiLoaderData, 0 };
+	if (memory->kvm_pool)
+		memory_map[ranges++] =
+			(struct boot_memory_range){ memory->kvm_pool, memory->kvm_pool_size, EfiLoaderData, 0 };
 	for (u32 i = 0; i < dma.reserved_count; i++)
 		memory_map[ranges++] = dma.reserved[i];
 	marks = page_marks_bytes(memory_map, ranges);
@@ -325,6 +362,7 @@ static EFI_STATUS place(const struct conf *conf, const struct image_header *imag
 		      L"see: guests' memory may stay in the RAM then.\r\n");
 	choose_screen(&info->screen);
 	choose_gate(conf, capabilities, info);
+	choose_kvm(conf, memory, info);
 	info->dma = dma.dma;
 	if (dma.has_fault)
 		Print(L"HyperPS: DMA is not held back: %a.\r\n", dma.reason);

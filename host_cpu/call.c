@@ -9,6 +9,7 @@
 #include "memory_service.h"
 #include "iommu.h"
 #include "monitor.h"
+#include "nested.h"
 #include "page_pool.h"
 #include "vcpu.h"
 
@@ -63,11 +64,19 @@ static void fill_status(struct hyperps_status *status)
 		.gate = gate_state,
 		.log_lost = log_lines_lost,
 		.tsc_hz = boot->tsc_hz,
+		.kvm_pool_base = boot->kvm_pool_base,
+		.kvm_pool_size = boot->kvm_pool_size,
 	};
 	FOR_EACH_CPU (cpu) {
 		status->cpus_taken += cpu->state == HYPERPS_CPU_STATE_IN_VMX;
 		status->gate_cpus += cpu->gate.on;
+		status->kvm_tables_used += cpu->nested ? cpu->nested->shadow.used : 0;
+		status->kvm_tables += cpu->nested ? cpu->nested->shadow.count : 0;
 	}
+	if (monitor.kvm)
+		status->flags |= HYPERPS_FLAG_KVM;
+	for (u32 i = 0; !monitor.kvm && i < sizeof(status->kvm) - 1 && monitor.kvm_reason[i]; i++)
+		status->kvm[i] = monitor.kvm_reason[i];
 	iommu_describe(status);
 	if (monitor.other_cpus_taken)
 		status->flags |= HYPERPS_FLAG_ALL_CPUS_TAKEN;
@@ -75,12 +84,12 @@ static void fill_status(struct hyperps_status *status)
 		status->features[feature] = feature_state(feature);
 }
 
-static void fill_exits(struct hyperps_exits *exits, const struct cpu *cpu)
+static void fill_exits(struct hyperps_exits *exits, const struct cpu *cpu, const u64 *reason, u64 vmcall)
 {
-	*exits = (struct hyperps_exits){ .apic_id = cpu->apic_id, .state = cpu->state, .vmcall = cpu->exits_vmcall };
-	for (u32 i = 0; i < HYPERPS_EXIT_REASONS; i++) {
-		exits->reason[i] = cpu->exits[i];
-		exits->total += cpu->exits[i];
+	*exits = (struct hyperps_exits){ .apic_id = cpu->apic_id, .state = cpu->state, .vmcall = vmcall };
+	for (u32 i = 0; reason && i < HYPERPS_EXIT_REASONS; i++) {
+		exits->reason[i] = reason[i];
+		exits->total += reason[i];
 	}
 }
 
@@ -106,6 +115,7 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 		u64 words[ALIGN_UP(sizeof(struct hyperps_vm_exits), HYPERPS_READ_BYTES) / sizeof(u64)];
 	} object = { .words = { 0 } };
 	u32 index = object_and_index >> 32;
+	const struct cpu *cpu;
 	u64 size;
 
 	if (offset % HYPERPS_READ_BYTES)
@@ -121,10 +131,15 @@ static __attribute__((noinline)) s64 read_object(u64 object_and_index, u64 offse
 	case HYPERPS_OBJECT_LOG:
 		return index == 0 && log_read(offset, words) ? HYPERPS_OK : HYPERPS_ERROR_INVALID;
 	case HYPERPS_OBJECT_EXITS:
+	case HYPERPS_OBJECT_L2_EXITS:
 		if (index >= monitor.boot->cpu_slots)
 			return HYPERPS_ERROR_NO_CPU;
 		size = sizeof(object.exits);
-		fill_exits(&object.exits, cpu_of_slot(index));
+		cpu = cpu_of_slot(index);
+		if ((u32)object_and_index == HYPERPS_OBJECT_EXITS)
+			fill_exits(&object.exits, cpu, cpu->exits, cpu->exits_vmcall);
+		else
+			fill_exits(&object.exits, cpu, cpu->nested ? cpu->nested->exits : NULL, 0);
 		break;
 	case HYPERPS_OBJECT_FRAMES:
 		size = sizeof(object.frames);

@@ -8,13 +8,14 @@
  *   MONITOR_VA                   the image: text R+X, read-only data R, data and bss R+W, as struct image_header says
  *   MONITOR_VA + x               the rest of the monitor's memory region, R+W:
  *                                linear = MONITOR_VA + (hpa - region.base)
- *   MONITOR_DIRECT_VA + hpa      2 MiB that the host has donated to the pool, R+W; the monitor adds these itself
+ *   MONITOR_DIRECT_VA + hpa      2 MiB that the host has donated to the pool, or of kvm_pool, R+W; the monitor adds these
+ *                                itself
  *   MONITOR_APIC_VA              the local APIC's page, R+W, uncached (used only if the CPUs are in xAPIC mode)
  *   MONITOR_TRAMPOLINE_DATA_VA   the trampoline's data page (struct trampoline_data), R+W, until all CPUs are up
  *   MONITOR_WINDOW_VA            a page for each CPU slot, mapped R+W only while the CPU zeroes a frame, or draws on the
  *                                screen, through it
  *
- * All of it lies in PML4 slot 480, donated memory in slots 472 to 479. The boot page tables also map the trampoline's
+ * All of it lies in PML4 slot 480, donated memory and kvm_pool in slots 472 to 479. The boot page tables also map the trampoline's
  * code page (R+X) and data page (R+W) below 1 MiB at their own physical addresses; each CPU leaves them for the final
  * ones before it does anything else.
  */
@@ -33,6 +34,8 @@
 
 /* The gate is offered only if the region ends at or below this: its code holds an EPT pointer as a 31-bit immediate. */
 #define GATE_MEMORY_LIMIT (1ULL << 31)
+
+#define KVM_POOL_PER_CPU (1ULL << 20) /* bytes of kvm_pool, at least: docs/nested.md, "EPT02" */
 
 #define IMAGE_MAGIC 0x3130534d53505948ULL /* "HYPSMS01" */
 
@@ -135,6 +138,15 @@ struct boot_info {
 	u64 low_base; /* hpa of the trampoline page; its SIPI vector is low_base >> 12 */
 	u64 low_size;
 
+	/*
+	 * For the VMs that the host's own hypervisor runs (docs/nested.md): one contiguous range below PAGE_MARK_LIMIT,
+	 * 2 MiB-aligned, reserved, and hidden from the host. Size 0: VMX is not offered, and why.
+	 */
+	u64 kvm_pool_base; /* hpa, bytes */
+	u64 kvm_pool_size; /* at least KVM_POOL_PER_CPU for each CPU slot */
+	char kvm_text[120];
+	u32 kvm_level; /* of the line for the log that says so */
+
 	/* The boot CPU included. */
 	u32 cpu_count; /* CPUs that the firmware found: each must come */
 	u32 cpus_listed; /* at least cpu_count; the rest is waited for, but need not exist */
@@ -153,7 +165,7 @@ struct boot_info {
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 3656,
+_Static_assert(sizeof(struct boot_info) == 3792,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

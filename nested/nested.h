@@ -88,7 +88,10 @@ bool nested_msr(u32 msr, u64 *value);
 /* Whether L1 has on this CPU what it was told on the boot CPU. NULL, or what differs. */
 const char *nested_compare_this_cpu(void);
 
-/* Maps kvm_pool, gives each CPU slot its share, its struct nested and pages. Boot CPU, once. start.c. */
+/*
+ * Decides whether VMX is offered (monitor.kvm), and says so in the log. If it is: maps kvm_pool, and gives each CPU slot its
+ * share of it, its struct nested and pages. Boot CPU, once, after memory_init(). Takes mm_lock. start.c.
+ */
 void nested_init(void);
 
 /* A VMX instruction of the host's (exit reasons 19 to 27, 50, 53), where VMX is offered: done, or a fault is queued. */

@@ -9,8 +9,6 @@
 #include "spinlock.h"
 #include "stop.h"
 
-#define PTE_2M_SHIFT 21
-
 static struct mm mm;
 /* mm_lock guards struct mm, the page marks, the pool and all EPTs. Above log_lock in the lock order. */
 static struct spinlock mm_lock;

@@ -10,6 +10,7 @@
 #include "memory_service.h"
 #include "monitor.h"
 #include "msr_policy.h"
+#include "nested.h"
 #include "page_pool.h"
 #include "stop.h"
 #include "vcpu.h"
@@ -35,6 +36,7 @@ static void start_monitor(struct cpu *cpu, const struct boot_info *boot)
 	msr_fill_bitmap(monitor.msr_bitmap, host_msr_access);
 	port_init();
 	memory_init();
+	nested_init();
 	iommu_init();
 	guest_init();
 	log_line(boot->gate_level, "%s", boot->gate_text);
@@ -80,6 +82,8 @@ void cpu_start(u32 slot, const struct boot_info *boot, struct cpu_area *area)
 		/* First: an INIT does not reach a CPU in VMX root, so one that is stopped there stays stopped. */
 		vmx_switch_on(cpu);
 		difference = vmx_compare_this_cpu(&boot->capabilities);
+		if (!difference && monitor.kvm)
+			difference = nested_compare_this_cpu();
 		if (difference)
 			panic("CPU with APIC ID %u differs from the boot CPU: %s", cpu->apic_id, difference);
 		host_vmcs_init(cpu, NULL);

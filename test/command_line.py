@@ -55,6 +55,7 @@ def main():
     ends(2, "measure", "--lazy", "a", says="--lazy")
     ends(1, "measure", "/nothing", says="cannot read /nothing")
     ends(2, "exits", "--cpu", "x", says="--cpu wants a number")
+    ends(2, "exits", "--l2", "--vm", "all", says="--vm or --l2")
     ends(2, "demo", "--target", "x", says="--target wants")
     ends(2, "attack", "--directory", "/nothing", says="no attacks in /nothing")
     ends(2, "install", "x", says="unexpected 'x'")

@@ -24,6 +24,7 @@ UNIT_SOURCES_filter_cpuid := host_cpu/instruction.c vmx/emulate.c vmx/event.c
 UNIT_SOURCES_ept_violation := host_cpu/ept_violation.c vmx/event.c
 UNIT_SOURCES_event := vmx/event.c
 UNIT_SOURCES_clear := base/clear.c mm/page_mark.c
+UNIT_SOURCES_nested_start := nested/start.c mm/page_pool.c mm/page_mark.c
 UNIT_SOURCES_host_msr := host_cpu/msr.c vmx/emulate.c vmx/event.c vmx/msr_policy.c
 UNIT_SOURCES_port := host_cpu/port.c
 UNIT_SOURCES_capabilities := vmx/capabilities.c
@@ -155,7 +156,8 @@ LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2
 	'test/live/attacks.py cloud-7 2 vmfunc' 'test/live/host.py cloud-7 2 vmx_absent,vm_run,vm_compute,vcpu_device,demo,kernel_log' \
 	'test/live/attacks.py cloud-6.12 2 vmcall' 'test/live/host.py cloud-6.12 2 vmx_absent,vm_run,power,demo,kernel_log' \
 	'test/live/host.py cloud 2 vmx_absent,gate_sweep,cpus,kernel_log,drivers,kexec_same' 'test/live/views.py cloud 1 15' \
-	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log'
+	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log' \
+	'test/live/host.py cloud 1 gate kvm=on' 'test/live/host.py cloud 1 exits kvm=on kvm_pool=262144M'
 TEST_JOBS ?= 2
 
 # In QEMU with nested KVM: three to six minutes of a CPU, an hour for all.

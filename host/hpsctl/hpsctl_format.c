@@ -205,6 +205,11 @@ static uint64_t vm_memory(const struct hyperps_frames *frames)
 	       FRAME_BYTES;
 }
 
+static int has_kvm(const struct hyperps_status *status)
+{
+	return (status->flags & HYPERPS_FLAG_KVM) != 0;
+}
+
 static int vms_protected(const struct hyperps_status *status, const struct hyperps_frames *frames)
 {
 	return all_cpus_taken(status) && vm_memory(frames) >= VM_MEMORY_LEAST;
@@ -271,6 +276,12 @@ void format_status_text(FILE *out, const struct hyperps_status *status, const st
 		status->refused_memory, status->refused_msr, status->refused_instruction, status->refused_register,
 		status->refused_gate, status->refused_dma);
 	print_gate(out, status);
+	if (has_kvm(status))
+		fprintf(out,
+			"KVM in the host VMX is offered; page tables of its VMs %" PRIu64 " of %" PRIu64 " in use\n",
+			status->kvm_tables_used, status->kvm_tables);
+	else
+		fprintf(out, "KVM in the host no: %.*s\n", (int)sizeof(status->kvm), status->kvm);
 	fprintf(out, "Log             %" PRIu64 " messages lost\n", status->log_lost);
 
 	fprintf(out, "\nFeatures\n");
@@ -297,7 +308,9 @@ void format_status_json(FILE *out, const struct hyperps_status *status, const st
 		JSON_FIELD(hyperps_status, refused_register), JSON_FIELD(hyperps_status, refused_gate),
 		JSON_FIELD(hyperps_status, gate_cpus),        JSON_FIELD(hyperps_status, log_lost),
 		JSON_FIELD(hyperps_status, tsc_hz),           JSON_FIELD(hyperps_status, dma_units),
-		JSON_FIELD(hyperps_status, refused_dma),
+		JSON_FIELD(hyperps_status, refused_dma),      JSON_FIELD(hyperps_status, kvm_pool_base),
+		JSON_FIELD(hyperps_status, kvm_pool_size),    JSON_FIELD(hyperps_status, kvm_tables_used),
+		JSON_FIELD(hyperps_status, kvm_tables),
 	};
 	struct json json = { .out = out };
 
@@ -307,6 +320,7 @@ void format_status_json(FILE *out, const struct hyperps_status *status, const st
 	json_number(&json, "memory_for_vms", vm_memory(frames));
 	json_text_or_null(&json, "gate",
 			  status->gate < ARRAY_SIZE(gate_states) ? gate_states[status->gate].key : "unknown");
+	json_text(&json, "kvm", has_kvm(status) ? "on" : status->kvm, has_kvm(status) ? 2 : sizeof(status->kvm));
 	json_bool(&json, "all_cpus_taken", all_cpus_taken(status));
 	json_bool(&json, "monitor_memory_protected", all_cpus_taken(status));
 	json_bool(&json, "vm_memory_protected", vms_protected(status, frames));
@@ -390,7 +404,10 @@ static void print_sum(FILE *out, const struct exits_table *table, uint64_t sum)
 
 static void print_exits_head(FILE *out, const struct exits_table *table)
 {
-	fprintf(out, "%-*s", NAME_WIDTH, table->seconds > 0 ? "VM exits per second" : "VM exits by reason");
+	fprintf(out, "%-*s", NAME_WIDTH,
+		table->seconds > 0 ? "VM exits per second"
+		: table->l2        ? "VM exits of the host's own VMs"
+				   : "VM exits by reason");
 	for (size_t i = 0; i < table->count; i++)
 		fprintf(out, "    %3s %4u", table->vms ? "VM" : "CPU", table->column[i].number);
 	fprintf(out, "%12s", "total");
@@ -425,7 +442,7 @@ void format_exits_text(FILE *out, const struct exits_table *table)
 	for (size_t i = 0; i < table->count; i++)
 		print_count(out, table, column_total(&table->column[i]));
 	print_sum(out, table, total);
-	if (table->vms)
+	if (table->vms || table->l2)
 		return;
 	fprintf(out, "%-*s", NAME_WIDTH, "  of these, calls to the monitor");
 	for (size_t i = 0; i < table->count; i++) {
@@ -449,7 +466,7 @@ static void put_column(struct json *json, const struct exits_table *table, const
 	if (!table->vms)
 		json_bool(json, "in_vmx", column->in_vmx);
 	json_number(json, "total", column_total(column));
-	if (!table->vms)
+	if (!table->vms && !table->l2)
 		json_number(json, "vmcall", column->calls);
 	json_begin(json, "reasons", '{');
 	for (unsigned int reason = 0; reason < HYPERPS_EXIT_REASONS; reason++)
@@ -474,7 +491,7 @@ void format_exits_json(FILE *out, const struct exits_table *table)
 	}
 	json_end(&json);
 	json_number(&json, "total", total);
-	if (!table->vms)
+	if (!table->vms && !table->l2)
 		json_number(&json, "vmcall", calls);
 	json_begin_lines(&json, "reasons", '{');
 	for (unsigned int reason = 0; reason < HYPERPS_EXIT_REASONS; reason++)

@@ -31,6 +31,7 @@ struct exits_column {
 
 struct exits_table {
 	bool vms; /* columns are VMs, not CPUs */
+	bool l2; /* what exited are VMs of the host's own hypervisor, on these CPUs */
 	double seconds; /* 0, or: show rates, for the counts came in so many seconds */
 	size_t count;
 	struct exits_column *column;

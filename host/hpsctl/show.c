@@ -19,7 +19,7 @@
 #define CLEAR_SCREEN "\033[H\033[J"
 
 struct options {
-	bool json, vms, watch;
+	bool json, vms, l2, watch;
 	uint32_t cpu, vm; /* a slot, or ALL */
 	uint32_t seconds; /* 0: not given */
 };
@@ -48,6 +48,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		if (strcmp(text, "all") && (!parse_number(text, &options->vm) || options->vm >= HYPERPS_VMS))
 			argp_error(state, "--vm wants all, or a slot from 0 to %d, not '%s'", HYPERPS_VMS - 1, text);
 		return 0;
+	case '2':
+		options->l2 = true;
+		return 0;
 	case 'w':
 		options->watch = true;
 		return 0;
@@ -58,6 +61,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
 			argp_error(state, "--watch wants 1 to 3600 seconds, not '%s'", text);
 		return 0;
 	case ARGP_KEY_END:
+		if (options->vms && options->l2)
+			argp_error(state, "--l2 is about VMs that have no slot: write --vm or --l2");
 		if (options->watch && options->json)
 			argp_error(state, "--watch draws a table: there is no JSON of it");
 		return 0;
@@ -172,13 +177,20 @@ static int read_cpus(int device, const struct options *options, struct exits_tab
 
 	if (monitor_read_status(device, &status))
 		return report_read_error("status");
+	table->l2 = options->l2;
+	if (options->l2 && !(status.flags & HYPERPS_FLAG_KVM)) {
+		fprintf(stderr, "hpsctl: the host has no VMX, and so no VMs of its own: %.*s\n",
+			(int)sizeof(status.kvm), status.kvm);
+		return EXIT_USAGE;
+	}
 	table->column = calloc(status.cpu_slots, sizeof(*table->column));
 	/* Slots are in use from 0 on; a CPU that has stopped keeps its slot. */
 	for (uint32_t i = 0; i < status.cpu_slots; i++) {
 		struct exits_column *column = &table->column[table->count];
 		uint64_t total = 0;
 
-		if (!table->column || monitor_read_exits(device, i, &exits))
+		if (!table->column || monitor_read(device, options->l2 ? HYPERPS_OBJECT_L2_EXITS : HYPERPS_OBJECT_EXITS,
+						   i, 0, &exits, sizeof(exits)))
 			return report_read_error("exit counters");
 		/* The object comes in pieces, and reading it exits: what adds up is the sum of what was read. */
 		for (size_t reason = 0; reason < HYPERPS_EXIT_REASONS; reason++)
@@ -361,6 +373,7 @@ static const struct argp_option exits_options[] = {
 	{ "cpu", 'c', "N", 0, "this CPU only", 0 },
 	{ "vm", 'm', "SLOT", 0,
 	  "the exits of this VM's vCPUs, or with `all' of each VM's; hpsctl vm list shows the slots", 0 },
+	{ "l2", '2', NULL, 0, "the exits of the VMs that the host's own hypervisor, as KVM, runs on these CPUs", 0 },
 	{ "watch", 'w', NULL, 0,
 	  "shows each SECONDS, 2 if not given, how many came per second, until Ctrl-C. Looking costs exits, too: calls "
 	  "to the "

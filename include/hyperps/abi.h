@@ -55,6 +55,8 @@
 #define HYPERPS_OBJECT_VM 5 /* index = 0 to HYPERPS_VMS - 1: struct hyperps_vm */
 #define HYPERPS_OBJECT_MEASUREMENT 6 /* likewise: struct hyperps_measurement */
 #define HYPERPS_OBJECT_VM_EXITS 7 /* likewise: struct hyperps_vm_exits */
+#define HYPERPS_OBJECT_L2_EXITS                                                                                        \
+	8 /* index = CPU slot: struct hyperps_exits, of the VMs that the host's own hypervisor runs there */
 
 /*
  * HYPERPS_CALL_TAKE_CPUS: for the loader only, once, right after the firmware's boot services have ended: the monitor
@@ -251,6 +253,7 @@ enum hyperps_feature {
 #define HYPERPS_FLAG_ALL_CPUS_TAKEN (1ULL << 0) /* every CPU that the firmware knows of runs de-privileged */
 #define HYPERPS_FLAG_DMA_PROTECTED                                                                                     \
 	(1ULL << 1) /* devices reach what the host's CPUs reach; dma has the limits of that */
+#define HYPERPS_FLAG_KVM (1ULL << 2) /* the host has VMX, for a hypervisor of its own */
 
 struct hyperps_status {
 	uint64_t size; /* sizeof(struct hyperps_status) */
@@ -280,6 +283,11 @@ struct hyperps_status {
 	char dma[128]; /* a line that says what is true of DMA, NUL-terminated */
 	uint64_t dma_units; /* DMA-remapping units that are on */
 	uint64_t refused_dma; /* requests of devices that they refused, at least */
+	char kvm[128]; /* why the host has no VMX, NUL-terminated; empty: it has */
+	uint64_t kvm_pool_base; /* memory for its VMs' page tables: like memory_base; a size of 0: there is none */
+	uint64_t kvm_pool_size;
+	uint64_t kvm_tables_used; /* 4 KiB tables in it, of all CPUs: each CPU has the same share */
+	uint64_t kvm_tables;
 	uint64_t reserved[2];
 };
 
@@ -338,7 +346,7 @@ struct hyperps_exits {
 	uint64_t apic_id; /* initial APIC ID of the CPU in this slot */
 	uint64_t state; /* HYPERPS_CPU_STATE_* */
 	uint64_t total;
-	uint64_t vmcall; /* of these, calls to the monitor */
+	uint64_t vmcall; /* of these, calls to the monitor; 0 of L2_EXITS */
 	uint64_t reserved[4];
 	uint64_t reason[HYPERPS_EXIT_REASONS]; /* VM exits by basic exit reason */
 };

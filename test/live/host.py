@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""host.py FLAVOUR CPUS TEST[,TEST]...: a stock kernel boots to user space under the monitor; the machine's state is as claimed.
+"""host.py FLAVOUR CPUS TEST[,TEST]... [KEY=VALUE]...: with these lines in hyperps.conf a stock kernel boots to user space under the monitor; the machine's state is as claimed.
 
 The monitor's page tables and the host view are walked from outside; then the given programs of test/guestfs run."""
 
@@ -18,7 +18,8 @@ FLAVOUR, CPUS, TESTS = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",")
 MEMORY = 2048 if TESTS[0] == "vm_donate" else 512 if TESTS[0] == "kexec_crash" else 1024
 # What Linux's drivers look for.
 MSRS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "msrs.def") if "drivers" in TESTS else None
-LABEL = f"{FLAVOUR}, {CPUS} CPUs:"
+SETTINGS = {"gate": "vmfunc", **dict(word.split("=") for word in sys.argv[4:])}
+LABEL = f"{', '.join([FLAVOUR, f'{CPUS} CPUs', *sys.argv[4:]])}:"
 # The kernel that these start reports in their place.
 SECOND_KERNELS = {"kexec_same": "after_kexec", "kexec_crash": "after_crash"}
 WORDS = "crashkernel=128M" if "kexec_crash" in TESTS else ""
@@ -57,7 +58,7 @@ def check_tables(machine, status, frames):
         note("\n".join(faults[:10]) or "no faults")
         region = (status["memory_base"], status["memory_size"])
         low = LOW_PAGES.search("\n".join(monitor_lines(machine.output)))
-        hidden = [region, (int(low.group(1), 16), int(low.group(2)) << 10)]
+        hidden = [region, (int(low.group(1), 16), int(low.group(2)) << 10), (status["kvm_pool_base"], status["kvm_pool_size"])]
         faults = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], hidden)
         ok(not faults, f"{LABEL} the host view is identity without the monitor's memory")
         note("\n".join(faults[:10]) or "no faults")
@@ -66,7 +67,8 @@ def check_tables(machine, status, frames):
                    if base != 0xFEE00000 and not any(b <= base and base + size <= b + s for b, s in hidden)]
         ok(not outside, f"{LABEL} every frame that the monitor maps is hidden from the host")
         note(" ".join(outside) or "none outside")
-        check_gates(read, status, region, hidden)
+        # Not kvm_pool: the monitor view has nothing whose bytes the host chooses.
+        check_gates(read, status, region, hidden[:2])
         states = [key for key in frames if not key.startswith("table_")]
         faults = check_page_marks(read, frames, states, hidden)
         ok(not faults and frames["host"] > 0, f"{LABEL} the page marks name exactly the hidden frames as the monitor's")
@@ -87,12 +89,13 @@ def check_donated(machine, status):
         faults, _, spans = check_monitor_tables(read, status["monitor_cr3"])
         region = (status["memory_base"], status["memory_size"])
         low = LOW_PAGES.search("\n".join(monitor_lines(machine.output)))
-        known = [region, (int(low.group(1), 16), int(low.group(2)) << 10), (0xFEE00000, 4096)]
+        known = [region, (int(low.group(1), 16), int(low.group(2)) << 10),
+                 (status["kvm_pool_base"], status["kvm_pool_size"]), (0xFEE00000, 4096)]
         donated = [(base, size) for base, size in spans if not any(b <= base and base + size <= b + s for b, s in known)]
         good = donated and all(size == 2 << 20 for _, size in donated)
         ok(not faults and good, f"{LABEL} the monitor maps what was donated, writable and not executable")
         note("\n".join(faults[:10]) or f"{len(donated)} ranges")
-        faults = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], known[:2] + donated)
+        faults = check_host_view(read, status["host_view_eptp"], status["physical_address_bits"], known[:3] + donated)
         ok(not faults, f"{LABEL} the host view lacks what was donated and nothing else")
         note("\n".join(faults[:10]) or "no faults")
     finally:
@@ -102,13 +105,17 @@ def check_donated(machine, status):
 def test():
     """See the module's text."""
     tests = ",".join(["status_json", "frames_json", *TESTS])
-    with test_machine(FLAVOUR, tests, WORDS, cpus=CPUS, memory=MEMORY, msrs=MSRS) as machine:
+    with test_machine(FLAVOUR, tests, WORDS, cpus=CPUS, memory=MEMORY, msrs=MSRS, settings=SETTINGS,
+                      mwait=SETTINGS.get("kvm") == "on" and CPUS == 1) as machine:
         machine.expect(r"HyperPS host: Linux", BOOT_TIMEOUT)
         lines = monitor_lines(machine.output)
         ok(any(re.search(rf"\b{CPUS} CPUs de-privileged", line) for line in lines), f"{LABEL} all CPUs are in VMX before Linux")
         machine.expect("HYPERPS-TEST-BEGIN status_json", BOOT_TIMEOUT)
         status = json.loads(machine.expect(r"(?s)\{.*?\n\}", BOOT_TIMEOUT).group(0))
         ok(status["cpus_taken"] == status["cpus_listed"] == CPUS, f"{LABEL} status counts {CPUS} CPUs, all taken")
+        kvm, size = SETTINGS.get("kvm", "off"), status["kvm_pool_size"]
+        good = status["kvm"].startswith(kvm if size else "not enough free memory" if kvm == "on" else "kvm = off")
+        ok(good and (size > 0) == (status["kvm_tables"] > 0), f"{LABEL} with {size >> 20} MiB of kvm_pool VMX is {status['kvm']}")
         machine.expect("HYPERPS-TEST-BEGIN frames_json", BOOT_TIMEOUT)
         frames = json.loads(machine.expect(r"(?s)\{.*?\n\}", BOOT_TIMEOUT).group(0))
         check_tables(machine, status, frames)

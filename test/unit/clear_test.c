@@ -18,6 +18,7 @@
 #define REGION 16 /* frame at which the monitor's memory begins */
 #define REGION_FRAMES 24
 #define POOL_FRAMES 16
+#define KVM_POOL 50 /* frame at which kvm_pool begins, outside of that */
 #define FREE_PAGES 2 /* what lies in the region before the pool's pages */
 
 struct monitor monitor;
@@ -53,7 +54,7 @@ static void on_fault(int number, siginfo_t *information, void *context)
 	faults++;
 	mprotect(guard, PAGE_SIZE, PROT_READ | PROT_WRITE);
 	for (u64 frame = 0; frame < FRAMES; frame++)
-		if (mark[frame] == HYPERPS_FRAME_PRIVATE)
+		if (mark[frame] == HYPERPS_FRAME_PRIVATE || frame - KVM_POOL < 2)
 			assert_true(is_clear(memory[frame], PAGE_SIZE));
 	assert_true(is_clear(memory[REGION + FREE_PAGES + 1], (POOL_FRAMES - FREE_PAGES - 1) * PAGE_SIZE));
 	assert_true(is_clear(area.stack, sizeof(area.stack)) && is_clear(area.nmi_stack, sizeof(area.nmi_stack)) &&
@@ -69,9 +70,9 @@ static void guards_go_last(void **state)
 	memset(memory, 0xaa, FRAMES * PAGE_SIZE);
 	memset(&area, 0xaa, sizeof(area));
 	for (u64 frame = 0; frame < FRAMES; frame++)
-		mark[frame] = frame - REGION < REGION_FRAMES ? HYPERPS_FRAME_MONITOR
-			      : frame % 5 == 0               ? HYPERPS_FRAME_PRIVATE
-							     : HYPERPS_FRAME_HOST;
+		mark[frame] = frame - REGION < REGION_FRAMES || frame - KVM_POOL < 2 ? HYPERPS_FRAME_MONITOR
+			      : frame % 5 == 0                                       ? HYPERPS_FRAME_PRIVATE
+										     : HYPERPS_FRAME_HOST;
 	monitor.boot = &boot;
 	boot.cpu_area = (u64)&area - MONITOR_VA;
 	boot.free = FREE_PAGES * PAGE_SIZE;

@@ -51,6 +51,8 @@ static void defaults(void **state)
 	assert_false(conf.unfit_continue);
 	assert_int_equal(conf.gate, CONF_GATE_AUTO);
 	assert_int_equal(conf.dma, CONF_DMA_AUTO);
+	assert_false(conf.kvm);
+	assert_int_equal(conf.kvm_pool, 0);
 	assert_int_equal(conf.memory, 0);
 	assert_int_equal(conf.log_level, 2);
 	assert_int_equal(conf.serial, CONF_SERIAL_PROBE);
@@ -70,6 +72,8 @@ static void every_key(void **state)
 			  "unfit = continue\n"
 			  "gate = vmcall\n"
 			  "dma = require\n"
+			  "kvm = on\n"
+			  "kvm_pool = 128M\n"
 			  "memory = 64M\n"
 			  "log_level = debug\n"
 			  "serial = 0x3E8,9600"));
@@ -80,6 +84,8 @@ static void every_key(void **state)
 	assert_true(conf.unfit_continue);
 	assert_int_equal(conf.gate, CONF_GATE_VMCALL);
 	assert_int_equal(conf.dma, CONF_DMA_REQUIRE);
+	assert_true(conf.kvm);
+	assert_int_equal(conf.kvm_pool, 128 << 20);
 	assert_int_equal(conf.memory, 64 << 20);
 	assert_int_equal(conf.log_level, 3);
 	assert_int_equal(conf.serial, CONF_SERIAL_PORT);
@@ -90,13 +96,16 @@ static void every_key(void **state)
 static void good_values(void **state)
 {
 	(void)state;
-	assert_true(parse(CHAINLOAD
-			  "serial = none\nmonitor = on\nunfit = stop\ngate = vmfunc\ndma = off\nmemory = auto\n"));
+	assert_true(parse(CHAINLOAD "serial = none\nmonitor = on\nunfit = stop\ngate = vmfunc\ndma = off\nkvm = off\n"
+				    "kvm_pool = auto\nmemory = auto\n"));
+	assert_false(conf.kvm);
+	assert_int_equal(conf.kvm_pool, 0);
 	assert_int_equal(conf.serial, CONF_SERIAL_NONE);
 	assert_int_equal(conf.gate, CONF_GATE_VMFUNC);
 	assert_int_equal(conf.dma, CONF_DMA_OFF);
 	assert_int_equal(conf.memory, 0);
-	assert_true(parse(CHAINLOAD "serial = com1\nlog_level = error\nmemory = 262144M"));
+	assert_true(parse(CHAINLOAD "serial = com1\nlog_level = error\nkvm_pool = 262144M\nmemory = 262144M"));
+	assert_int_equal(conf.kvm_pool, CONF_MEMORY_MAX);
 	assert_int_equal(conf.serial_port, 0x3f8);
 	assert_int_equal(conf.serial_baud, 0);
 	assert_int_equal(conf.log_level, 0);
@@ -130,7 +139,11 @@ static void bad_lines(void **state)
 		{ "monitor = o", "bad value 'o'" },
 		{ "unfit = panic", "Write stop or continue" },
 		{ "gate = 1", "Write auto, vmfunc or vmcall" },
-		{ "memory = 64", "Write auto, or MiB" },
+		{ "kvm = auto", "bad value 'auto'. Write on or off" },
+		{ "kvm_pool = on", "bad value 'on'. Write auto, or MiB for" },
+		{ "kvm_pool = 0M", "Write auto, or MiB for" },
+		{ "kvm_pool = 262145M", "Write auto, or MiB for" },
+		{ "memory = 64", "Write auto, or MiB of" },
 		{ "memory = 64MB", "Write auto, or MiB" },
 		{ "memory = 0M", "Write auto, or MiB" },
 		{ "memory = -1M", "Write auto, or MiB" },

@@ -191,6 +191,69 @@ static void gate_is_said(void **state)
 	}
 }
 
+static void kvm_is_said(void **state)
+{
+	struct hyperps_status status = sample();
+	FILE *out = open_text();
+
+	(void)state;
+	memset(status.kvm, 'x', sizeof(status.kvm)); /* no NUL */
+	memcpy(status.kvm, "kvm = off", 9);
+	format_status_text(out, &status, &frames);
+	fclose(out);
+	assert_has("\nKVM in the host no: kvm = offxxx");
+	assert_has("xxx\nLog ");
+	free(text);
+	out = open_text();
+	format_status_json(out, &status, &frames);
+	fclose(out);
+	assert_has("\"kvm\": \"kvm = offxxx");
+	free(text);
+	status.flags |= HYPERPS_FLAG_KVM;
+	status.kvm_tables_used = 17;
+	status.kvm_tables = 1000;
+	status.kvm_pool_base = 3 << 20;
+	status.kvm_pool_size = 2 << 20;
+	out = open_text();
+	format_status_text(out, &status, &frames);
+	fclose(out);
+	assert_has("\nKVM in the host VMX is offered; page tables of its VMs 17 of 1000 in use\n");
+	free(text);
+	out = open_text();
+	format_status_json(out, &status, &frames);
+	fclose(out);
+	assert_has("\"kvm\": \"on\",");
+	assert_has("\"kvm_pool_base\": 3145728,\n  \"kvm_pool_size\": 2097152,\n  \"kvm_tables_used\": 17,\n  "
+		   "\"kvm_tables\": 1000,");
+	free(text);
+}
+
+/* Exits of the host's own VMs: no call among them is one to the monitor. */
+static void exits_of_l2(void **state)
+{
+	struct exits_column cpu = { .number = 0, .id = 4, .in_vmx = true };
+	struct exits_table table = { .l2 = true, .count = 1, .column = &cpu };
+	FILE *out = open_text();
+
+	(void)state;
+	cpu.reason[18] = 7;
+	format_exits_text(out, &table);
+	fclose(out);
+	assert_string_equal(text, "VM exits of the host's own VMs        CPU    0       total\n"
+				  "  APIC ID                                    4\n"
+				  "VMCALL                                       7           7\n"
+				  "all exits                                    7           7\n");
+	free(text);
+	out = open_text();
+	format_exits_json(out, &table);
+	fclose(out);
+	assert_string_equal(text, "{\n  \"cpus\": [\n"
+				  "    {\"slot\": 0, \"apic_id\": 4, \"in_vmx\": true, \"total\": 7, \"reasons\": "
+				  "{\"vmcall\": 7}}\n  ],\n"
+				  "  \"total\": 7,\n  \"reasons\": {\n    \"vmcall\": 7\n  }\n}\n");
+	free(text);
+}
+
 static void exits_add_up(void **state)
 {
 	struct exits_column cpus[2] = { { .number = 0, .id = 4, .in_vmx = true, .calls = 2 },
@@ -438,6 +501,8 @@ int main(void)
 		cmocka_unit_test(memory_for_vms_is_said),
 		cmocka_unit_test(json_is_well_formed),
 		cmocka_unit_test(gate_is_said),
+		cmocka_unit_test(kvm_is_said),
+		cmocka_unit_test(exits_of_l2),
 		cmocka_unit_test(exits_add_up),
 		cmocka_unit_test(exits_of_an_interval),
 		cmocka_unit_test(frames_are_shown),

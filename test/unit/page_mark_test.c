@@ -158,13 +158,15 @@ static void moves(void **state)
 #define LOW_SIZE 0x6000ULL
 #define POOL 0x100000ULL /* its offset in the region */
 #define RAM_END 0x20000000ULL
+#define KVM_POOL 0x1c000000ULL
+#define KVM_POOL_SIZE 0x600000ULL
 #define DEVICES 0x1fff0000ULL
 
 /*
  * The view that the loader leaves to the monitor, whose pages will be at other addresses then. The last range is a device's
  * (RMRR), in RAM that is the host's otherwise.
  */
-static void check_view(unsigned largest_leaf)
+static void check_view(unsigned largest_leaf, u64 kvm_pool_size)
 {
 	static const struct boot_memory_range map[] = { { 0, 0xa0000, CONVENTIONAL, 0 },
 							{ 0x100000, RAM_END - 0x100000, CONVENTIONAL, 0 },
@@ -184,10 +186,18 @@ static void check_view(unsigned largest_leaf)
 				    .free = REGION_SIZE - PAGE_SIZE,
 				    .low_base = LOW,
 				    .low_size = LOW_SIZE,
+				    .kvm_pool_base = kvm_pool_size ? KVM_POOL : 0,
+				    .kvm_pool_size = kvm_pool_size,
 				    .mtrr = mtrr };
 	assert_false(host_view_build(info, &capabilities, largest_leaf, table, map, 1)); /* above all RAM */
 	assert_false(host_view_build(info, &capabilities, largest_leaf, table, map, 3)); /* no room */
 	info->free = POOL + REGION_SIZE / 4;
+	if (kvm_pool_size) {
+		info->kvm_pool_base = RAM_END - PAGE_SIZE;
+		assert_false(
+			host_view_build(info, &capabilities, largest_leaf, table, map, 3)); /* its end has no marks */
+		info->kvm_pool_base = KVM_POOL;
+	}
 	assert_true(host_view_build(info, &capabilities, largest_leaf, table, map, 3));
 
 	assert_ptr_equal(info->pool.linear, (void *)MONITOR_VA);
@@ -204,7 +214,8 @@ static void check_view(unsigned largest_leaf)
 	for (u64 address = 0; address < BIT(BITS);) {
 		struct ept_run run = ept_run(&ept, GPA(address), 1);
 		u64 size = run.level ? ept_level_size(run.level) : PAGE_SIZE, type = MEMORY_TYPE_WB;
-		bool own = address - REGION < REGION_SIZE || address - LOW < LOW_SIZE;
+		bool own = address - REGION < REGION_SIZE || address - LOW < LOW_SIZE ||
+			   address - KVM_POOL < kvm_pool_size;
 
 		if (address - UNCACHED < 0x10000)
 			type = MEMORY_TYPE_UC;
@@ -230,8 +241,9 @@ static void check_view(unsigned largest_leaf)
 static void view(void **state)
 {
 	(void)state;
-	check_view(3);
-	check_view(2); /* where a DMA-remapping unit has no 1 GiB pages */
+	check_view(3, 0);
+	check_view(3, KVM_POOL_SIZE);
+	check_view(2, 0); /* where a DMA-remapping unit has no 1 GiB pages */
 }
 
 int main(void)
