@@ -30,6 +30,7 @@ struct gate_area {
 struct gate {
 	bool on; /* VM functions are on: an exit may come from the airlock or the monitor view */
 	u64 linear; /* of the gate page */
+	u64 la57; /* CR4.LA57, for which the gate's tables were built */
 	u64 top; /* guest-physical address in the gate's CR3; 0 before the first GATE_SET */
 	u64 *monitor_top; /* table of PML4 entries that it means in the monitor view */
 	u64 *monitor_root; /* of the monitor view's EPT, chosen so that its address is safe code */

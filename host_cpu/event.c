@@ -5,15 +5,10 @@
 #include "flush.h"
 #include "host_cpu.h"
 #include "monitor.h"
+#include "nested.h"
 #include "stop.h"
 
-static bool take_latched(struct cpu *cpu, u32 event)
-{
-	return __atomic_fetch_and(&cpu->latched, ~event, __ATOMIC_SEQ_CST) & event;
-}
-
-/* What shuts a CPU down: without a monitor the chipset resets the machine then. */
-static void end_machine(const char *why)
+void end_machine(const char *why)
 {
 	log_line(LOG_WARNING, "%s in the host at %016lx: resetting the machine", why, vmread(VMCS_GUEST_RIP));
 	clear_memory(why);
@@ -77,6 +72,8 @@ void exit_init(struct registers *regs)
 	 * state is loaded at the SIPI. INIT never takes a CPU out of VMX, nor to the firmware's reset vector: the boot
 	 * CPU waits for a SIPI like the others.
 	 */
+	if (this_cpu()->nested)
+		nested_reset(this_cpu());
 	for (unsigned i = 0; i < ARRAY_SIZE(regs->value); i++)
 		regs->value[i] = 0;
 	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);

@@ -55,8 +55,8 @@ vmx_exit:
 	cpuid
 	vmresume
 .failed:
-	and	rsp, -16
-	call	entry_failed		; VMfail: does not return
+	add	rsp, 8			; VMfail
+	jmp	vm_entry_failed
 
 .high_leaf:
 	test	eax, eax		; extended leaves
@@ -69,20 +69,34 @@ vmx_exit:
 	jne	.unfiltered
 .dispatch:
 	pop	rdx
+; HOST_RIP of an L2 (nested/): it has no exit that is answered above.
+global nested_exit_entry
+nested_exit_entry:
 	; struct registers; RSP only has its place there: it lies in the VMCS.
 	PUSH_EACH	r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rsp, rbx, rdx, rcx, rax
 	mov	rdi, rsp
-	call	exit_dispatch		; (struct registers *)
+	call	exit_dispatch		; bool (struct registers *)
+.enter:
+	test	al, al			; what follows leaves ZF as it is
 	POP_EACH	rax, rcx, rdx, rbx
-	add	rsp, 8
+	lea	rsp, [rsp + 8]
 	POP_EACH	rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	jnz	.launch
 	vmresume
-	and	rsp, -16
+	jmp	vm_entry_failed
+.launch:
+	vmlaunch
+
+; VMfail. The registers are still the ones that were to be entered with. entry_failed() returns if it was VMCS02's.
+vm_entry_failed:
+	PUSH_EACH	r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rsp, rbx, rdx, rcx, rax
 	call	entry_failed
+	xor	eax, eax
+	jmp	nested_exit_entry.enter
 
 global host_launch
 host_launch:
 	CLEAR_EACH	eax, ecx, edx, ebx, ebp, esi, edi, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
 	vmlaunch
 	and	rsp, -16
-	call	entry_failed
+	call	entry_failed		; does not return

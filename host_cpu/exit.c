@@ -4,14 +4,22 @@
 #include "event.h"
 #include "host_cpu.h"
 #include "monitor.h"
+#include "nested.h"
 #include "stop.h"
 
-void exit_dispatch(struct registers *regs);
-void entry_failed(void) __attribute__((noreturn));
+/* What was said last to exit.asm: the VMCS that is current is entered by VMLAUNCH (true) or VMRESUME. */
+bool exit_dispatch(struct registers *regs);
+void entry_failed(void);
 
+/* VM entry was a VMfail. Returns if it was VMCS02's, by what L1 wrote: L1 goes on. */
 void entry_failed(void)
 {
-	panic("VM entry failed");
+	struct cpu *cpu = this_cpu();
+
+	if (!nested_entry_failed(cpu))
+		panic("VM entry failed");
+	if (cpu->latched)
+		host_deliver_latched(cpu);
 }
 
 static void (*const handlers[])(struct registers *regs) = {
@@ -32,20 +40,57 @@ static void (*const handlers[])(struct registers *regs) = {
 	[EXIT_XSETBV] = exit_xsetbv,
 };
 
-static void handle_exit(struct registers *regs, u32 reason)
+static bool is_vmx_instruction(u32 reason)
 {
-	stop_if_asked();
-	if (reason < ARRAY_SIZE(handlers) && handlers[reason])
-		handlers[reason](regs);
-	else if (is_undefined_instruction(reason))
-		exit_refused_instruction(regs);
-	else
-		panic("unexpected VM exit, reason %u", reason);
+	return (reason >= EXIT_VMCLEAR && reason <= EXIT_VMXON) || reason == EXIT_INVEPT || reason == EXIT_INVVPID;
 }
 
-void exit_dispatch(struct registers *regs)
+/* VMCS01 is current, and an exit of L2 may have changed its guest state. */
+static void go_on_in_l1(struct cpu *cpu)
+{
+	if (cpu->nested->state == NESTED_ABORTED)
+		end_machine("VMX abort");
+	gate_check(cpu);
+}
+
+static void handle_exit(struct registers *regs, u32 reason)
 {
 	struct cpu *cpu = this_cpu();
+
+	stop_if_asked();
+	if (reason < ARRAY_SIZE(handlers) && handlers[reason]) {
+		handlers[reason](regs);
+	} else if (is_vmx_instruction(reason) && monitor.kvm && monitor.other_cpus_taken && cpu->nested) {
+		nested_instruction(regs, reason);
+		if (!cpu->timer_wakes)
+			go_on_in_l1(cpu);
+	} else if (is_undefined_instruction(reason)) {
+		exit_refused_instruction(regs);
+	} else {
+		panic("unexpected VM exit, reason %u", reason);
+	}
+}
+
+/* VMCS02 is current. */
+static void dispatch_l2(struct cpu *cpu, struct registers *regs)
+{
+	stop_if_asked();
+	switch (nested_exit(cpu, regs)) {
+	case NESTED_RESUME:
+		return;
+	case NESTED_EVENT:
+		exit_init(regs);
+		break;
+	case NESTED_SHOWN:
+		go_on_in_l1(cpu);
+		break;
+	}
+	if (cpu->latched)
+		host_deliver_latched(cpu);
+}
+
+static void dispatch_host(struct cpu *cpu, struct registers *regs)
+{
 	u64 full_reason = vmread(VMCS_EXIT_REASON);
 	u32 reason = full_reason & 0xffff;
 
@@ -86,10 +131,24 @@ void exit_dispatch(struct registers *regs)
 	} else {
 		handle_exit(regs, reason);
 	}
+	/* The handler was VMLAUNCH's: VMCS02 is current, and sees to what waits by itself. */
+	if (cpu->timer_wakes)
+		return;
 	if (cpu->latched & LATCHED_INIT) {
 		__atomic_fetch_and(&cpu->latched, (u32)~LATCHED_INIT, __ATOMIC_SEQ_CST);
 		exit_init(regs);
 	}
 	if (cpu->latched)
 		host_deliver_latched(cpu);
+}
+
+bool exit_dispatch(struct registers *regs)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (__builtin_expect(cpu->timer_wakes, false))
+		dispatch_l2(cpu, regs);
+	else
+		dispatch_host(cpu, regs);
+	return cpu->timer_wakes && !cpu->nested->launched;
 }

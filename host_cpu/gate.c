@@ -46,6 +46,12 @@ void gate_off(struct cpu *cpu)
 	vmwrite(VMCS_CR4_MASK, CR4_OWNED);
 }
 
+void gate_check(struct cpu *cpu)
+{
+	if (cpu->gate.on && (!paging_is_fit() || (vmread(VMCS_GUEST_CR4) & CR4_LA57) != cpu->gate.la57))
+		gate_off(cpu);
+}
+
 bool gate_needs(const struct cpu *cpu, unsigned number, u64 value)
 {
 	if (!cpu->gate.on)
@@ -79,6 +85,7 @@ s64 gate_set(struct cpu *cpu, u64 linear, u64 top, u64 *cr3)
 	if (!gate_views_are_safe(cpu, *cr3))
 		return HYPERPS_ERROR_AGAIN;
 	cpu->gate.top = top;
+	cpu->gate.la57 = vmread(VMCS_GUEST_CR4) & CR4_LA57;
 	switch_on(cpu);
 	return HYPERPS_OK;
 }

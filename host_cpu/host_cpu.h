@@ -35,6 +35,9 @@ void host_deliver_latched(struct cpu *cpu);
 /* What the host sees of the CPU's answer. */
 void filter_cpuid(u32 leaf, u32 subleaf, struct cpuid_result *r);
 
+/* What shuts a CPU down: without a monitor the chipset resets the machine then. Does not come back. */
+void end_machine(const char *why);
+
 /* Exit handlers by family, for the table in exit.c. regs: the host's general registers but RSP. */
 void exit_cpuid(struct registers *regs);
 void exit_rdmsr(struct registers *regs);
@@ -83,6 +86,9 @@ void gate_wait_for_cr3(const struct cpu *cpu);
 
 /* Switches VM functions off on this CPU, and gives it back the register bits that the gate pinned. Host view. */
 void gate_off(struct cpu *cpu);
+
+/* After the host's state was loaded as a whole: the gate is off if it does not fit that. Host view. */
+void gate_check(struct cpu *cpu);
 
 /*
  * To be called first on each exit whose EPT pointer is not the host view's (SDM, "EPTP Switching": VMFUNC changes the

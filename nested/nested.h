@@ -22,10 +22,14 @@
 /* The VPID on which every L2 runs, behind those of the host and of the guests. */
 #define NESTED_VPID 0xffff
 
+/* VMCS02's preemption timer while nothing waits for L1: L2 exits at once with 0 (latch_event()). */
+#define NESTED_TIMER_OFF 0xffffffffU
+
 enum nested_state {
 	NESTED_OFF, /* outside VMX operation */
 	NESTED_ROOT, /* L1 runs, on VMCS01 */
 	NESTED_L2, /* L2 runs, on VMCS02, or has just made the CPU exit */
+	NESTED_ABORTED, /* VMX abort: the machine ends */
 };
 
 /* Of one CPU, and its alone; in monitor memory. cpu->nested, NULL where VMX is not offered. */
@@ -39,7 +43,7 @@ struct nested {
 	u8 *vmcs02;
 	bool launched; /* VMCS02, since its first exit that was no failed entry */
 	bool ready; /* VMCS02 has all that never changes */
-	bool idle; /* L2's events and controls of VMCS02 are void: nothing of an L2 is in it */
+	bool has_ibpb; /* the CPU has IBRS and IBPB */
 	u16 last_vpid; /* L1's, of the last entry on this CPU */
 	unsigned root; /* of shadow: the EPT02 on which L2 runs */
 	u64 last_violation; /* gpa of an EPT violation that was shown to L1, or NO_ADDRESS */
@@ -126,7 +130,8 @@ u32 nested_store_msrs(u64 gpa, u64 count);
 
 /*
  * VMLAUNCH or VMRESUME, whose checks of VMX state and launch state have passed. Either VMCS02 is current and the state is
- * NESTED_L2, or VMCS01 is, and L1 sees why. enter.c.
+ * NESTED_L2, or VMCS01 is, and L1 sees why: a VMfail, or an exit (then the state can be NESTED_ABORTED). An INIT that waits
+ * (LATCHED_INIT) comes first: nothing was done. enter.c.
  */
 void nested_enter(struct nested *n);
 
@@ -139,9 +144,8 @@ void nested_reset(struct cpu *cpu);
 
 enum nested_next {
 	NESTED_RESUME, /* VMCS02 is current: back to L2 */
-	NESTED_SHOWN, /* VMCS01 is current, L1 goes on behind its VM entry */
+	NESTED_SHOWN, /* VMCS01 is current, L1 goes on where its host state says, or the state is NESTED_ABORTED */
 	NESTED_EVENT, /* VMCS01 is current, but L1 has seen no exit: INIT; the host's handlers go on */
-	NESTED_ABORT, /* VMX abort: the machine ends */
 };
 
 /* An exit while the state is NESTED_L2. exit.c. */
@@ -156,6 +160,16 @@ bool nested_entry_failed(struct cpu *cpu);
  * VMCS12 gets reason and qualification alone.
  */
 enum nested_next nested_show(struct nested *n, u32 reason, u64 qualification);
+
+/* VMCS02's guest state to VMCS12, as an exit saves it. VMCS02 is current. enter.c. */
+void nested_save(struct nested *n);
+
+/* Before L2 goes on: what waits for L1 makes it exit again. VMCS02 is current. enter.c. */
+void nested_wake(const struct cpu *cpu);
+
+/* L1's VPID of L2, 0: VPIDs are off. INVVPID, unless L2's entries of the TLB are those of this VPID. enter.c. */
+u16 nested_l1_vpid(const struct nested *n);
+void nested_flush_vpid(struct nested *n, u16 vpid);
 
 /* An EPT violation of L2: NESTED_RESUME when it is filled; else what to show: a reason and a qualification. ept12.c. */
 enum nested_next nested_ept_violation(struct nested *n, u32 *reason, u64 *qualification);

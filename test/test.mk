@@ -45,6 +45,10 @@ UNIT_SOURCES_ept12 := nested/ept12.c
 UNIT_SOURCES_machine_check := base/cpu.c
 UNIT_SOURCES_nested_operand := nested/operand.c vmx/event.c
 UNIT_SOURCES_hmac := host/guests/hmac.c mm/sha256.c
+NESTED_MACHINE := nested/enter.c nested/exit.c nested/fields.c nested/capability.c nested/check.c vmx/vmcs.c vmx/event.c vmx/emulate.c \
+	host_cpu/vmcs.c test/unit/fake/vmcs_model.c
+UNIT_SOURCES_nested_enter := $(NESTED_MACHINE)
+UNIT_SOURCES_nested_event := $(NESTED_MACHINE) base/cpu.c host_cpu/event.c host_cpu/exit.c host_cpu/gate.c host_cpu/instruction.c
 UNIT_SOURCES_vcpu_vmcs := guest/decode.c guest/policy.c guest/run.c guest/vcpu.c vmx/msr_policy.c vmx/vmcs.c
 UNIT_SOURCES_control_register := host_cpu/gate.c host_cpu/instruction.c host_cpu/vmcs.c vmx/emulate.c vmx/event.c vmx/vmcs.c
 UNIT_SOURCES_nested_fields := nested/fields.c
@@ -56,7 +60,8 @@ UNIT_HEADERS := $(MONITOR_HEADERS) $(wildcard boot/*.h host/*/*.h test/unit/fake
 
 # What the tested sources name, and no path in the test calls.
 UNIT_NEVER_gate_exit := apic_send_to_others delay_us exit_ept_violation exit_io exit_rdmsr exit_wrmsr gate_views_are_safe \
-	gate_views_build gate_views_fit hpa_of load_descriptor_tables serve_call
+	gate_views_build gate_views_fit hpa_of load_descriptor_tables nested_entry_failed nested_exit nested_instruction nested_reset \
+	serve_call
 UNIT_NEVER_filter_cpuid := flush_take_kick gate_needs gate_off log_line log_refusal stop_other_cpus
 UNIT_NEVER_control_register := flush_take_kick gate_reset_list log_line stop_other_cpus vmx_exit
 UNIT_NEVER_ept_violation := flush_take_kick
@@ -67,6 +72,9 @@ UNIT_NEVER_iommu := inject_exception is_64bit privilege_level skip_instruction
 UNIT_NEVER_host_memory := ept_entry ept_run ept_set_entry flush_all_cpus gate_add_memory gate_uses iommu_add iommu_flush log_refusal \
 	mm_dispatch mm_guest_frame mm_measure own_page_entry page_pool_available page_pool_refresh
 UNIT_NEVER_nested_operand := flush_take_kick
+UNIT_NEVER_nested_enter := stop_other_cpus
+UNIT_NEVER_nested_event := apic_send_to_others delay_us exit_ept_violation exit_io exit_rdmsr exit_wrmsr gate_reset_list \
+	gate_views_are_safe gate_views_build gate_views_fit load_descriptor_tables serve_call shadow_assign stop_other_cpus
 UNIT_NEVER_vcpu_vmcs := mm_describe log_line stop_other_cpus guest_exit
 
 define UNIT_RULE
@@ -87,7 +95,7 @@ $(BUILD)/test/unit/acpi $(BUILD)/test/unit/dma: UNIT_CFLAGS += -fshort-wchar
 $(BUILD)/test/unit/acpi: boot/acpi.c
 $(BUILD)/test/unit/dma: boot/dma.c
 $(BUILD)/test/unit/processors: boot/processors.c
-$(BUILD)/test/unit/gate_exit: base/flush.c
+$(BUILD)/test/unit/gate_exit $(BUILD)/test/unit/nested_event: base/flush.c
 # mm/ept.c, too, has the fake CLFLUSH, although cache.h lies beside the true one.
 $(BUILD)/test/unit/iommu: UNIT_CFLAGS += -include test/unit/fake/instructions.h
 $(BUILD)/test/unit/host_memory: service/memory_service.c

@@ -103,6 +103,11 @@ bool inject_gp_during(u64 vectoring)
 	return true;
 }
 
+bool take_latched(struct cpu *cpu, u32 event)
+{
+	return __atomic_fetch_and(&cpu->latched, ~event, __ATOMIC_SEQ_CST) & event;
+}
+
 void latch_exit(struct cpu *cpu)
 {
 	bool is_machine_check = (vmread(VMCS_EXIT_INTERRUPTION_INFO) & EVENT_VECTOR) == VECTOR_MC;

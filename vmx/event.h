@@ -36,6 +36,9 @@ void block_nmi_again(u64 qualification, u64 vectoring);
 /* Latches the NMI or machine check that has just made this CPU exit, unless it was an NMI for a flush. */
 void latch_exit(struct cpu *cpu);
 
+/* Whether the event (LATCHED_*) waited. It does not any more. */
+bool take_latched(struct cpu *cpu, u32 event);
+
 /* Whether 64-bit code runs, at CPL 0: the only place from which the host may call the monitor. */
 bool is_64bit_ring0(void);
 

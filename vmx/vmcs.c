@@ -114,7 +114,9 @@ void vmcs_write_state(const struct boot_cpu_state *state)
 
 void vmcs_load_host(struct cpu *cpu)
 {
+	cpu->vmcs_current = false;
 	vmptrld(hpa_of(cpu_area_of(cpu)->vmcs));
 	cpu->primary = cpu->capabilities.primary;
+	cpu->timer_wakes = false;
 	cpu->vmcs_current = true;
 }

@@ -38,7 +38,7 @@ void vmcs_write_defaults(u32 secondary);
 void vmcs_write_state(const struct boot_cpu_state *state);
 void vmcs_write_root_state(struct cpu *cpu, u64 rip);
 
-/* Makes this CPU's VMCS of the host the current one again. */
+/* Makes this CPU's VMCS of the host the current one again. What has been latched meanwhile the caller sees to. */
 void vmcs_load_host(struct cpu *cpu);
 
 #endif

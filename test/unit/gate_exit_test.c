@@ -20,7 +20,7 @@
 #include "stop.h"
 #include "../../base/flush.c"
 
-void exit_dispatch(struct registers *regs);
+bool exit_dispatch(struct registers *regs);
 void latch_event(u64 vector);
 
 const u64 exception_fixups[2], exception_fixups_end[2], exception_entries[32];
@@ -239,7 +239,7 @@ static void enter_root(u64 reason)
 
 	in_root = true;
 	*field(VMCS_EXIT_REASON) = reason;
-	exit_dispatch(&regs);
+	assert_false(exit_dispatch(&regs));
 	tick();
 	if (forgets)
 		area.cpu.latched = 0;
