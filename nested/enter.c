@@ -97,7 +97,6 @@ static void choose_root(struct nested *n)
 	}
 	nested_flush(n);
 	nested_fill_last_violation(n);
-	nested_flush(n);
 	nested_flush_vpid(n, nested_l1_vpid(n));
 }
 

@@ -111,6 +111,7 @@ void nested_flush(struct nested *n)
 
 void nested_fill_last_violation(struct nested *n)
 {
+	assert_false(n->shadow.must_invept); /* or it drops all of this CPU's */
 	n->last_violation = NO_ADDRESS;
 	fills++;
 }

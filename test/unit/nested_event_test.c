@@ -205,6 +205,10 @@ static void arrive(enum event_type type)
 	}
 	if (in_root)
 		take_nmi_in_root();
+	if (get02(VMCS_PRIMARY_CONTROLS) & PRIMARY_NMI_WINDOW_EXITING)
+		complain("an NMI window is asked for in VMCS02");
+	if (get01(VMCS_PREEMPTION_TIMER) != UNTOUCHED)
+		complain("the timer of VMCS01 is written");
 }
 
 /* The handlers' own accesses are no moments of their own: what comes meanwhile waits. */
@@ -242,10 +246,6 @@ static void check_entry(void)
 		complain(refused);
 	if (!area.cpu.vmcs_current || area.cpu.timer_wakes != in_l2() || (nested.state == NESTED_L2) != in_l2())
 		complain("what root believes of the current VMCS is wrong");
-	if (get01(VMCS_PREEMPTION_TIMER) != UNTOUCHED)
-		complain("the timer of VMCS01 is written");
-	if (get02(VMCS_PRIMARY_CONTROLS) & PRIMARY_NMI_WINDOW_EXITING)
-		complain("an NMI window is asked for in VMCS02");
 	if (in_l2() && area.cpu.latched && get02(VMCS_PREEMPTION_TIMER))
 		complain("something waits, and L2 runs on");
 }

@@ -134,6 +134,7 @@ void vmptrld(hpa_t page)
 		stop("VMPTRLD of another revision", *(const u32 *)page.value);
 	vmcs->active = true;
 	model_current = vmcs;
+	run_hook();
 }
 
 void model_enter(bool launch, bool fails)

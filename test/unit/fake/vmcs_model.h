@@ -21,7 +21,7 @@ struct vmcs_model {
 /* The one that is current, or NULL. */
 extern struct vmcs_model *model_current;
 
-/* Called before each of the four instructions, if it is not NULL. */
+/* Called before each of the four instructions, and behind VMPTRLD, if it is not NULL. */
 extern void (*model_hook)(void);
 
 /* Fields that this CPU does not have, ends with 0xffff. */
