@@ -60,6 +60,7 @@ struct cpu {
 	volatile bool vmcs_current; /* a VMCS is current and complete: the NMI handler may use VMWRITE */
 	volatile bool timer_wakes; /* the current VMCS is VMCS02: what waits makes it exit by its preemption timer */
 	struct nested *nested; /* nested/nested.h; NULL: VMX is not offered */
+	u64 exit_rip_l2; /* where exits arrive of VMs that the host runs */
 	volatile u32 primary; /* its primary controls, but for the exiting at an NMI window */
 	volatile u64 flushed; /* epoch after whose beginning this CPU has flushed its EPT translations; base/flush.c */
 	volatile bool parked; /* waits for a SIPI, and flushes before it runs host code again */

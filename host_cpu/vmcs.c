@@ -7,6 +7,7 @@
 #define VPID_HOST 1
 
 void vmx_exit(void);
+void nested_exit_entry(void);
 
 void host_load_sipi_state(u64 vector, u64 cr0_kept)
 {
@@ -56,6 +57,7 @@ void host_vmcs_init(struct cpu *cpu, const struct boot_cpu_state *state)
 		host_load_sipi_state(0, CR0_CD | CR0_NW);
 		vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
 	}
+	cpu->exit_rip_l2 = (u64)nested_exit_entry;
 	cpu->primary = cpu->capabilities.primary;
 	cpu->vmcs_current = true;
 }

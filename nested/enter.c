@@ -10,8 +10,6 @@
 /* SDM, "VM-Instruction Error Numbers". */
 #define ERROR_INVALID_CONTROLS 7
 
-void nested_exit_entry(void);
-
 /* A register that L1 and the monitor each own bits of: they exit, and read as in the shadow. */
 static const struct control_register {
 	vmcs_field_t guest, mask, shadow;
@@ -42,7 +40,7 @@ static void prepare_vmcs02(struct cpu *cpu, struct nested *n)
 	vmclear(hpa_of(n->vmcs02));
 	load_vmcs02(cpu);
 	vmcs_write_defaults(capabilities->secondary);
-	vmcs_write_root_state(cpu, (u64)nested_exit_entry);
+	vmcs_write_root_state(cpu, cpu->exit_rip_l2);
 	vmwrite(VMCS_PIN_CONTROLS, capabilities->guest_pin);
 	vmwrite(VMCS_EXIT_CONTROLS, capabilities->exit | EXIT_ACKNOWLEDGE_INTERRUPT);
 	vmwrite(VMCS_MSR_BITMAP, hpa_of(n->msr_bitmap).value);

@@ -63,7 +63,7 @@ UNIT_NEVER_gate_exit := apic_send_to_others delay_us exit_ept_violation exit_io 
 	gate_views_build gate_views_fit hpa_of load_descriptor_tables nested_entry_failed nested_exit nested_instruction nested_reset \
 	serve_call
 UNIT_NEVER_filter_cpuid := flush_take_kick gate_needs gate_off log_line log_refusal stop_other_cpus
-UNIT_NEVER_control_register := flush_take_kick gate_reset_list log_line stop_other_cpus vmx_exit
+UNIT_NEVER_control_register := flush_take_kick gate_reset_list log_line nested_exit_entry stop_other_cpus vmx_exit
 UNIT_NEVER_ept_violation := flush_take_kick
 UNIT_NEVER_event := flush_take_kick
 UNIT_NEVER_host_msr := flush_take_kick gate_off monitor_time

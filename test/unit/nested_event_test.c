@@ -248,6 +248,9 @@ static void check_entry(void)
 		complain("what root believes of the current VMCS is wrong");
 	if (in_l2() && area.cpu.latched && get02(VMCS_PREEMPTION_TIMER))
 		complain("something waits, and L2 runs on");
+	if (!in_l2() && area.cpu.latched && get01(VMCS_GUEST_ACTIVITY_STATE) == ACTIVITY_ACTIVE &&
+	    !(get01(VMCS_PRIMARY_CONTROLS) & PRIMARY_NMI_WINDOW_EXITING))
+		complain("something waits, and L1 runs on");
 }
 
 static void enter_root(u64 reason)
