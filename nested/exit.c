@@ -155,7 +155,6 @@ static enum nested_next exit_timer(struct cpu *cpu, struct nested *n)
 		return show(n, EXIT_EXCEPTION_OR_NMI, 0, EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_MC);
 	if (take_latched(cpu, LATCHED_NMI))
 		return show(n, EXIT_EXCEPTION_OR_NMI, 0, EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI);
-	deliver_again();
 	return resume(cpu);
 }
 

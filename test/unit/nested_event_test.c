@@ -45,6 +45,8 @@ static enum l1_step l1_step;
 static enum l2_step l2_step;
 static bool faulted; /* the delivery of L1's interrupt has met a violation */
 static const char *broken;
+static bool aborts, cleared; /* an MSR list fails; memory has been cleared */
+static jmp_buf end_of_machine;
 
 static struct {
 	unsigned sent[TYPES], merged_kicks;
@@ -61,8 +63,8 @@ static void complain(const char *what)
 
 void log_line(enum log_level level, const char *format, ...)
 {
-	(void)level;
-	complain(format);
+	if (level != LOG_WARNING || !aborts)
+		complain(format);
 }
 
 void log_refusal(enum refusal kind, const char *format, ...)
@@ -77,13 +79,13 @@ void stop_if_asked(void)
 
 void clear_memory(const char *why)
 {
-	complain(why);
+	assert_string_equal(why, "VMX abort");
+	cleared = true;
 }
 
 void reset_machine(void)
 {
-	fail_msg("reset: %s", broken);
-	abort();
+	longjmp(end_of_machine, 1);
 }
 
 void panic_stop(void)
@@ -120,7 +122,7 @@ u32 nested_store_msrs(u64 gpa, u64 entries)
 {
 	(void)gpa;
 	(void)entries;
-	return 0;
+	return aborts;
 }
 
 void nested_merge_msrs(struct nested *n)
@@ -530,6 +532,14 @@ static const char *run(const struct event *with, unsigned number)
 	events = with;
 	event_count = number;
 	model_hook = tick;
+	/* VMXON. */
+	in_root = true;
+	nested.ready = false;
+	nested_begin(&area.cpu);
+	if (area.cpu.latched)
+		host_deliver_latched(&area.cpu);
+	check_entry();
+	in_root = false;
 	for (unsigned i = 0; i < MOST_STEPS && quiet < QUIET_STEPS; i++) {
 		bool waits = false;
 
@@ -646,6 +656,98 @@ static void test_vmfail(void **state)
 	refuses = false;
 }
 
+static void exit_with(u64 reason)
+{
+	struct registers regs = { { 0 } };
+
+	*here(VMCS_EXIT_REASON) = reason;
+	model_enter(exit_dispatch(&regs), false);
+}
+
+/* An exit, or an entry that fails, loads state of L1's that the gate may not be on with. */
+static void test_gate(void **state)
+{
+	static const struct {
+		vmcs_field_t field;
+		u64 bit; /* changed */
+		bool stays;
+	} changes[] = {
+		{ VMCS_HOST_CR4, CR4_PGE, true },        { VMCS_HOST_CR4, CR4_SMEP, false },
+		{ VMCS_HOST_CR4, CR4_SMAP, false },      { VMCS_HOST_CR4, CR4_LA57, false },
+		{ VMCS_HOST_CR0, CR0_WP, false },        { VMCS_HOST_IA32_EFER, EFER_NXE, false },
+		{ VMCS_HOST_IA32_EFER, EFER_SCE, true },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(changes); i++) {
+		start_machine();
+		valid_vmcs12();
+		area.cpu.gate.on = true;
+		vmwrite(VMCS_EPTP, monitor.host_eptp);
+		set12(changes[i / 2].field, get12(changes[i / 2].field) ^ changes[i / 2].bit);
+		if (i & 1)
+			set12(VMCS_LINK_POINTER, 0);
+		exit_with(EXIT_VMLAUNCH);
+		if (!(i & 1)) {
+			assert_true(in_l2() && area.cpu.gate.on);
+			exit_with(EXIT_CPUID);
+		}
+		assert_false(in_l2());
+		assert_int_equal(area.cpu.gate.on, changes[i / 2].stays);
+	}
+	area.cpu.gate.on = false;
+}
+
+/* INIT came in the gate, and L1 enters an L2 instead of leaving it. */
+static void test_latched_init(void **state)
+{
+	(void)state;
+	start_machine();
+	valid_vmcs12();
+	area.cpu.latched = LATCHED_INIT;
+	exit_with(EXIT_VMLAUNCH);
+	assert_false(in_l2());
+	assert_int_equal(get01(VMCS_GUEST_ACTIVITY_STATE), ACTIVITY_WAIT_FOR_SIPI);
+	assert_int_equal(nested.state, NESTED_OFF);
+}
+
+/* A VMX abort ends the machine, and nothing else does. */
+static void test_abort(void **state)
+{
+	(void)state;
+	cleared = false;
+	start_machine();
+	valid_vmcs12();
+	exit_with(EXIT_VMLAUNCH);
+	aborts = true;
+	if (!setjmp(end_of_machine)) {
+		exit_with(EXIT_CPUID);
+		fail_msg("the machine goes on after a VMX abort");
+	}
+	assert_true(cleared);
+	aborts = false;
+}
+
+/* VMX instructions are #UD until VMX is offered, and all CPUs are taken. */
+static void test_offered(void **state)
+{
+	struct nested *n = &nested;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		start_machine();
+		valid_vmcs12();
+		broken = NULL;
+		monitor.kvm = i != 0;
+		monitor.other_cpus_taken = i != 1;
+		area.cpu.nested = i == 2 ? NULL : n;
+		exit_with(EXIT_VMLAUNCH);
+		assert_non_null(broken);
+		assert_false(in_l2());
+		assert_int_equal(get01(VMCS_ENTRY_INTERRUPTION_INFO), EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_UD);
+	}
+}
+
 /* Positive control: the checks complain of a root that forgets. */
 static void test_forgets(void **state)
 {
@@ -664,8 +766,10 @@ static void test_forgets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one),  cmocka_unit_test(test_two),    cmocka_unit_test(test_near),
-		cmocka_unit_test(test_many), cmocka_unit_test(test_vmfail), cmocka_unit_test(test_forgets),
+		cmocka_unit_test(test_one),     cmocka_unit_test(test_two),    cmocka_unit_test(test_near),
+		cmocka_unit_test(test_many),    cmocka_unit_test(test_vmfail), cmocka_unit_test(test_forgets),
+		cmocka_unit_test(test_gate),    cmocka_unit_test(test_abort),  cmocka_unit_test(test_latched_init),
+		cmocka_unit_test(test_offered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
