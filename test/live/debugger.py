@@ -50,7 +50,7 @@ def test():
             ok(re.search(pattern, text, re.M), what)
 
         says(r"hit Breakpoint 1, exit_dispatch \(regs=0xf", "a breakpoint at exit_dispatch() is hit")
-        says(r"^#1 .* in vmx_exit", "the backtrace shows the entry from VM exit")
+        says(r"^#1 .* in (vmx_exit|nested_exit_entry)", "the backtrace shows the entry from VM exit")
         says(r"^hyperps: cpu0: HyperPS .* 2 CPUs listed$", "hps-log shows the log")
         says(r"^cpu0: APIC ID 0, state 1", "hps-cpus shows a CPU that is in VMX")
         says(r": monitor, VM slot", "hps-frame knows a frame of the monitor's")
