@@ -25,7 +25,7 @@ $(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPS
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
 
-KVM_PROBE := test/guestfs/kvm_vm.c test/guestfs/kvm_guest.c
+KVM_PROBE := test/guestfs/kvm_vm.c test/guestfs/kvm_guest.S
 $(BUILD)/guestfs/kvm_probe: test/guestfs/kvm_probe.c $(KVM_PROBE) test/guestfs/kvm_vm.h test/guestfs/kvm_guest.h $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(KVM_PROBE) $(TEST_CLIENT)

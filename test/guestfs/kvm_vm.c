@@ -13,6 +13,7 @@
 
 #define LARGE_PAGE (2UL << 20)
 #define CPUID_ENTRIES 200
+#define GDT_ENTRIES 8
 #define PRESENT 1
 #define WRITABLE 2
 #define LARGE 0x80
@@ -27,7 +28,8 @@ int checked(int result, const char *what)
 
 char *get_memory(uint64_t bytes, bool large)
 {
-	char *memory = mmap(NULL, bytes + LARGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory = mmap(NULL, bytes + LARGE_PAGE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	checked(memory == MAP_FAILED ? -1 : 0, "mmap");
 	memory += -(uintptr_t)memory & (LARGE_PAGE - 1);
@@ -68,12 +70,36 @@ static void make_tables(struct vm *vm, uint64_t tables, uint64_t page_one)
 	}
 }
 
+/* PDPTs for PAE paging, which share all below with the others. */
+static void make_pae_tables(struct vm *vm)
+{
+	put64(vm, PAE_TABLES, (TABLES + 2 * PAGE) | PRESENT);
+	put64(vm, PAE_TABLES + 0x20, (OTHER_TABLES + 2 * PAGE) | PRESENT);
+}
+
 static void make_descriptors(struct vm *vm)
 {
-	static const uint64_t gdt[] = {
-		0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00af9b000000ffff, 0x00009b000000ffff, 0x000093000000ffff
-	};
+	static const uint64_t gdt[GDT_ENTRIES] = { 0,
+						   0x00cf9b000000ffff,
+						   0x00cf93000000ffff,
+						   0x00af9b000000ffff,
+						   0x00009b000000ffff,
+						   0x000093000000ffff,
+						   0x0000890000000067 | (uint64_t)TSS << 16,
+						   0x0000890000000067 | (TSS + 0x100UL) << 16 };
+	/* The other task's: EIP and EFLAGS, ESP, EDI, ES to GS. */
+	uint32_t task[] = { CODE + (uint32_t)(other_task - guest_begin),
+			    2,
+			    [6] = STACK - 0x100,
+			    [9] = RESULT,
+			    [10] = 0x10,
+			    8,
+			    0x10,
+			    0x10,
+			    0x10,
+			    0x10 };
 
+	memcpy(vm->low + TSS + 0x100 + 0x20, task, sizeof(task));
 	memcpy(vm->low + GDT, gdt, sizeof(gdt));
 	put64(vm, GDT_POINTER, (uint64_t)GDT << 16 | (sizeof(gdt) - 1));
 	for (unsigned int vector = 0; vector < 32; vector++) {
@@ -102,6 +128,7 @@ void make_vm(struct vm *vm, bool irqchip)
 	make_descriptors(vm);
 	make_tables(vm, TABLES, PAGE_ONE);
 	make_tables(vm, OTHER_TABLES, PAGE_TWO);
+	make_pae_tables(vm);
 	memcpy(vm->low + PAGE_ONE, &marks[0], sizeof(marks[0]));
 	memcpy(vm->low + PAGE_TWO, &marks[1], sizeof(marks[1]));
 	set_slot(vm, 0, 0, vm->low, LOW_BYTES, 0);
@@ -115,6 +142,10 @@ static void set_cpuid(struct vcpu *vcpu)
 	checked(cpuid ? 0 : -1, "calloc");
 	cpuid->nent = CPUID_ENTRIES;
 	checked(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid), "KVM_GET_SUPPORTED_CPUID");
+	for (unsigned int i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == 1)
+			cpuid->entries[i].ecx |=
+				1U << 24; /* the APIC's timer has a TSC deadline, where the kernel has the APIC */
 	cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){ .function = CPUID_LEAF, .ebx = CPUID_VALUE };
 	checked(ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid), "KVM_SET_CPUID2");
 	free(cpuid);
@@ -172,7 +203,7 @@ static void set_flat(struct kvm_sregs *sregs, bool is_long)
 	set_segment(&sregs->ds, 0x10, 3, false);
 	sregs->es = sregs->ss = sregs->fs = sregs->gs = sregs->ds;
 	sregs->gdt.base = GDT;
-	sregs->gdt.limit = 6 * 8 - 1;
+	sregs->gdt.limit = GDT_ENTRIES * 8 - 1;
 	sregs->idt.base = IDT;
 	sregs->idt.limit = 32 * 16 - 1;
 	sregs->cr3 = TABLES;
@@ -197,6 +228,11 @@ void start(struct vcpu *vcpu, enum mode mode, const char *routine, uint64_t rbx,
 		set_real(&sregs);
 	else
 		set_flat(&sregs, mode == LONG);
+	if (mode == PAE) {
+		sregs.cr3 = PAE_TABLES;
+		sregs.cr0 |= 0x80010000;
+		sregs.cr4 |= 0x20;
+	}
 	checked(ioctl(vcpu->fd, KVM_SET_SREGS, &sregs), "KVM_SET_SREGS");
 	checked(ioctl(vcpu->fd, KVM_SET_REGS, &regs), "KVM_SET_REGS");
 	vcpu->outs = vcpu->reads = vcpu->writes = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A VM of /dev/kvm's for kvm_probe.c. Its memory: LOW_BYTES from 0 on, with code, results and tables; what a test adds at MEMORY.
- * All else is a device's. What the guest executes is in kvm_guest.c.
+ * All else is a device's. What the guest executes is in kvm_guest.S.
  */
 #ifndef KVM_VM_H
 #define KVM_VM_H
@@ -17,7 +17,7 @@
 #define CPUID_VALUE 0x12345678
 #define OUTS 64
 
-enum mode { REAL, PROTECTED, LONG };
+enum mode { REAL, PROTECTED, PAE, LONG };
 
 struct vm {
 	int fd;
