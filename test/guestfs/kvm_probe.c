@@ -22,7 +22,7 @@
 #include "kvm_vm.h"
 #include "tap.h"
 
-#define TIME_LIMIT 60 /* seconds of the machine's, for a test */
+#define TIME_LIMIT 20 /* seconds of the machine's, for a test */
 #define CHANGED_MS 2000 /* for a guest to go on */
 #define MEMORY_BYTES (8UL << 20)
 #define ENTRY_FAILED 0x80000021 /* invalid guest state */
