@@ -41,6 +41,7 @@ help:
 	@echo 'make run      set up what is missing, build, boot the stick image in an emulator, show hpsctl demo'
 	@echo 'make test     set up what is missing, build, run all tests (make test-unit, make test-live: a part)'
 	@echo 'make test-long  tests that take an hour or two: all attacks in QEMU with nested KVM'
+	@echo 'make test-kvm  the stock KVM in the host, natively and under the monitor (KVM_MODES=native: only the former)'
 	@echo 'make nested   what tools/run --emulator nested needs (tools/README.md)'
 	@echo 'make fuzz     fuzz the memory calls for FUZZ_SECONDS=600 s (make test does it for a minute)'
 	@echo 'make kvm-unit-tests DIR=...  run programs of kvm-unit-tests, built in DIR, in VMs (docs/testing.md)'

@@ -184,6 +184,16 @@ test-long: nested
 	test/run.pl --jobs $(TEST_JOBS) $(LONG_TESTS)
 .PHONY: test-long
 
+# The stock kernel's KVM in the host: natively, which shows that the tests are right, then with kvm = on.
+KVM_CASES := '1 cloud' '2 cloud' '2 cloud-7' '1 cloud-6.12' '2 generic' '1 cloud qemu' '2 cloud qemu'
+KVM_PARTS := $(foreach f,cloud,$(BUILD)/initrd-kvm-$(f).img)
+test-kvm: nested
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(KVM_PARTS)
+	for mode in $(KVM_MODES); do for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done | \
+		tr '\n' '\0' | xargs -0 test/run.pl --jobs $(TEST_JOBS) || exit; done
+KVM_MODES ?= native monitor
+.PHONY: test-kvm
+
 TRUSTED_SOURCES := $(MONITOR_C) $(MONITOR_ASM) include/registers.inc \
 	$(filter-out include/hyperps/guest.h include/hyperps/gate.h,$(MONITOR_HEADERS))
 # What is said about HyperPS and its tool, against the sources and the tool itself.

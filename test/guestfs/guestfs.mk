@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits
-TEST_PROGRAMS := perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device guest_bench vault_client vcpu_cycles move_threads ports private_access msr_sweep vm_fill efi_table
+TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits kvm kvm_exits
+TEST_PROGRAMS := perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device guest_bench vault_client vcpu_cycles move_threads ports private_access msr_sweep vm_fill efi_table kvm_probe
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own: what `drivers` loads, and KVM also for `make bench`.
 STOCK_MODULES := efivarfs irqbypass kvm kvm-intel msr cpuid acpi-cpufreq pcc-cpufreq cpufreq_ondemand intel-cstate intel-uncore rapl \
@@ -24,6 +24,11 @@ $(BUILD)/guestfs/vm_fill $(BUILD)/guestfs/vmcore: test/guestfs/dump_text.h
 $(BUILD)/guestfs/vault_client: test/guestfs/vault_client.c $(VAULT_CLIENT) $(HPSCTL_HEADERS) $(wildcard host/guests/*.h)
 	@mkdir -p $(@D)
 	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(VAULT_CLIENT)
+
+KVM_PROBE := test/guestfs/kvm_vm.c test/guestfs/kvm_guest.S
+$(BUILD)/guestfs/kvm_probe: test/guestfs/kvm_probe.c $(KVM_PROBE) test/guestfs/kvm_vm.h test/guestfs/kvm_guest.h $(TEST_CLIENT) $(HPSCTL_HEADERS)
+	@mkdir -p $(@D)
+	$(call quiet,CC)$(CC) $(HOST_CFLAGS) -o $@ $< $(KVM_PROBE) $(TEST_CLIENT)
 
 $(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_policy.h $(TEST_CLIENT) $(HPSCTL_HEADERS)
 	@mkdir -p $(@D)
@@ -63,5 +68,17 @@ $(BUILD)/initrd-dma-%.img: $(BUILD)/initrd-%.img test/guestfs/dma_load test/gues
 	$(call quiet,INITRD)host/image/mkinitrd --output $@.drivers test/dma_load=test/guestfs/dma_load test/modules/list=$(BUILD)/dma-modules \
 		$$(for name in $(DMA_MODULES); do find $(CACHE)/kernels/$* -path '*/modules/*' -name "$$name.ko*" -printf "test/modules/$$name.ko=%p "; done) && \
 		cat $< $@.drivers >$@ && rm $@.drivers
+
+# For test/live/kvm.py: the test initrd, drivers of the disk that has QEMU, and what QEMU's guest boots.
+KVM_DISK_MODULES := scsi_common scsi_mod libata ata_piix sd_mod irqbypass kvm
+$(BUILD)/kvm-guest.img: host/image/mkinitrd test/guestfs/kvm_guest_init
+	@mkdir -p $(@D)
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ init=test/guestfs/kvm_guest_init
+$(BUILD)/initrd-kvm-%.img: $(BUILD)/initrd-test-%.img $(BUILD)/kvm-guest.img test/guestfs/kvm_qemu test/guestfs/guestfs.mk
+	@printf '%s\n' $(KVM_DISK_MODULES) >$(BUILD)/kvm-modules
+	$(call quiet,INITRD)host/image/mkinitrd --output $@.more test/kvm_qemu=test/guestfs/kvm_qemu test/kvm-guest.img=$(BUILD)/kvm-guest.img \
+		test/modules/kvm-list=$(BUILD)/kvm-modules \
+		$$(for name in $(KVM_DISK_MODULES); do find $(CACHE)/kernels/$* -path '*/modules/*' -name "$$name.ko*" -printf "test/modules/$$name.ko=%p "; done) && \
+		cat $< $@.more >$@ && rm $@.more
 
 .SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)
