@@ -796,6 +796,8 @@ static void test_dirty(void)
 	for (unsigned int round = 0; round < 3; round++) {
 		start(&vcpu, PROTECTED, guest_touch, MEMORY + round * PAGE, MEMORY_BYTES / PAGE / 4, 4 * PAGE);
 		passed = passed && serve(&vcpu) == KVM_EXIT_HLT && dirty(1, bitmap);
+		printf("# round %u: %#lx %#lx ... %#lx\n", round, bitmap[0], bitmap[1],
+		       bitmap[MEMORY_BYTES / PAGE / 64 - 1]);
 		for (unsigned int i = 0; i < MEMORY_BYTES / PAGE / 64; i++)
 			passed = passed && bitmap[i] == 0x1111111111111111UL << round;
 	}
@@ -844,15 +846,21 @@ static void test_kill(void)
 	bool passed = true;
 
 	for (unsigned int i = 0; i < 5; i++) {
-		int status;
-		pid_t child = checked(fork(), "fork");
+		int status, ready[2];
+		pid_t child;
+		char byte;
+		checked(pipe(ready), "pipe");
+		child = checked(fork(), "fork");
 
 		if (!child) {
 			start_reader(i);
+			checked((int)write(ready[1], "", 1), "write");
 			for (;;)
 				pause();
 		}
-		pause_us(20000);
+		close(ready[1]);
+		passed = passed && read(ready[0], &byte, 1) == 1;
+		close(ready[0]);
 		kill(child, SIGKILL);
 		passed = passed && waitpid(child, &status, 0) == child && WIFSIGNALED(status);
 	}

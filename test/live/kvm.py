@@ -3,7 +3,7 @@
 """kvm.py native|monitor CPUS FLAVOUR [WORD[,WORD]...]: the stock kernel's KVM in the host, by test/guestfs/kvm.
 
 `native`: without the monitor. `monitor`: with `kvm = on`; each check of the native run must be there, with the same result. That run
-comes first if build/ has none of the same arguments. WORDs are kvm_probe's: --quick, or names of its tests; `qemu` runs
+comes first if build/ has none of the same arguments and initrd. WORDs are kvm_probe's: --quick, or names of its tests; `qemu` runs
 test/guestfs/kvm_qemu instead."""
 
 import json
@@ -42,7 +42,8 @@ def boot(native):
 
 def native_checks():
     """Those of the native run, which is made if there is none."""
-    if not os.path.exists(NATIVE):
+    initrd = os.path.join(BUILD, f"initrd-test-{FLAVOUR}.img")
+    if not os.path.exists(NATIVE) or os.path.getmtime(NATIVE) < os.path.getmtime(initrd):
         record(boot(True)[0])
     with open(NATIVE, encoding="utf-8") as file:
         return json.load(file)
