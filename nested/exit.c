@@ -122,10 +122,15 @@ static enum nested_next resume(const struct cpu *cpu)
 	return NESTED_RESUME;
 }
 
-static enum nested_next refuse(const struct cpu *cpu, u32 vector)
+/* An exception of L2's, which L1 sees if it wants to. Entry and exit information have the same format. */
+static enum nested_next refuse(const struct cpu *cpu, struct nested *n, u32 vector)
 {
 	inject_exception(vector);
-	return resume(cpu);
+	if (!(nested_get(n, VMCS_EXCEPTION_BITMAP) & BIT(vector)))
+		return resume(cpu);
+	show(n, EXIT_EXCEPTION_OR_NMI, 0, vmread(VMCS_ENTRY_INTERRUPTION_INFO));
+	nested_set(n, VMCS_EXIT_INTERRUPTION_ERROR_CODE, 0);
+	return NESTED_SHOWN;
 }
 
 static enum nested_next exit_event(struct cpu *cpu, struct nested *n, u64 qualification)
@@ -140,11 +145,10 @@ static enum nested_next exit_event(struct cpu *cpu, struct nested *n, u64 qualif
 		deliver_again();
 		return resume(cpu);
 	}
-	if (nested_get(n, VMCS_EXCEPTION_BITMAP) & BIT(vector & 31))
-		return nested_show(n, EXIT_EXCEPTION_OR_NMI, qualification);
-	deliver_again();
-	reflect_exception();
-	return resume(cpu);
+	/* That of a page fault does not say alone whether it exits. */
+	if (!(nested_get(n, VMCS_EXCEPTION_BITMAP) & BIT(vector & 31)) && reflect_exception())
+		return resume(cpu);
+	return nested_show(n, EXIT_EXCEPTION_OR_NMI, qualification);
 }
 
 /* Something waits for L1, or did. In this order: what comes after the write sets the timer again. */
@@ -175,7 +179,7 @@ static enum nested_next exit_control_register(struct cpu *cpu, struct nested *n,
 	changed = value ^ vmread(shadow);
 	if (number == 0 ? (changed & CR0_NE) || ((value & CR0_NW) && !(value & CR0_CD))
 			: changed & CR4_OWNED & ~CR4_MCE)
-		return refuse(cpu, VECTOR_GP);
+		return refuse(cpu, n, VECTOR_GP);
 	follow(shadow, number == 0 ? CR0_OWNED : CR4_MCE, value);
 	return resume(cpu);
 }
@@ -243,7 +247,7 @@ enum nested_next nested_exit(struct cpu *cpu, struct registers *regs)
 	case EXIT_TDCALL:
 	case EXIT_RDMSR_IMMEDIATE:
 	case EXIT_WRMSRNS_IMMEDIATE:
-		return refuse(cpu, VECTOR_UD);
+		return refuse(cpu, n, VECTOR_UD);
 	default:
 		return nested_show(n, reason, qualification);
 	}

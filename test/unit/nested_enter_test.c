@@ -711,7 +711,7 @@ static void test_reasons(void **state)
 		if (reason == EXIT_INIT || reason == EXIT_EPT_MISCONFIGURATION || reason == EXIT_PREEMPTION_TIMER)
 			continue;
 		valid_vmcs12();
-		set12(VMCS_EXCEPTION_BITMAP, ~0U);
+		set12(VMCS_EXCEPTION_BITMAP, ~BIT(VECTOR_UD));
 		enter();
 		set02(VMCS_EXIT_INTERRUPTION_INFO, EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_GP);
 		assert_int_equal(exit_l2(reason, 3, &regs), refused ? NESTED_RESUME : NESTED_SHOWN);
@@ -751,6 +751,49 @@ static void test_exceptions(void **state)
 			assert_int_equal(get12(VMCS_EXIT_INTERRUPTION_INFO), EVENT_VALID | event);
 		else
 			assert_int_equal(get02(VMCS_ENTRY_INTERRUPTION_INFO) & ~EVENT_ERROR_CODE, EVENT_VALID | event);
+	}
+}
+
+/* SDM, "Exceptions": by mask and match a page fault exits though its bit is 0, too. It is L1's, and not lost. */
+static void test_page_fault(void **state)
+{
+	(void)state;
+	start();
+	set12(VMCS_EXCEPTION_BITMAP, 0);
+	set12(VMCS_PAGE_FAULT_MATCH, 1);
+	enter();
+	assert_int_equal(exit_exception(EVENT_TYPE_EXCEPTION | EVENT_ERROR_CODE | VECTOR_PF, 0), NESTED_SHOWN);
+	assert_int_equal(get12(VMCS_EXIT_INTERRUPTION_INFO),
+			 EVENT_VALID | EVENT_TYPE_EXCEPTION | EVENT_ERROR_CODE | VECTOR_PF);
+}
+
+/* What the monitor refuses is an exception of L2's like any other: L1 sees it if it asks for it. */
+static void test_refused(void **state)
+{
+	struct registers regs = { { [REGISTER_RAX] = CR4_PAE } };
+	static const u64 events[] = { EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_UD,
+				      EVENT_VALID | EVENT_TYPE_EXCEPTION | EVENT_ERROR_CODE | VECTOR_GP };
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		u64 event = events[i & 1];
+
+		start();
+		set12(VMCS_EXCEPTION_BITMAP, i & 2 ? BIT(event & EVENT_VECTOR) : ~BIT(event & EVENT_VECTOR));
+		enter();
+		set02(VMCS_EXIT_INTERRUPTION_ERROR_CODE, 0x77);
+		assert_int_equal(exit_l2(i & 1 ? EXIT_CR_ACCESS : EXIT_ENCLS, i & 1 ? 4 : 0, &regs),
+				 i & 2 ? NESTED_SHOWN : NESTED_RESUME);
+		if (!(i & 2)) {
+			assert_int_equal(get02(VMCS_ENTRY_INTERRUPTION_INFO), event);
+			continue;
+		}
+		assert_int_equal(get12(VMCS_EXIT_REASON), EXIT_EXCEPTION_OR_NMI);
+		assert_int_equal(get12(VMCS_EXIT_QUALIFICATION), 0);
+		assert_int_equal(get12(VMCS_EXIT_INTERRUPTION_INFO), event);
+		assert_int_equal(get12(VMCS_EXIT_INTERRUPTION_ERROR_CODE), 0);
+		assert_int_equal(get12(VMCS_ENTRY_INTERRUPTION_INFO) & EVENT_VALID, 0);
+		assert_int_equal(get12(VMCS_GUEST_RFLAGS), 2 | RFLAGS_RF);
 	}
 }
 
@@ -1095,6 +1138,7 @@ int main(void)
 		cmocka_unit_test(test_failures),      cmocka_unit_test(test_vmfail),
 		cmocka_unit_test(test_entered_again), cmocka_unit_test(test_abort),
 		cmocka_unit_test(test_reasons),       cmocka_unit_test(test_exceptions),
+		cmocka_unit_test(test_page_fault),    cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_nmi),           cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_violation),     cmocka_unit_test(test_control_registers),
 		cmocka_unit_test(test_init),          cmocka_unit_test(test_root),
