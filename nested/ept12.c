@@ -130,36 +130,34 @@ void nested_fill_last_violation(struct nested *n)
 		(void)fill(n, &walk, gpa, 0);
 }
 
-static void restart(struct nested *n)
-{
-	invept_all();
-	(void)memory_lock();
-	shadow_restart(&n->shadow);
-	memory_unlock();
-}
-
 void nested_drop_all(struct nested *n)
 {
 	(void)memory_lock();
 	shadow_reset(&n->shadow);
 	memory_unlock();
-	restart(n);
+	nested_flush(n);
 }
 
 void nested_drop(struct nested *n, u64 eptp12)
 {
 	unsigned root = shadow_find(&n->shadow, eptp12);
 
+	/* Of one that has no root nothing is cached: INVEPT came between the drop of its last and the next entry. */
+	if (root == SHADOW_ROOTS)
+		return;
 	(void)memory_lock();
-	if (root < SHADOW_ROOTS)
-		shadow_drop(&n->shadow, root);
+	shadow_drop(&n->shadow, root);
 	memory_unlock();
-	restart(n);
+	nested_flush(n);
 }
 
 void nested_flush(struct nested *n)
 {
 	/* Whoever sets it after this look, flushes all CPUs, too. */
-	if (n->shadow.must_invept)
-		restart(n);
+	if (!n->shadow.must_invept)
+		return;
+	invept_all();
+	(void)memory_lock();
+	shadow_restart(&n->shadow);
+	memory_unlock();
 }

@@ -106,8 +106,6 @@ static enum outcome execute_vmxon(struct cpu *cpu, const struct registers *regs)
 		return FAIL_INVALID;
 	nested_begin(cpu);
 	n->vmxon_region = address;
-	n->current = NO_ADDRESS;
-	n->last_violation = NO_ADDRESS;
 	n->state = NESTED_ROOT;
 	return SUCCESS;
 }
@@ -240,7 +238,6 @@ static enum outcome execute(struct cpu *cpu, struct registers *regs, u32 reason)
 	case EXIT_VMXOFF:
 		forget_current(n);
 		nested_end(n);
-		n->state = NESTED_OFF;
 		return SUCCESS;
 	case EXIT_VMCLEAR:
 		return execute_vmclear(n, regs);

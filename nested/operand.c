@@ -14,12 +14,6 @@
 #define INFO_BASE(info) ((info) >> 23 & 0xf)
 #define INFO_NO_BASE BIT(27)
 
-/* Where an operand lies: in one page or in two. */
-struct operand {
-	u64 gpa[2];
-	unsigned bytes[2];
-};
-
 static u64 register_value(const struct registers *regs, u64 number)
 {
 	return number == REGISTER_RSP ? vmread(VMCS_GUEST_RSP) : regs->value[number];
@@ -62,25 +56,26 @@ static bool refuse(u64 gpa)
 	return false;
 }
 
-static bool find_operand(const struct registers *regs, unsigned bytes, bool write, struct operand *operand)
+/* Both pages are translated before anything is read or written. */
+static bool operand_access(const struct registers *regs, u8 *buffer, unsigned bytes, bool write)
 {
 	const struct paging paging = { vmread(VMCS_GUEST_CR0),    vmread(VMCS_GUEST_CR3),
 				       vmread(VMCS_GUEST_CR4),    vmread(VMCS_GUEST_IA32_EFER),
 				       vmread(VMCS_GUEST_RFLAGS), this_cpu()->capabilities.physical_address_bits };
-	unsigned in_page;
-	u64 linear;
+	unsigned in_page, part[2] = { bytes, 0 };
+	u64 linear, gpa[2];
 
 	if (!operand_address(regs, bytes, &linear))
 		return false;
 	in_page = (unsigned)(PAGE_SIZE - linear % PAGE_SIZE);
-	*operand = (struct operand){ .bytes = { bytes, 0 } };
-	if (bytes > in_page)
-		*operand = (struct operand){ .bytes = { in_page, bytes - in_page } };
-	/* Both before anything is read or written. */
-	for (unsigned i = 0; i < 2 && operand->bytes[i]; linear += operand->bytes[i++]) {
+	if (bytes > in_page) {
+		part[0] = in_page;
+		part[1] = bytes - in_page;
+	}
+	for (unsigned i = 0; i < 2 && part[i]; linear += part[i++]) {
 		u32 error_code;
 
-		switch (host_translate(&paging, linear, write, &operand->gpa[i], &error_code)) {
+		switch (host_translate(&paging, linear, write, &gpa[i], &error_code)) {
 		case TRANSLATED:
 			break;
 		case TRANSLATION_FAULT:
@@ -89,32 +84,21 @@ static bool find_operand(const struct registers *regs, unsigned bytes, bool writ
 			vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, error_code);
 			return false;
 		case TRANSLATION_REFUSED:
-			return refuse(operand->gpa[i]);
+			return refuse(gpa[i]);
 		}
 	}
+	for (unsigned i = 0; i < 2 && part[i]; buffer += part[i++])
+		if (!(write ? memory_write_host(gpa[i], buffer, part[i]) : memory_read_host(gpa[i], buffer, part[i])))
+			return refuse(gpa[i]);
 	return true;
 }
 
 bool operand_read(const struct registers *regs, void *out, unsigned bytes)
 {
-	struct operand operand;
-
-	if (!find_operand(regs, bytes, false, &operand))
-		return false;
-	for (unsigned i = 0; i < 2 && operand.bytes[i]; i++)
-		if (!memory_read_host(operand.gpa[i], (u8 *)out + (i ? operand.bytes[0] : 0), operand.bytes[i]))
-			return refuse(operand.gpa[i]);
-	return true;
+	return operand_access(regs, out, bytes, false);
 }
 
 bool operand_write(const struct registers *regs, u64 value)
 {
-	struct operand operand;
-
-	if (!find_operand(regs, sizeof(value), true, &operand))
-		return false;
-	for (unsigned i = 0; i < 2 && operand.bytes[i]; i++)
-		if (!memory_write_host(operand.gpa[i], (u8 *)&value + (i ? operand.bytes[0] : 0), operand.bytes[i]))
-			return refuse(operand.gpa[i]);
-	return true;
+	return operand_access(regs, (u8 *)&value, sizeof(value), true);
 }

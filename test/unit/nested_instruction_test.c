@@ -168,6 +168,8 @@ void nested_end(struct nested *n)
 {
 	assert_ptr_equal(n, &nested);
 	assert_true(n->current == NO_ADDRESS);
+	n->state = NESTED_OFF;
+	n->last_violation = NO_ADDRESS;
 	real.ended++;
 }
 
@@ -792,10 +794,9 @@ static void each_place_and_operand(void **state)
 			/* Where no operand matters three will do. */
 			matters = now.cs_l && now.vmxe && !now.cpl;
 			start.state = vmx ? NESTED_ROOT : NESTED_OFF;
-			/* Outside nobody has ever said that there is none. */
-			start.current = vmx > 1 ? ADDRESS(FRAME_A) : vmx ? NO_ADDRESS : 0;
+			start.current = vmx > 1 ? ADDRESS(FRAME_A) : NO_ADDRESS;
 			start.page[LAUNCH_STATE] = vmx > 1 ? vmx - 2 : 1;
-			start.last_violation = 0x1234000;
+			start.last_violation = vmx ? 0x1234000 : NO_ADDRESS;
 			start.interruptibility = place & BIT(SHADOWED) ? INTERRUPTIBILITY_MOV_SS : INTERRUPTIBILITY_STI;
 			start.rflags = RFLAGS_RESERVED | RFLAGS_IF | (random_u64() & STATUS_FLAGS);
 			for (unsigned index = 0; matters || index < 3; index++) {
