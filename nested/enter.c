@@ -250,7 +250,6 @@ void nested_save(struct nested *n)
 	nested_set(n, VMCS_ENTRY_CONTROLS,
 		   (entry & ~ENTRY_IA32E_GUEST) | (vmread(VMCS_ENTRY_CONTROLS) & ENTRY_IA32E_GUEST));
 	nested_set(n, VMCS_ENTRY_INTERRUPTION_INFO, nested_get(n, VMCS_ENTRY_INTERRUPTION_INFO) & ~EVENT_VALID);
-	n->page[VMCS12_LAUNCH_STATE] = 1;
 }
 
 bool nested_entry_failed(struct cpu *cpu)

@@ -22,7 +22,7 @@ static const vmcs_field_t exit_information[] = {
 };
 
 /* VMCS01 becomes current, with L1's host state. pat, efer: what the CPU has of them where L1 does not load its own. */
-static void load_host_state(struct cpu *cpu, const struct nested *n, u64 pat, u64 efer, bool blocks_nmi)
+static void load_host_state(struct cpu *cpu, const struct nested *n, u64 pat, u64 efer)
 {
 	u64 exit = nested_get(n, VMCS_EXIT_CONTROLS);
 	struct boot_cpu_state state = {
@@ -63,7 +63,6 @@ static void load_host_state(struct cpu *cpu, const struct nested *n, u64 pat, u6
 	vmwrite(VMCS_GUEST_SYSENTER_EIP, nested_get(n, VMCS_HOST_SYSENTER_EIP));
 	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
 	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, 0);
-	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocks_nmi ? INTERRUPTIBILITY_NMI : 0);
 	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
 	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, 0);
@@ -88,7 +87,7 @@ static enum nested_next show(struct nested *n, u32 reason, u64 qualification, u6
 	struct cpu *cpu = this_cpu();
 	bool failed = reason & EXIT_REASON_ENTRY_FAILURE;
 	bool is_nmi = reason == EXIT_EXCEPTION_OR_NMI && (information & EVENT_TYPE) == EVENT_TYPE_NMI;
-	u64 pat = vmread(VMCS_GUEST_IA32_PAT), efer = vmread(VMCS_GUEST_IA32_EFER);
+	u64 pat = vmread(VMCS_GUEST_IA32_PAT), efer = vmread(VMCS_GUEST_IA32_EFER), blocking;
 
 	if (!failed) {
 		nested_save(n);
@@ -98,7 +97,10 @@ static enum nested_next show(struct nested *n, u32 reason, u64 qualification, u6
 	}
 	nested_set(n, VMCS_EXIT_REASON, reason);
 	nested_set(n, VMCS_EXIT_QUALIFICATION, qualification);
-	load_host_state(cpu, n, pat, efer, is_nmi);
+	load_host_state(cpu, n, pat, efer);
+	/* An entry that failed leaves L1's blocking of NMIs as it was. */
+	blocking = is_nmi ? INTERRUPTIBILITY_NMI : failed ? vmread(VMCS_GUEST_INTERRUPTIBILITY) : 0;
+	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & INTERRUPTIBILITY_NMI);
 	n->state = NESTED_ROOT;
 	/* Without VPIDs an exit flushes what L1 and L2 share. */
 	if (!nested_l1_vpid(n))
@@ -226,6 +228,7 @@ enum nested_next nested_exit(struct cpu *cpu, struct registers *regs)
 	if (full_reason & EXIT_REASON_ENTRY_FAILURE)
 		return exit_failed_entry(cpu, n, reason, qualification);
 	n->launched = true;
+	n->page[VMCS12_LAUNCH_STATE] = 1;
 	switch (reason) {
 	case EXIT_EXCEPTION_OR_NMI:
 		return exit_event(cpu, n, qualification);

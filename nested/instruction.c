@@ -47,16 +47,6 @@ static void finish(u64 flag)
 	skip_instruction();
 }
 
-void nested_succeed(void)
-{
-	finish(0);
-}
-
-void nested_fail_invalid(void)
-{
-	finish(RFLAGS_CF);
-}
-
 void nested_fail(struct nested *n, u32 error)
 {
 	if (n->current != NO_ADDRESS)
@@ -274,9 +264,9 @@ void nested_instruction(struct registers *regs, u32 reason)
 	else
 		outcome = execute(cpu, regs, reason);
 	if (outcome == SUCCESS)
-		nested_succeed();
+		finish(0);
 	else if (outcome == FAIL_INVALID)
-		nested_fail_invalid();
+		finish(RFLAGS_CF);
 	else if (outcome != DONE)
 		nested_fail(cpu->nested, outcome);
 }

@@ -101,10 +101,8 @@ void nested_init(void);
 /* A VMX instruction of the host's (exit reasons 19 to 27, 50, 53), where VMX is offered: done, or a fault is queued. */
 void nested_instruction(struct registers *regs, u32 reason);
 
-/* The conventions of VMX instructions: RFLAGS, the error field; RIP moves on. instruction.c. */
-void nested_succeed(void);
-void nested_fail_invalid(void);
-void nested_fail(struct nested *n, u32 error); /* VMfailValid if there is a current VMCS12, else VMfailInvalid */
+/* VMfailValid if there is a current VMCS12, else VMfailInvalid: RFLAGS, the error field; RIP moves on. instruction.c. */
+void nested_fail(struct nested *n, u32 error);
 
 /*
  * Memory operand of the VMX instruction that has just exited, `bytes` of it (at most 16), by the host's own page tables.

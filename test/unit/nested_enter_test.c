@@ -648,6 +648,43 @@ static void test_entered_again(void **state)
 	assert_int_equal(nested_exit(&area.cpu, NULL), NESTED_SHOWN);
 }
 
+/* SDM, "VM-Entry Failures During or After Loading Guest State": blocking by NMI is what it was before the entry. */
+static void test_nmi_blocking(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		bool blocked = i & 1, failed = i & 2;
+
+		start();
+		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, (blocked ? INTERRUPTIBILITY_NMI : 0) | INTERRUPTIBILITY_STI);
+		if (i & 4) {
+			set12(VMCS_LINK_POINTER, failed ? 0 : NO_ADDRESS);
+			nested_enter(&nested);
+		} else {
+			enter();
+			set02(VMCS_EXIT_REASON, FAILED(EXIT_ENTRY_FAILED_GUEST_STATE));
+			if (failed)
+				assert_int_equal(nested_exit(&area.cpu, NULL), NESTED_SHOWN);
+		}
+		if (!failed)
+			exit_l2(EXIT_CPUID, 0, NULL);
+		assert_int_equal(get01(VMCS_GUEST_INTERRUPTIBILITY), failed && blocked ? INTERRUPTIBILITY_NMI : 0);
+	}
+}
+
+/* An L2 that has run has been launched, whether L1 has seen an exit of it or not. */
+static void test_launch_state(void **state)
+{
+	(void)state;
+	start();
+	enter();
+	refill = true;
+	assert_int_equal(exit_l2(EXIT_EPT_VIOLATION, 0, NULL), NESTED_RESUME);
+	set02(VMCS_EXIT_REASON, FAILED(EXIT_ENTRY_FAILED_GUEST_STATE));
+	assert_int_equal(nested_exit(&area.cpu, NULL), NESTED_SHOWN);
+	assert_int_equal(nested.page[VMCS12_LAUNCH_STATE], 1);
+}
+
 /* VMfail of the entry itself. */
 static void test_vmfail(void **state)
 {
@@ -950,6 +987,7 @@ static void test_init(void **state)
 	start();
 	enter();
 	memcpy(page, nested.page, sizeof(page));
+	page[VMCS12_LAUNCH_STATE] = 1;
 	assert_int_equal(exit_l2(EXIT_INIT, 0, NULL), NESTED_EVENT);
 	assert_int_equal(nested.state, NESTED_OFF);
 	assert_int_equal(nested.current, NO_ADDRESS);
@@ -1138,6 +1176,7 @@ int main(void)
 		cmocka_unit_test(test_failures),      cmocka_unit_test(test_vmfail),
 		cmocka_unit_test(test_entered_again), cmocka_unit_test(test_abort),
 		cmocka_unit_test(test_reasons),       cmocka_unit_test(test_exceptions),
+		cmocka_unit_test(test_nmi_blocking),  cmocka_unit_test(test_launch_state),
 		cmocka_unit_test(test_page_fault),    cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_nmi),           cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_violation),     cmocka_unit_test(test_control_registers),
