@@ -128,7 +128,7 @@ static EFI_STATUS choose_region_size(const struct conf *conf, const struct image
 				     const struct vmx_capabilities *capabilities, struct monitor_memory *memory)
 {
 	u32 ranges;
-	u64 ept, marks, others, least;
+	u64 ept, marks, kvm, others, least;
 	EFI_STATUS status = memory_map_read(memory_map, &ranges);
 
 	if (!EFI_ERROR(status))
@@ -141,8 +141,8 @@ static EFI_STATUS choose_region_size(const struct conf *conf, const struct image
 			     L"this machine has more than %d CPUs. Switch some off in the firmware setup",
 			     MONITOR_WINDOWS - SPARE_CPU_SLOTS);
 	marks = page_marks_bytes(memory_map, ranges);
-	others = ept * PAGE_SIZE + marks + SPARE_MEMORY + cpu_slots * SPARE_MEMORY_PER_CPU +
-		 choose_kvm_pool(conf, cpu_slots, marks, memory);
+	kvm = choose_kvm_pool(conf, cpu_slots, marks, memory);
+	others = ept * PAGE_SIZE + marks + SPARE_MEMORY + cpu_slots * SPARE_MEMORY_PER_CPU + kvm;
 	/* One GiB more than the rest covers the page tables' own share. */
 	least = lay_out(image, cpu_slots, others + PAGE_SIZE_1G).marks + others;
 	least = ALIGN_UP(least, PAGE_SIZE_2M);
@@ -157,7 +157,8 @@ static EFI_STATUS choose_region_size(const struct conf *conf, const struct image
 			     conf->memory >> 20, least >> 20);
 	memory->region_size = ALIGN_UP(conf->memory > least ? conf->memory : least, PAGE_SIZE_2M);
 	memory->gate_roots = cpu_slots;
-	memory->gate_offset = lay_out(image, cpu_slots, memory->region_size).marks + marks + ept * PAGE_SIZE;
+	/* What comes before the gate's roots: nested_init() takes its pages first. */
+	memory->gate_offset = lay_out(image, cpu_slots, memory->region_size).marks + marks + ept * PAGE_SIZE + kvm;
 	return EFI_SUCCESS;
 }
 
