@@ -235,9 +235,15 @@ test-gdb:
 	test/run.pl test/live/debugger.py
 .PHONY: test-gdb
 
-# kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR.
+# kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR. HOST=kvm: in QEMU with the host's KVM.
+ifeq ($(HOST),kvm)
+kvm-unit-tests: kvm-unit-tests-dir nested
+	+@$(MAKE) --no-print-directory $(KVM_PARTS)
+	test/run.pl 'test/live/kvm_unit_host.py $(DIR) $(or $(CPUS),2) $(NAMES)'
+else
 kvm-unit-tests: kvm-unit-tests-dir $(LIVE_PARTS)
 	test/run.pl 'test/live/kvm_unit_tests.py $(DIR)'
+endif
 
 kvm-unit-tests-dir:
 	@[ -f "$(DIR)/x86/hypercall.flat" ] || { echo "DIR='$(DIR)' has no x86/hypercall.flat: give the folder of" \
