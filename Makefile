@@ -44,7 +44,7 @@ help:
 	@echo 'make test-kvm  the stock KVM in the host, natively and under the monitor (KVM_MODES=native: only the former)'
 	@echo 'make nested   what tools/run --emulator nested needs (tools/README.md)'
 	@echo 'make fuzz     fuzz the memory calls for FUZZ_SECONDS=600 s (make test does it for a minute)'
-	@echo 'make kvm-unit-tests DIR=...  run programs of kvm-unit-tests, built in DIR, in VMs (docs/testing.md)'
+	@echo 'make kvm-unit-tests DIR=...  run programs of kvm-unit-tests, built in DIR, in VMs; HOST=kvm: of the host'"'"'s KVM (docs/testing.md)'
 	@echo 'make soak     everything at once for MINUTES=60 on 4 CPUs: host work, VMs, CPUs that come and go, attacks'
 	@echo 'make bench    measure native against monitor in the emulator; writes build/bench.json'
 	@echo 'make stick    build the stick image and say how to write it to a real stick'

@@ -235,9 +235,10 @@ test-gdb:
 	test/run.pl test/live/debugger.py
 .PHONY: test-gdb
 
-# kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR. HOST=kvm: in QEMU with the host's KVM.
+# kvm-unit-tests is no Debian package: whoever runs this has its source, built, in DIR. HOST=kvm: in QEMU with the
+# host's KVM; DIR may have the kernel's own selftests then.
 ifeq ($(HOST),kvm)
-kvm-unit-tests: kvm-unit-tests-dir nested
+kvm-unit-tests: nested
 	+@$(MAKE) --no-print-directory $(KVM_PARTS)
 	test/run.pl 'test/live/kvm_unit_host.py $(DIR) $(or $(CPUS),2) $(NAMES)'
 else

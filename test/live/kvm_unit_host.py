@@ -146,7 +146,8 @@ def test():
     """See the module's text."""
     names = programs()
     missing = [path for path, _ in names.values() if not os.path.exists(os.path.join(DIR, path))]
-    if not ok(names and not missing, f"{LABEL} the programs are there {missing or ''}".strip()):
+    if not names or missing:
+        ok(False, f"'{DIR}' lacks {missing or 'programs'}: build kvm-unit-tests, or the kernel's selftests of KVM, there")
         return
     native = native_results(names)
     monitor, output = boot(names, False)
