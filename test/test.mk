@@ -239,7 +239,7 @@ test-gdb:
 # host's KVM; DIR may have the kernel's own selftests then.
 ifeq ($(HOST),kvm)
 kvm-unit-tests: nested
-	+@$(MAKE) --no-print-directory $(KVM_PARTS)
+	+@$(MAKE) --no-print-directory $(BUILD)/initrd-kvm-unit-cloud.img
 	test/run.pl 'test/live/kvm_unit_host.py $(DIR) $(or $(CPUS),2) $(NAMES)'
 else
 kvm-unit-tests: kvm-unit-tests-dir $(LIVE_PARTS)

@@ -81,4 +81,13 @@ $(BUILD)/initrd-kvm-%.img: $(BUILD)/initrd-test-%.img $(BUILD)/kvm-guest.img tes
 		$$(for name in $(KVM_DISK_MODULES); do find $(CACHE)/kernels/$* -path '*/modules/*' -name "$$name.ko*" -printf "test/modules/$$name.ko=%p "; done) && \
 		cat $< $@.more >$@ && rm $@.more
 
+# For test/live/kvm_unit_host.py, which adds the programs: the host's initrd, and the same drivers.
+KVM_UNIT_SCRIPTS := kvm_unit kernel_log status_json kvm_exits
+$(BUILD)/initrd-kvm-unit-%.img: $(BUILD)/initrd-%.img $(KVM_UNIT_SCRIPTS:%=test/guestfs/%) host/attacks/lib.sh test/guestfs/guestfs.mk
+	@printf '%s\n' $(KVM_DISK_MODULES) >$(BUILD)/kvm-modules
+	$(call quiet,INITRD)host/image/mkinitrd --output $@.more $(foreach s,$(KVM_UNIT_SCRIPTS),test/$(s)=test/guestfs/$(s)) \
+		test/lib.sh=host/attacks/lib.sh test/modules/kvm-list=$(BUILD)/kvm-modules \
+		$$(for name in $(KVM_DISK_MODULES) kvm-intel; do find $(CACHE)/kernels/$* -path '*/modules/*' -name "$$name.ko*" -printf "test/modules/$$name.ko=%p "; done) && \
+		cat $< $@.more >$@ && rm $@.more
+
 .SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)

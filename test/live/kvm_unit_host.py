@@ -13,18 +13,17 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
 
-from live import BOOT_TIMEOUT, BUILD, TOP, main, monitor_lines, note, ok, test_machine
+from live import BOOT_TIMEOUT, BUILD, main, monitor_lines, note, ok, test_machine
 from machine import NESTED_DISK
 
 DIR, CPUS, NAMES = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",") if len(sys.argv) > 3 else []
 FLAVOUR = "cloud"
 PEER = "kvm-unit-tests" if os.path.isdir(os.path.join(DIR, "x86")) else "kvm-selftests"
-INITRD = os.path.join(BUILD, f"initrd-kvm-{FLAVOUR}.img")
+INITRD = os.path.join(BUILD, f"initrd-kvm-unit-{FLAVOUR}.img")
 LABEL = f"{PEER}, {CPUS} CPUs:"
 TIMEOUT = 4 * 3600
 LIMIT = 90  # seconds of the machine's for a program, as in the project's own script
@@ -67,18 +66,16 @@ def programs():
 
 
 def make_initrd(names, scratch, initrd):
-    """The test initrd, and behind it another one with the programs, without symbols, and the list of them."""
+    """Its initrd, and behind it another one with the programs, without symbols, and the list of them."""
     folder = os.path.join(scratch, "kut")
     os.mkdir(folder)
     for path in {path for path, _ in names.values()}:
         subprocess.run(["strip", "-o", os.path.join(folder, os.path.basename(path)), os.path.join(DIR, path)], check=True)
     with open(os.path.join(folder, "list"), "w", encoding="ascii") as file:
         file.write("".join(line + "\n" for _, line in names.values()))
-    os.mkdir(os.path.join(scratch, "test"))
-    shutil.copy(os.path.join(TOP, "test", "guestfs", "kvm_unit"), os.path.join(scratch, "test"))
     with open(INITRD, "rb") as first:
         initrd.write(first.read())
-    initrd.write(subprocess.run("find kut test | cpio --create --format=newc --owner=0:0 --quiet | gzip -n", shell=True,
+    initrd.write(subprocess.run("find kut | cpio --create --format=newc --owner=0:0 --quiet | gzip -n", shell=True,
                                 cwd=scratch, stdout=subprocess.PIPE, check=True).stdout)
     initrd.flush()
 
