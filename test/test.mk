@@ -187,6 +187,8 @@ test-long: nested
 # The stock kernel's KVM in the host: natively, which shows that the tests are right, then with kvm = on.
 KVM_CASES := '1 cloud' '2 cloud' '2 cloud-7' '1 cloud-6.12' '2 generic' '1 cloud qemu' '2 cloud qemu'
 KVM_PARTS := $(foreach f,cloud,$(BUILD)/initrd-kvm-$(f).img)
+LIVE_TESTS += 'test/live/kvm.py monitor 2 cloud' 'test/live/kvm.py monitor 1 cloud qemu'
+LIVE_PARTS += $(KVM_PARTS)
 test-kvm: nested
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(KVM_PARTS)
 	for mode in $(KVM_MODES); do for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done | \
