@@ -4,7 +4,7 @@
 ATTACKS := $(notdir $(wildcard host/attacks/[0-9][0-9]-*))
 ATTACK_PROGRAMS := devmem gate_ring3 vmx_ring3 vcpu_vectors
 ATTACK_MODULES := hostile vmx_probe nmi_probe ipi_storm vm_memory vm_donate vm_stress vcpu_attack vcpu_siege vcpu_registers \
-	gate_probe gate_attack escape dma_device
+	gate_probe gate_attack escape dma_device nested
 ATTACK_BINARIES := $(ATTACK_PROGRAMS:%=$(BUILD)/attack-programs/%)
 ATTACK_SCRIPTS := host/attacks/lib.sh $(ATTACKS:%=host/attacks/%)
 

@@ -20,6 +20,7 @@
 #else
 #define rdmsrq rdmsrl
 #define wrmsrq wrmsrl
+#define rdmsrq_safe rdmsrl_safe
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)

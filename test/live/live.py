@@ -19,7 +19,8 @@ PROMPT = "/root # "
 COMPLAINTS = "BUG:|Oops|WARNING: CPU|unchecked MSR|general protection|soft lockup|rcu.*stall|NMI received for unknown reason"
 # Those of hpsctl attack, by number.
 ATTACKS = ("monitor-memory", "private-frame", "double-map", "remap", "wrong-owner", "old-content", "stale-tlb", "rogue-vmfunc",
-           "gate-offsets", "stale-pcid", "msr", "privileged-state", "fuzz", "guest-registers", "race", "ipi-storm", "escape", "dma")
+           "gate-offsets", "stale-pcid", "msr", "privileged-state", "fuzz", "guest-registers", "race", "ipi-storm", "escape", "dma",
+           "nested")
 
 
 def kernel(flavour):
