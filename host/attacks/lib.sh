@@ -96,10 +96,13 @@ module() {
 	rmmod "$1"
 }
 
-# begin_attack: says in $gate how calls go, vmfunc or vmcall, and has counted count from here on
+# begin_attack: says in $gate how calls go, vmfunc or vmcall, and in $kvm whether VMX is the host's (`offered`, or empty), and has
+# counted count from here on
 begin_attack() {
 	gate=vmcall
 	[ "$(status_value gate)" != '"offered"' ] || gate=vmfunc
+	kvm=
+	[ "$(status_value kvm)" != '"on"' ] || kvm=offered
 	for kind in memory msr instruction register gate dma; do
 		eval "refused_$kind=$(status_value refused_$kind)"
 	done

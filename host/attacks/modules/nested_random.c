@@ -297,9 +297,8 @@ static int pointer_result(const struct model *m, enum kind kind, u32 error)
 	return kind == REGION ? failed(m, error + 1) : VMX_OK;
 }
 
-static int run_pointer(struct model *m, unsigned int instruction, int *wanted)
+static int run_pointer(struct model *m, unsigned int instruction, enum kind kind, int *wanted)
 {
-	enum kind kind = next() % KINDS;
 	u64 address = address_of(m, kind);
 	int result;
 
@@ -464,6 +463,8 @@ static void run_wild(struct model *m)
 		return;
 	}
 	vmx_setup(v);
+	/* It may be one that spins. */
+	v->one_interrupt = true;
 	set(VM_ENTRY_MSR_LOAD_ADDR, __pa(v->lists));
 	set(VM_EXIT_MSR_STORE_ADDR, __pa(v->lists));
 	set(VM_EXIT_MSR_LOAD_ADDR, __pa(v->lists));
@@ -535,12 +536,17 @@ void attack_random(struct seq_file *out)
 		unsigned int what = next() % 16;
 		int wanted = 0, result = 0;
 
-		if (what < 2)
-			result = run_pointer(&m, 0, &wanted);
+		/* Or hardly an entry would find all that it needs. */
+		if (!m.on && (next() & 1))
+			result = run_pointer(&m, 2, REGION, &wanted);
+		else if (m.on && m.current_page < 0 && (next() & 1))
+			result = run_pointer(&m, 1, next() % PAGES, &wanted);
+		else if (what < 2)
+			result = run_pointer(&m, 0, next() % KINDS, &wanted);
 		else if (what < 5)
-			result = run_pointer(&m, 1, &wanted);
+			result = run_pointer(&m, 1, next() % KINDS, &wanted);
 		else if (what < 6)
-			result = run_pointer(&m, 2, &wanted);
+			result = run_pointer(&m, 2, next() % KINDS, &wanted);
 		else if (what < 9)
 			result = run_field(&m, &wanted);
 		else if (what < 12)

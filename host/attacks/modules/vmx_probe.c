@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* VMX must look absent to the host's ring 0, and no value that the host writes may reach hardware unchecked. */
+/*
+ * VMX must look absent to the host's ring 0 (with kvm = on: as offered, and no more), and no value that the host writes may reach
+ * hardware unchecked.
+ */
 #include <linux/irqflags.h>
 #include <linux/slab.h>
 #include <asm/cpufeature.h>
@@ -15,9 +18,11 @@
 #define CPUID_1_ECX_VMX BIT(5)
 #define MSR_FEATURE_CONTROL 0x3a
 #define FEATURE_CONTROL_LOCKED BIT(0)
-#define FEATURE_CONTROL_VMX (BIT(1) | BIT(2)) /* inside and outside SMX */
+#define FEATURE_CONTROL_VMX_IN_SMX BIT(1)
+#define FEATURE_CONTROL_VMX BIT(2)
 #define MSR_VMX_FIRST 0x480
-#define MSR_VMX_LAST 0x491
+#define MSR_VMX_OFFERED_LAST 0x490
+#define MSR_VMX_LAST 0x493
 #define MSR_MICROCODE_UPDATE 0x79
 #define MEMORY_TYPE_RESERVED 2
 #define MEMORY_TYPE_WRITE_THROUGH 4
@@ -94,6 +99,12 @@ static bool monitor_runs(void)
 	return !call(HYPERPS_CALL_IDENTIFY, 0, 0, 0, 0, &signature) && signature == HYPERPS_SIGNATURE;
 }
 
+/* kvm = on. Natively it is the control that fails, as it should. */
+static bool vmx_is_offered(void)
+{
+	return (cpuid_ecx(1) & CPUID_1_ECX_VMX) && monitor_runs();
+}
+
 static void check_vector(struct seq_file *out, int vector, int expected, const char *what)
 {
 	if (vector == expected)
@@ -106,12 +117,14 @@ static void check_vector(struct seq_file *out, int vector, int expected, const c
 
 static void check_vmx_state(struct seq_file *out)
 {
+	bool offered = vmx_is_offered();
+	u32 msr, vmx = offered ? FEATURE_CONTROL_VMX : 0;
 	unsigned long flags, cr4;
 	u64 value = 0;
 	int vector, missed = 0;
-	u32 msr;
 
-	tap_check(out, !(cpuid_ecx(1) & CPUID_1_ECX_VMX), "CPUID reports no VMX");
+	/* Which of the two it should be, the ring-3 program is told. */
+	tap_check(out, !(cpuid_ecx(1) & CPUID_1_ECX_VMX) || offered, "CPUID reports %s", offered ? "VMX" : "no VMX");
 
 	local_irq_save(flags);
 	cr4 = get_cr4();
@@ -120,20 +133,31 @@ static void check_vmx_state(struct seq_file *out)
 		try_set_cr4(cr4);
 	local_irq_restore(flags);
 	tap_check(out, !(cr4 & X86_CR4_VMXE), "CR4.VMXE reads as 0");
-	check_vector(out, vector, X86_TRAP_GP, "setting CR4.VMXE");
+	if (offered)
+		tap_check(out, vector == VECTOR_NONE, "positive control: CR4.VMXE can be set (exception %d)", vector);
+	else
+		check_vector(out, vector, X86_TRAP_GP, "setting CR4.VMXE");
 
 	vector = read_msr(MSR_FEATURE_CONTROL, &value);
-	tap_check(out, vector == VECTOR_NONE && (value & FEATURE_CONTROL_LOCKED) && !(value & FEATURE_CONTROL_VMX),
-		  "IA32_FEATURE_CONTROL is locked without VMX (exception %d, value %#llx)", vector, value);
+	tap_check(out,
+		  vector == VECTOR_NONE && (value & FEATURE_CONTROL_LOCKED) &&
+			  (value & (FEATURE_CONTROL_VMX | FEATURE_CONTROL_VMX_IN_SMX)) == vmx,
+		  "IA32_FEATURE_CONTROL is locked with%s VMX (exception %d, value %#llx)", offered ? "" : "out", vector,
+		  value);
 	check_vector(out, write_msr(MSR_FEATURE_CONTROL, value), X86_TRAP_GP, "writing IA32_FEATURE_CONTROL");
 
-	for (msr = MSR_VMX_FIRST; msr <= MSR_VMX_LAST; msr++) {
+	for (msr = offered ? MSR_VMX_OFFERED_LAST + 1 : MSR_VMX_FIRST; msr <= MSR_VMX_LAST; msr++) {
 		if (read_msr(msr, NULL) != X86_TRAP_GP) {
 			seq_printf(out, "# MSR %#x can be read\n", msr);
 			missed++;
 		}
 	}
-	tap_check(out, !missed, "reading each VMX capability MSR raises exception 13 (%d did not)", missed);
+	tap_check(out, !missed, "reading each VMX capability MSR %sraises exception 13 (%d did not)",
+		  offered ? "that is not offered " : "", missed);
+	for (msr = MSR_VMX_FIRST, missed = 0; offered && msr <= MSR_VMX_OFFERED_LAST; msr++)
+		missed += read_msr(msr, NULL) != VECTOR_NONE;
+	if (offered)
+		tap_check(out, !missed, "positive control: the others can be read (%d can't)", missed);
 	check_vector(out, write_msr(MSR_VMX_FIRST, 0), X86_TRAP_GP, "writing a VMX capability MSR");
 }
 
@@ -586,6 +610,8 @@ static void check_hidden_features(struct seq_file *out)
 		if (hidden[i].leaf > cpuid_eax(0))
 			continue;
 		cpuid_count(hidden[i].leaf, hidden[i].subleaf, &eax, &ebx, &ecx, &edx);
+		if (hidden[i].leaf == 1 && vmx_is_offered())
+			ecx &= ~(u32)CPUID_1_ECX_VMX;
 		if (!((eax & hidden[i].eax) | (ebx & hidden[i].ebx) | (ecx & hidden[i].ecx) | (edx & hidden[i].edx)))
 			continue;
 		seq_printf(out, "# CPUID %#x.%u: %#x %#x %#x %#x\n", hidden[i].leaf, hidden[i].subleaf, eax, ebx, ecx,
@@ -621,4 +647,4 @@ static int show_vmx_probe(struct seq_file *out, void *unused)
 	return 0;
 }
 
-TAP_MODULE("vmx_probe", show_vmx_probe, "Checks that VMX looks absent");
+TAP_MODULE("vmx_probe", show_vmx_probe, "Checks that VMX looks absent, or as offered");
