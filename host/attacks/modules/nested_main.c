@@ -28,6 +28,10 @@ unsigned int count = 20000;
 module_param(count, uint, 0400);
 MODULE_PARM_DESC(count, "how many instructions at random");
 
+static bool end_machine;
+module_param_named(abort, end_machine, bool, 0400);
+MODULE_PARM_DESC(abort, "reading /proc/nested ends the machine by a VMX abort, at the first of the frames in refuse");
+
 static struct vmx *held;
 
 /* Linux does not know of CR4.VMXE: without INVPCID it would write CR4 to flush the TLB. */
@@ -299,6 +303,10 @@ static int show_nested(struct seq_file *out, void *unused)
 	monitor_runs();
 	if (!vmx_is_offered()) {
 		check_hidden(out);
+		return 0;
+	}
+	if (end_machine && refuse_count) {
+		attack_abort(out);
 		return 0;
 	}
 	for (i = 0; i < ARRAY_SIZE(attacks); i++) {

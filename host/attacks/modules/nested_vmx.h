@@ -121,6 +121,7 @@ extern unsigned int refuse_count, count;
 void attack_instructions(struct seq_file *out);
 void attack_l2(struct seq_file *out);
 void attack_frames(struct seq_file *out);
+void attack_abort(struct seq_file *out);
 void attack_host_state(struct seq_file *out);
 void attack_siege(struct seq_file *out);
 void attack_flips(struct seq_file *out);
