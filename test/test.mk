@@ -165,7 +165,8 @@ LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2
 	'test/live/attacks.py cloud-6.12 2 vmcall' 'test/live/host.py cloud-6.12 2 vmx_absent,vm_run,power,demo,kernel_log' \
 	'test/live/host.py cloud 2 vmx_absent,gate_sweep,cpus,kernel_log,drivers,kexec_same' 'test/live/views.py cloud 1 15' \
 	'test/live/host.py cloud 1 vmx_absent,vm_device,vcpu_device,demo,efi,perf_msr,nmi,check,exits,kernel_log' \
-	'test/live/host.py cloud 1 gate kvm=on' 'test/live/host.py cloud 1 exits kvm=on kvm_pool=262144M'
+	'test/live/host.py cloud 1 gate kvm=on' 'test/live/host.py cloud 1 exits kvm=on kvm_pool=262144M' \
+	'test/live/kvm_attacks.py 1 vmcall 2000 rogue-vmfunc,privileged-state,nested' 'test/live/kvm_attacks.py 2 vmfunc 20000 nested'
 TEST_JOBS ?= 2
 
 # In QEMU with nested KVM: three to six minutes of a CPU, an hour for all.
@@ -209,7 +210,7 @@ SOURCE_TESTS := test/check.sh test/sparse.sh test/layers.py $(DOCUMENT_TESTS) \
 test: setup-test
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAMS) $(LIVE_PARTS) $(BUILD)/debian.img $(MANUALS)
 	@$(MAKE) --no-print-directory tcb-lines
-	@rm -rf $(BUILD)/attacks $(BUILD)/attacks.json $(BUILD)/attacks-nested $(BUILD)/attacks-nested.json
+	@rm -rf $(foreach kind,attacks attacks-nested attacks-kvm,$(BUILD)/$(kind) $(BUILD)/$(kind).json)
 	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) $(SOURCE_TESTS) $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
