@@ -401,8 +401,9 @@ static void siege_round(struct siege *s, u64 vm, bool alone, struct counts *c)
 	memset64(content, OFFERED | (u64)OFFERED << 32, PAGE_SIZE / 8);
 	WRITE_ONCE(s->seen[1], 0);
 	if (alone) {
-		/* It uses the frame first, so that its tables have it. */
-		beset(s);
+		/* It uses the frame first, so that its tables have it. An interrupt may end it before that. */
+		for (waited = 0; waited < 1000 && !READ_ONCE(s->seen[1]); waited++)
+			beset(s);
 	} else {
 		WRITE_ONCE(s->pause, false);
 		for (waited = 0; waited < 100000000 && !READ_ONCE(s->seen[1]); waited++)
@@ -412,7 +413,7 @@ static void siege_round(struct siege *s, u64 vm, bool alone, struct counts *c)
 		c->failed++;
 	error = give(vm, frame);
 	if (!error) {
-		if (alone)
+		for (waited = 0; alone && waited < 1000 && READ_ONCE(s->deaths) == before; waited++)
 			beset(s);
 		port = run_guest(vm, &reason);
 		if (reason != HYPERPS_EXIT_OUT || port != 0x40) {
