@@ -44,7 +44,9 @@ def test():
             else:
                 ok(good and result["control"] and result["refused"], f"{LABEL} {name}: the control works, the attack is refused")
             if code:
-                note(shell(machine, "cat /tmp/log")[0])
+                log = shell(machine, "cat /tmp/log")[0]
+                note(log)
+                print("\n".join(line for line in log.splitlines() if "not ok" in line), file=sys.stderr)
         if results:
             record_attacks(re.sub(r"\W+", "-", " ".join(sys.argv[1:]))[:200], results.values(), "attacks-nested")
         complaints = [line for line in shell(machine, "dmesg", TIMEOUT)[0].splitlines() if re.search(COMPLAINTS, line)]
