@@ -2,9 +2,11 @@
 /*
  * KVM's figures for `make bench`, from the same kernel and emulator: a hypercall's round trip, and a guest's first touch of
  * a page that the host has present. Loads kvm_intel from /test/modules. Prints "bench NAME TICKS"; the guest counts them.
- * Without VT-x, as under the monitor, it says so and measures nothing.
+ * Under the monitor with kvm = on also "bench-exits NAME.of_100 N": exits to the monitor for each 100 of the guest; and by what.
+ * Without VT-x it says so and measures nothing.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdbool.h>
@@ -16,6 +18,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "hpsctl_format.h"
+#include "monitor_device.h"
 
 #define SIZE_4K 4096UL
 #define SIZE_2M (2UL << 20)
@@ -81,7 +86,7 @@ asm(".pushsection .rodata\n"
     ".popsection\n");
 extern const char guest_calls[], guest_cpuids[], guest_outs[], guest_touches[], guest_end[];
 
-static int vm, vcpu;
+static int vm, vcpu, monitor;
 static struct kvm_run *shared;
 static char *low;
 
@@ -114,7 +119,8 @@ static void load_module(const char *path, const char *parameters)
 {
 	int file = checked(open(path, O_RDONLY | O_CLOEXEC), path);
 
-	checked(syscall(SYS_finit_module, file, parameters, 0), path);
+	if (syscall(SYS_finit_module, file, parameters, 0) && errno != EEXIST)
+		fail(path);
 	close(file);
 }
 
@@ -214,13 +220,46 @@ static uint32_t report(const char *name, uint32_t *run, unsigned int runs, unsig
 	return run[runs / 2] / count;
 }
 
+/* Exits of the first CPU, and of its KVM VMs; false where no monitor offers VMX. */
+static bool read_exits(struct hyperps_exits *host, struct hyperps_exits *guest)
+{
+	return monitor >= 0 && !monitor_read_exits(monitor, 0, host) &&
+	       !monitor_read(monitor, HYPERPS_OBJECT_L2_EXITS, 0, 0, guest, sizeof(*guest));
+}
+
+static void report_exits(const char *name, const struct hyperps_exits *host, const struct hyperps_exits *guest)
+{
+	struct hyperps_exits host_now, guest_now;
+	uint64_t of_host = 0, of_guest = 0;
+
+	if (!read_exits(&host_now, &guest_now))
+		return;
+	for (int i = 0; i < HYPERPS_EXIT_REASONS; i++) {
+		of_host += host_now.reason[i] - host->reason[i];
+		of_guest += guest_now.reason[i] - guest->reason[i];
+	}
+	/* But for calls: reading the counters is one. */
+	of_host -= host_now.vmcall - host->vmcall;
+	printf("bench-exits %s.of_100 %llu\n#", name, (unsigned long long)((of_host + of_guest) * 100 / of_guest));
+	for (int i = 0; i < HYPERPS_EXIT_REASONS; i++)
+		if ((host_now.reason[i] - host->reason[i]) * 100 / of_guest)
+			printf(" %s %llu", exit_reason_name(i),
+			       (unsigned long long)((host_now.reason[i] - host->reason[i]) * 100 / of_guest));
+	printf("\n");
+}
+
 static void bench_calls(const char *name, const char *routine)
 {
 	static uint32_t run[CALL_RUNS];
+	struct hyperps_exits host, guest;
+	bool counts;
 
 	run_guest(routine, 0, 0, CALLS);
+	counts = read_exits(&host, &guest);
 	for (int i = 0; i < CALL_RUNS; i++)
 		run[i] = run_guest(routine, 0, 0, CALLS);
+	if (counts)
+		report_exits(name, &host, &guest);
 	report(name, run, CALL_RUNS, CALLS);
 }
 
@@ -292,6 +331,7 @@ int main(void)
 	load_module("/test/modules/kvm.ko", "");
 	/* Bochs refuses posted-interrupt descriptors that are not page-aligned, as KVM's are. */
 	load_module("/test/modules/kvm-intel.ko", "enable_apicv=0");
+	monitor = monitor_open();
 	make_guest();
 	bench_start();
 	bench_calls("kvm.hypercall", guest_calls);
