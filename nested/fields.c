@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* The fields of a VMCS12: which there are, what becomes of each (docs/nested.md, "Fields"), and where it lies in the page. */
+/* The fields of a VMCS12: which there are, what becomes of each (docs/nested.md, "Fields"). */
 #include "nested.h"
-
-/* "Guest Segment Attributes": what else is in an access-rights field reads as 0. */
-#define ACCESS_RIGHTS_BITS 0x1f0ff
-#define FIELD_WIDTH(encoding) ((encoding) >> 13 & 3) /* 0: 16 bits, 1: 64, 2: 32, 3: natural */
-#define FIELD_TYPE(encoding) ((encoding) >> 10 & 3)
-#define FIELD_INDEX(encoding) ((encoding) >> 1 & 0x1ff)
 
 #define SAVED NESTED_SAVED
 #define R NESTED_SHADOW_READ
@@ -75,31 +69,4 @@ const struct nested_field *nested_field(u64 encoding)
 		if (encoding >= nested_fields[i].first && encoding <= nested_fields[i].last && !(encoding & 1))
 			return &nested_fields[i];
 	return NULL;
-}
-
-static unsigned word_of(u32 encoding)
-{
-	if (!encoding)
-		return VMCS12_VPID;
-	return FIELD_WIDTH(encoding) << 7 | FIELD_TYPE(encoding) << 5 | (FIELD_INDEX(encoding) & 31);
-}
-
-static u64 cut(u32 encoding, u64 value)
-{
-	if (encoding >= VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_ES).encoding &&
-	    encoding <= VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_TR).encoding)
-		return value & ACCESS_RIGHTS_BITS;
-	if (FIELD_WIDTH(encoding) == 0)
-		return (u16)value;
-	return FIELD_WIDTH(encoding) == 2 ? (u32)value : value;
-}
-
-u64 nested_get(const struct nested *n, vmcs_field_t field)
-{
-	return cut(field.encoding, n->page[word_of(field.encoding)]);
-}
-
-void nested_set(struct nested *n, vmcs_field_t field, u64 value)
-{
-	n->page[word_of(field.encoding)] = cut(field.encoding, value);
 }

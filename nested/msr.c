@@ -3,48 +3,53 @@
 #include "memory_service.h"
 #include "nested.h"
 
-/* What passes if L1's bitmap lets it, too: nothing that the host itself does not have without an exit. */
-static const struct {
-	u32 first, last;
-	bool read, write;
-} passing[] = {
-	{ MSR_IA32_TSC, MSR_IA32_TSC, true, false }, /* with L1's offset */
-	{ MSR_IA32_SPEC_CTRL, MSR_IA32_SPEC_CTRL, true, true },
-	{ MSR_IA32_PRED_CMD, MSR_IA32_PRED_CMD, false, true },
-	{ MSR_IA32_MPERF, MSR_IA32_APERF, true, false },
-	{ MSR_IA32_FLUSH_CMD, MSR_IA32_FLUSH_CMD, false, true },
-	{ MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_EIP, true, true }, /* in the VMCS, like FS and GS base */
-	{ MSR_IA32_XFD, MSR_IA32_XFD_ERR, true, true },
-	{ MSR_CORE_C3_RESIDENCY, MSR_CORE_C7_RESIDENCY, true, false },
-	{ MSR_CORE_C1_RESIDENCY, MSR_CORE_C1_RESIDENCY, true, false },
-	{ MSR_IA32_FS_BASE, MSR_IA32_KERNEL_GS_BASE, true, true },
+/* Words of an MSR bitmap: reads of low MSRs, of high ones, writes of either. */
+#define READ_LOW(msr) ((msr) / 64)
+#define READ_HIGH(msr) (128 + (msr) % 0x2000 / 64)
+#define WRITE_LOW(msr) (256 + READ_LOW(msr))
+#define WRITE_HIGH(msr) (256 + READ_HIGH(msr))
+#define MSR_BIT(msr) BIT((msr) % 64)
+
+/*
+ * What passes if L1's bitmap lets it, too: nothing that the host itself does not have without an exit. TSC: with L1's offset.
+ * SYSENTER, FS and GS base are in the VMCS.
+ */
+#define PASSING_WORDS 13
+static const u16 words[PASSING_WORDS] = {
+	READ_LOW(MSR_IA32_TSC),          READ_LOW(MSR_IA32_SPEC_CTRL),    READ_LOW(MSR_IA32_MPERF),
+	READ_LOW(MSR_IA32_SYSENTER_CS),  READ_LOW(MSR_IA32_XFD),          READ_LOW(MSR_CORE_C3_RESIDENCY),
+	READ_LOW(MSR_CORE_C1_RESIDENCY), READ_HIGH(MSR_IA32_FS_BASE),     WRITE_LOW(MSR_IA32_SPEC_CTRL),
+	WRITE_LOW(MSR_IA32_FLUSH_CMD),   WRITE_LOW(MSR_IA32_SYSENTER_CS), WRITE_LOW(MSR_IA32_XFD),
+	WRITE_HIGH(MSR_IA32_FS_BASE),
 };
-
-/* Bytes of a bitmap behind which nothing passes: writes of the high MSRs are its last quarter. */
-#define BITMAP_BYTES 3112
-
-/* Bit of an MSR in a bitmap: reads of low MSRs, of high ones, then writes. */
-static u32 bitmap_bit(u32 msr, bool write)
-{
-	return (write ? 0x4000 : 0) + (msr >> 31 ? 0x2000 : 0) + msr % 0x2000;
-}
+#define SYSENTER (7 * MSR_BIT(MSR_IA32_SYSENTER_CS))
+#define XFD (MSR_BIT(MSR_IA32_XFD) | MSR_BIT(MSR_IA32_XFD_ERR))
+#define BASES (7 * MSR_BIT(MSR_IA32_FS_BASE))
+static const u64 passing[PASSING_WORDS] = {
+	MSR_BIT(MSR_IA32_TSC),
+	MSR_BIT(MSR_IA32_SPEC_CTRL),
+	MSR_BIT(MSR_IA32_MPERF) | MSR_BIT(MSR_IA32_APERF),
+	SYSENTER,
+	XFD,
+	7 * MSR_BIT(MSR_CORE_C3_RESIDENCY),
+	MSR_BIT(MSR_CORE_C1_RESIDENCY),
+	BASES,
+	MSR_BIT(MSR_IA32_SPEC_CTRL) | MSR_BIT(MSR_IA32_PRED_CMD),
+	MSR_BIT(MSR_IA32_FLUSH_CMD),
+	SYSENTER,
+	XFD,
+	BASES,
+};
 
 void nested_merge_msrs(struct nested *n)
 {
-	const u8 *theirs = (const u8 *)n->second;
+	u64 theirs[PASSING_WORDS];
 
-	__builtin_memset(n->msr_bitmap, 0xff, PAGE_SIZE);
 	if (!(nested_get(n, VMCS_PRIMARY_CONTROLS) & PRIMARY_USE_MSR_BITMAPS) ||
-	    !memory_read_host(nested_get(n, VMCS_MSR_BITMAP), n->second, BITMAP_BYTES))
-		return;
-	for (unsigned i = 0; i < ARRAY_SIZE(passing); i++)
-		for (u32 msr = passing[i].first; msr <= passing[i].last; msr++)
-			for (unsigned write = !passing[i].read; write <= passing[i].write; write++) {
-				u32 bit = bitmap_bit(msr, write);
-
-				if (!(theirs[bit / 8] & 1 << bit % 8))
-					n->msr_bitmap[bit / 8] &= ~(1 << bit % 8);
-			}
+	    !memory_read_host_words(nested_get(n, VMCS_MSR_BITMAP), theirs, words, PASSING_WORDS))
+		__builtin_memset(theirs, 0xff, sizeof(theirs));
+	for (unsigned i = 0; i < PASSING_WORDS; i++)
+		n->msr_bitmap[words[i]] = theirs[i] | ~passing[i];
 }
 
 /* SDM, "VM-Entry Controls for MSRs". */

@@ -39,10 +39,12 @@ struct nested {
 		current; /* hpa of L1's pages; current: of the VMCS12 that VMPTRLD named last, or NO_ADDRESS */
 	/* Pages of kvm_pool, since their content is L1's choice: the copy of the current VMCS12, and what is being read. */
 	u64 *page, *second;
-	u8 *msr_bitmap; /* VMCS02's */
+	u64 *msr_bitmap; /* VMCS02's */
 	u8 *vmcs02;
 	bool launched; /* VMCS02, since its first exit that was no failed entry */
 	bool ready; /* VMCS02 has all that never changes */
+	bool dirty; /* VMCS02 lacks what VMCS12 has of fields that are not hot (NESTED_SHADOW_WRITE) */
+	bool cold_in_02; /* it has, since an exit, what VMCS12 lacks of such guest state: nested_fetch() */
 	bool has_ibpb; /* the CPU has IBRS and IBPB */
 	u16 last_vpid; /* L1's, of the last entry on this CPU */
 	unsigned root; /* of shadow: the EPT02 on which L2 runs */
@@ -78,9 +80,41 @@ extern const unsigned nested_field_count;
 /* The field of an encoding without bit 0 (any number), or NULL. */
 const struct nested_field *nested_field(u64 encoding);
 
-/* A field of the current VMCS12, cut to its width; the field must be in the table. */
-u64 nested_get(const struct nested *n, vmcs_field_t field);
-void nested_set(struct nested *n, vmcs_field_t field, u64 value);
+/* SDM, "Structure of VMCS Component Encoding". Width 0: 16 bits, 1: 64, 2: 32, 3: natural. */
+#define FIELD_WIDTH(encoding) ((encoding) >> 13 & 3)
+#define FIELD_TYPE(encoding) ((encoding) >> 10 & 3)
+#define FIELD_INDEX(encoding) ((encoding) >> 1 & 0x1ff)
+
+/* "Guest Segment Attributes": what else is in an access-rights field reads as 0. */
+#define ACCESS_RIGHTS_BITS 0x1f0ff
+
+static inline unsigned nested_word(u32 encoding)
+{
+	if (!encoding)
+		return VMCS12_VPID;
+	return FIELD_WIDTH(encoding) << 7 | FIELD_TYPE(encoding) << 5 | (FIELD_INDEX(encoding) & 31);
+}
+
+static inline u64 nested_cut(u32 encoding, u64 value)
+{
+	if (encoding >= VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_ES).encoding &&
+	    encoding <= VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_TR).encoding)
+		return value & ACCESS_RIGHTS_BITS;
+	if (FIELD_WIDTH(encoding) == 0)
+		return (u16)value;
+	return FIELD_WIDTH(encoding) == 2 ? (u32)value : value;
+}
+
+/* A field of the current VMCS12, cut to its width; the field must be in the table. Inline: most fields are constants. */
+static inline u64 nested_get(const struct nested *n, vmcs_field_t field)
+{
+	return nested_cut(field.encoding, n->page[nested_word(field.encoding)]);
+}
+
+static inline void nested_set(struct nested *n, vmcs_field_t field, u64 value)
+{
+	n->page[nested_word(field.encoding)] = nested_cut(field.encoding, value);
+}
 
 /*
  * What is offered: once, by the boot CPU. NULL, or why VMX can't be offered: what this CPU lacks. Then the value of a VMX
@@ -120,7 +154,7 @@ u32 check_host(const struct nested *n);
 /* Guest state, as N1 wants it (the CPU checks the rest): false with the exit qualification of reason 33. */
 bool check_guest(const struct nested *n, u64 *qualification);
 
-/* VMCS02's MSR bitmap, of L1's and the table of what passes. msr.c. */
+/* The words of VMCS02's MSR bitmap in which something may pass, of L1's; all others are ones for ever. msr.c. */
 void nested_merge_msrs(struct nested *n);
 /* MSR lists of VMCS12: `count` entries at gpa. 0, or the number of the entry, from 1, that can't be loaded or stored. */
 u32 nested_load_msrs(u64 gpa, u64 count);

@@ -33,10 +33,12 @@ static void *take_page(void)
 /* Memory is cleared in reverse order: the roots first, the bitmap, which holds back an L2 of a CPU that did not stop, last. */
 static void start_cpu(struct cpu *cpu, struct mm *mm, hpa_t share, u64 pages)
 {
-	u8 *msr_bitmap = take_page(), *vmcs02 = take_page();
+	u64 *msr_bitmap = take_page();
+	u8 *vmcs02 = take_page();
 	struct nested *n = take_page();
 
 	_Static_assert(sizeof(*n) <= PAGE_SIZE, "struct nested has one page");
+	__builtin_memset(msr_bitmap, 0xff, PAGE_SIZE);
 	*n = (struct nested){ .vmxon_region = NO_ADDRESS,
 			      .current = NO_ADDRESS,
 			      .last_violation = NO_ADDRESS,

@@ -114,18 +114,22 @@ static bool is_in_host_frame(u64 gpa, unsigned bytes)
 	       (__atomic_load_n(&mm.marks->mark[frame], __ATOMIC_SEQ_CST) & MARK_STATE) == HYPERPS_FRAME_HOST;
 }
 
-/* By whole words: REP MOVSB may tear one, which the host replaces meanwhile. */
-static bool copy_from_host(u64 gpa, u8 *out, unsigned bytes)
+/* By whole words: REP MOVSB may tear one, which the host replaces meanwhile. words: NULL, or which of a page. */
+static bool copy_from_host(u64 gpa, u8 *out, unsigned bytes, const u16 *words)
 {
-	const u8 *from;
+	const u8 *from, *page;
 
-	if (!is_in_host_frame(gpa, bytes))
+	if (!is_in_host_frame(gpa, words ? PAGE_SIZE : bytes))
 		return false;
-	from = set_window(gpa >> PAGE_SHIFT, PTE_RW) + gpa % PAGE_SIZE;
+	page = set_window(gpa >> PAGE_SHIFT, PTE_RW);
+	from = page + gpa % PAGE_SIZE;
 	for (unsigned n; bytes; from += n, out += n, bytes -= n) {
-		unsigned skip = (u64)from % sizeof(u64);
+		unsigned skip;
 		u64 word;
 
+		if (words)
+			from = page + *words++ * sizeof(word);
+		skip = (u64)from % sizeof(word);
 		if (!load_checked((const u64 *)(from - skip), &word))
 			break;
 		n = sizeof(word) - skip;
@@ -145,7 +149,7 @@ static bool copy_from_host(u64 gpa, u8 *out, unsigned bytes)
  * A frame that is the host's at the look at its mark, and leaves it then, is nobody else's until this CPU has acknowledged a
  * flush, which its NMI handler does in the middle of the copy, too.
  */
-bool memory_read_host(u64 gpa, void *out, unsigned bytes)
+static bool copy_consistently(u64 gpa, void *out, unsigned bytes, const u16 *words)
 {
 	struct cpu *cpu = this_cpu();
 	bool done = false, again = true;
@@ -153,18 +157,28 @@ bool memory_read_host(u64 gpa, void *out, unsigned bytes)
 	for (unsigned round = 0; again && round < 3; round++) {
 		u64 epoch = __atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST);
 
-		done = copy_from_host(gpa, out, bytes);
+		done = copy_from_host(gpa, out, bytes, words);
 		again = __atomic_load_n(&cpu->flushed, __ATOMIC_SEQ_CST) != epoch;
 	}
 	if (again) {
 		spin_lock(&mm_lock);
-		done = copy_from_host(gpa, out, bytes);
+		done = copy_from_host(gpa, out, bytes, words);
 		spin_unlock(&mm_lock);
 	}
 	/* What a copy that does not count has left there may be a VM's. */
 	if (!done)
 		__builtin_memset(out, 0, bytes);
 	return done;
+}
+
+bool memory_read_host(u64 gpa, void *out, unsigned bytes)
+{
+	return copy_consistently(gpa, out, bytes, NULL);
+}
+
+bool memory_read_host_words(u64 gpa, u64 *out, const u16 *words, unsigned count)
+{
+	return copy_consistently(gpa, out, count * sizeof(*out), words);
 }
 
 bool memory_write_host(u64 gpa, const void *in, unsigned bytes)

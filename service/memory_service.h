@@ -25,12 +25,13 @@ bool memory_flush(void);
 bool memory_read_guest(u64 handle, u64 gpa, void *out, unsigned bytes);
 
 /*
- * The only two functions by which nested/ reaches host memory (docs/nested.md, "Reading host memory"). gpa: any number;
+ * The only functions by which nested/ reaches host memory (docs/nested.md, "Reading host memory"). gpa: any number;
  * words that are aligned are read by one load each. False, and `out` is zeros: the frame is not HOST, the bytes are not
- * all in one page, or a load met a machine check. In VMX root. The first takes mm_lock only if flushes keep coming, the
- * second always.
+ * all in one page, or a load met a machine check. In VMX root. Reading takes mm_lock only if flushes keep coming, writing
+ * always. words: numbers below 512 of those that are read of a page, whose address gpa is.
  */
 bool memory_read_host(u64 gpa, void *out, unsigned bytes);
+bool memory_read_host_words(u64 gpa, u64 *out, const u16 *words, unsigned count);
 bool memory_write_host(u64 gpa, const void *in, unsigned bytes);
 
 /*

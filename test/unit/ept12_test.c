@@ -20,7 +20,7 @@
 #define CPU_BITS (BIT(7) | BIT(8) | BIT(12)) /* of a qualification, which L1 sees as the CPU gave them */
 
 static struct cpu_area area;
-static u64 second[VMCS12_WORDS];
+static u64 page[VMCS12_WORDS], second[VMCS12_WORDS];
 static struct nested nested;
 static u64 memory[PAGES][512], eptp12, violation_gpa, qualification_of_cpu;
 static unsigned reads, bytes_read;
@@ -42,13 +42,6 @@ static enum shadow_result (*answer)(u64 gpa);
 void *read_gs_0(void)
 {
 	return &area.cpu;
-}
-
-u64 nested_get(const struct nested *n, vmcs_field_t field)
-{
-	assert_ptr_equal(n, &nested);
-	assert_int_equal(field.encoding, 0x201a);
-	return eptp12;
 }
 
 u64 vmread(vmcs_field_t field)
@@ -176,8 +169,9 @@ static void begin(void)
 {
 	area.cpu.capabilities.physical_address_bits = WIDTH;
 	memset(second, 0x5a, sizeof(second));
-	nested = (struct nested){ .second = second, .root = ROOT, .last_violation = NO_ADDRESS };
+	nested = (struct nested){ .page = page, .second = second, .root = ROOT, .last_violation = NO_ADDRESS };
 	eptp12 = FRAME | 0x1e;
+	nested_set(&nested, VMCS_EPTP, eptp12);
 	answer = yes;
 	locked = garble = false;
 	reads = bytes_read = fills = logged = 0;

@@ -175,6 +175,34 @@ static void any_bytes_of_a_page(void **state)
 	assert_int_equal(windows, 2);
 }
 
+static void words_of_a_page(void **state)
+{
+	static const u16 words[] = { 511, 0, 7, 7 };
+	static const u64 none[ARRAY_SIZE(words)];
+	u64 out[ARRAY_SIZE(words)];
+
+	(void)state;
+	reset();
+	assert_true(memory_read_host_words(FROM, out, words, ARRAY_SIZE(words)));
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+		assert_true(out[i] == content(FROM + words[i] * 8));
+	assert_int_equal(loads, ARRAY_SIZE(words));
+	/* The words of a page, whatever the address is. */
+	assert_false(memory_read_host_words(FROM + 8, out, words, ARRAY_SIZE(words)));
+	assert_memory_equal(out, none, sizeof(none));
+	mark_table[FRAME] = HYPERPS_FRAME_TO_VM;
+	assert_false(memory_read_host_words(FROM, out, words, ARRAY_SIZE(words)));
+	/* In the third copy and under the lock it is still the host's; then it is not, and what was read does not count. */
+	reset();
+	storm = true;
+	assert_true(memory_read_host_words(FROM, out, words + 2, 1));
+	assert_int_equal(loads, 4);
+	reset();
+	storm = true;
+	assert_false(memory_read_host_words(FROM, out, words, ARRAY_SIZE(words)));
+	assert_memory_equal(out, none, sizeof(none));
+}
+
 /* A word that changes all the time: it comes as it was at one moment. */
 static void no_word_is_torn_or_read_twice(void **state)
 {
@@ -337,10 +365,15 @@ int main(void)
 {
 	const struct sigaction action = { .sa_sigaction = trap, .sa_flags = SA_SIGINFO };
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(any_bytes_of_a_page),    cmocka_unit_test(no_word_is_torn_or_read_twice),
-		cmocka_unit_test(other_frames),           cmocka_unit_test(writing),
-		cmocka_unit_test(a_write_holds_the_lock), cmocka_unit_test(events_at_each_instruction),
-		cmocka_unit_test(flushes_without_end),    cmocka_unit_test(poisoned_memory),
+		cmocka_unit_test(any_bytes_of_a_page),
+		cmocka_unit_test(words_of_a_page),
+		cmocka_unit_test(no_word_is_torn_or_read_twice),
+		cmocka_unit_test(other_frames),
+		cmocka_unit_test(writing),
+		cmocka_unit_test(a_write_holds_the_lock),
+		cmocka_unit_test(events_at_each_instruction),
+		cmocka_unit_test(flushes_without_end),
+		cmocka_unit_test(poisoned_memory),
 	};
 
 	no_access = mmap(NULL, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -136,11 +136,13 @@ static void shares(void **state)
 
 		take(n);
 		take(n->msr_bitmap);
+		for (unsigned i = 0; i < PAGE_SIZE / sizeof(u64); i++)
+			assert_true(n->msr_bitmap[i] == ~0ULL);
 		take(n->vmcs02);
 		for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
 			take(n->shadow.root[i]);
 			/* Of the region, which the monitor view has, too; and cleared before the bitmap is. */
-			assert_true((u8 *)n->shadow.root[i] > n->msr_bitmap);
+			assert_true(n->shadow.root[i] > n->msr_bitmap);
 			assert_true((u8 *)n->shadow.root[i] < monitor.pool.linear + POOL_PAGES * PAGE_SIZE);
 		}
 		assert_int_equal((u64)n->page, next);

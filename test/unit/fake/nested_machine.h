@@ -220,7 +220,7 @@ static void start_machine(void)
 	nested = (struct nested){ .page = vmcs12[0],
 				  .second = vmcs12[1],
 				  .vmxon_region = 0x1000,
-				  .msr_bitmap = bitmap,
+				  .msr_bitmap = (u64 *)bitmap,
 				  .vmcs02 = vmcs02,
 				  .current = 0x2000,
 				  .last_violation = NO_ADDRESS };
