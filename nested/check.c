@@ -48,6 +48,11 @@ u32 check_controls(const struct nested *n)
 {
 	u64 primary = nested_get(n, VMCS_PRIMARY_CONTROLS), secondary = nested_get(n, VMCS_SECONDARY_CONTROLS);
 
+	if (!event_is_valid(nested_get(n, VMCS_ENTRY_INTERRUPTION_INFO)))
+		return ERROR_CONTROLS;
+	/* All else is as it was when it passed. */
+	if (!n->dirty && primary == n->primary)
+		return 0;
 	if (!is_offered(n, VMCS_PIN_CONTROLS, MSR_IA32_VMX_TRUE_PINBASED_CTLS) ||
 	    !is_offered(n, VMCS_PRIMARY_CONTROLS, MSR_IA32_VMX_TRUE_PROCBASED_CTLS) ||
 	    !is_offered(n, VMCS_SECONDARY_CONTROLS, MSR_IA32_VMX_PROCBASED_CTLS2) ||
@@ -58,7 +63,7 @@ u32 check_controls(const struct nested *n)
 	    !eptp12_is_valid(nested_get(n, VMCS_EPTP)) || ((secondary & SECONDARY_VPID) && !nested_get(n, VMCS_VPID)) ||
 	    ((primary & PRIMARY_USE_MSR_BITMAPS) &&
 	     !is_physical(nested_get(n, VMCS_MSR_BITMAP), PAGE_SIZE, PAGE_SIZE)) ||
-	    nested_get(n, VMCS_CR3_TARGET_COUNT) || !event_is_valid(nested_get(n, VMCS_ENTRY_INTERRUPTION_INFO)) ||
+	    nested_get(n, VMCS_CR3_TARGET_COUNT) ||
 	    !list_is_valid(n, VMCS_EXIT_MSR_STORE_COUNT, VMCS_EXIT_MSR_STORE_ADDRESS) ||
 	    !list_is_valid(n, VMCS_EXIT_MSR_LOAD_COUNT, VMCS_EXIT_MSR_LOAD_ADDRESS) ||
 	    !list_is_valid(n, VMCS_ENTRY_MSR_LOAD_COUNT, VMCS_ENTRY_MSR_LOAD_ADDRESS))
@@ -96,6 +101,7 @@ static bool perf_global_ctrl_is_valid(u64 value)
 
 u32 check_host(const struct nested *n)
 {
+	/* The first two are hot. */
 	static const vmcs_field_t canonical[] = { VMCS_HOST_FS_BASE,   VMCS_HOST_GS_BASE,     VMCS_HOST_TR_BASE,
 						  VMCS_HOST_GDTR_BASE, VMCS_HOST_IDTR_BASE,   VMCS_HOST_SYSENTER_ESP,
 						  VMCS_HOST_RIP,       VMCS_HOST_SYSENTER_EIP };
@@ -104,19 +110,21 @@ u32 check_host(const struct nested *n)
 	/* The exit may change LA57, as VM entries of VMCS01 may: gate_check() looks at it, nothing else depends on it. */
 	unsigned shift = 64 - (cr4 & CR4_LA57 ? 57 : 48);
 
-	if (!is_fixed(nested_get(n, VMCS_HOST_CR0), MSR_IA32_VMX_CR0_FIXED0, 0) ||
-	    !is_fixed(cr4, MSR_IA32_VMX_CR4_FIXED0, 0) || !(cr4 & CR4_PAE) ||
-	    !is_physical(nested_get(n, VMCS_HOST_CR3), 1, 1))
-		return ERROR_HOST_STATE;
-	for (unsigned i = 0; i < ARRAY_SIZE(canonical); i++) {
+	for (unsigned i = 0; i < (n->dirty ? ARRAY_SIZE(canonical) : 2); i++) {
 		u64 address = nested_get(n, canonical[i]);
 
 		if ((u64)((s64)(address << shift) >> shift) != address)
 			return ERROR_HOST_STATE;
 	}
-	for (unsigned i = SEGMENT_ES; i <= SEGMENT_GS; i++)
+	for (unsigned i = n->dirty ? SEGMENT_ES : SEGMENT_FS; i <= SEGMENT_GS; i++)
 		if (nested_get(n, VMCS_HOST_SELECTOR(i)) & SELECTOR_RPL_TI)
 			return ERROR_HOST_STATE;
+	if (!n->dirty)
+		return 0;
+	if (!is_fixed(nested_get(n, VMCS_HOST_CR0), MSR_IA32_VMX_CR0_FIXED0, 0) ||
+	    !is_fixed(cr4, MSR_IA32_VMX_CR4_FIXED0, 0) || !(cr4 & CR4_PAE) ||
+	    !is_physical(nested_get(n, VMCS_HOST_CR3), 1, 1))
+		return ERROR_HOST_STATE;
 	if (!nested_get(n, VMCS_HOST_SELECTOR(SEGMENT_CS)) || !tr || (tr & SELECTOR_RPL_TI))
 		return ERROR_HOST_STATE;
 	if (((exit & EXIT_LOAD_PAT) && !pat_is_valid(nested_get(n, VMCS_HOST_IA32_PAT))) ||

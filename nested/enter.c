@@ -17,9 +17,19 @@ static const struct control_register {
 } cr0 = { VMCS_GUEST_CR0, VMCS_CR0_MASK, VMCS_CR0_READ_SHADOW, CR0_OWNED },
   cr4 = { VMCS_GUEST_CR4, VMCS_CR4_MASK, VMCS_CR4_READ_SHADOW, CR4_OWNED };
 
-/* Guest state whose checks have passed, and which goes to VMCS02 and back as it is. */
-static const vmcs_field_t checked_state[] = { VMCS_GUEST_IA32_DEBUGCTL, VMCS_GUEST_INTERRUPTIBILITY,
-					      VMCS_GUEST_ACTIVITY_STATE };
+/* Guest state whose checks have passed, and which goes to VMCS02 and back as it is, beside the copied fields. */
+static const vmcs_field_t checked_state[] = { VMCS_GUEST_IA32_DEBUGCTL, VMCS_GUEST_ACTIVITY_STATE };
+
+/* Hot fields that are copied: those of the table, without the time to look through it. Guest state is first. */
+static const vmcs_field_t hot[] = { VMCS_GUEST_INTERRUPTIBILITY,
+				    VMCS_GUEST_CR3,
+				    VMCS_GUEST_RSP,
+				    VMCS_GUEST_RIP,
+				    VMCS_GUEST_RFLAGS,
+				    VMCS_ENTRY_EXCEPTION_ERROR_CODE,
+				    VMCS_ENTRY_INSTRUCTION_LENGTH,
+				    VMCS_ENTRY_INTERRUPTION_INFO };
+#define HOT_STATE 5
 
 /* The one way to VMCS02, as vmcs_load_host() is to VMCS01: an NMI in between only latches what it brings. */
 static void load_vmcs02(struct cpu *cpu)
@@ -65,6 +75,7 @@ void nested_begin(struct cpu *cpu)
 void nested_end(struct nested *n)
 {
 	n->state = NESTED_OFF;
+	n->cold_in_02 = false;
 	n->current = n->last_violation = NO_ADDRESS;
 }
 
@@ -130,40 +141,17 @@ static void save_control_register(struct nested *n, const struct control_registe
 		   (vmread(r->guest) & ~r->owned) | (old & r->owned & mask) | (vmread(r->shadow) & r->owned & ~mask));
 }
 
-static void write_controls(const struct cpu *cpu, const struct nested *n)
+/* What only a VMWRITE changes, or another VMCS12. */
+static void write_cold(const struct cpu *cpu, const struct nested *n)
 {
 	const struct vmx_capabilities *capabilities = &cpu->capabilities;
+	u64 secondary = nested_get(n, VMCS_SECONDARY_CONTROLS);
 
-	vmwrite(VMCS_PRIMARY_CONTROLS, offered(MSR_IA32_VMX_TRUE_PROCBASED_CTLS, nested_get(n, VMCS_PRIMARY_CONTROLS)) |
-					       PRIMARY_IO_EXITING | PRIMARY_USE_MSR_BITMAPS |
-					       PRIMARY_SECONDARY_CONTROLS);
 	vmwrite(VMCS_SECONDARY_CONTROLS,
-		offered(MSR_IA32_VMX_PROCBASED_CTLS2, nested_get(n, VMCS_SECONDARY_CONTROLS)) | SECONDARY_EPT |
+		offered(MSR_IA32_VMX_PROCBASED_CTLS2, secondary) | SECONDARY_EPT |
 			(capabilities->secondary & (SECONDARY_VPID | SECONDARY_ENCLS_EXITING)));
 	vmwrite(VMCS_ENTRY_CONTROLS,
 		(capabilities->entry & ~ENTRY_IA32E_GUEST) | (nested_get(n, VMCS_ENTRY_CONTROLS) & ENTRY_IA32E_GUEST));
-	/* Two that an L2 could raise for ever while one of them is delivered, and one that is the machine's. */
-	vmwrite(VMCS_EXCEPTION_BITMAP,
-		nested_get(n, VMCS_EXCEPTION_BITMAP) | BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
-	vmwrite(VMCS_EPTP, hpa_of(n->shadow.root[n->root]).value | EPTP_FLAGS(4));
-}
-
-/* VMCS01 is current, at the end VMCS02. */
-static void write_vmcs02(struct cpu *cpu, const struct nested *n)
-{
-	u64 entry = nested_get(n, VMCS_ENTRY_CONTROLS), secondary = nested_get(n, VMCS_SECONDARY_CONTROLS);
-	u64 pat = vmread(VMCS_GUEST_IA32_PAT), efer = vmread(VMCS_GUEST_IA32_EFER) & ~(EFER_LMA | EFER_LME);
-
-	if (entry & ENTRY_IA32E_GUEST)
-		efer |= EFER_LMA | EFER_LME;
-	if (entry & ENTRY_LOAD_PAT)
-		pat = nested_get(n, VMCS_GUEST_IA32_PAT);
-	if (entry & ENTRY_LOAD_EFER)
-		efer = nested_get(n, VMCS_GUEST_IA32_EFER);
-
-	load_vmcs02(cpu);
-	vmwrite(VMCS_PREEMPTION_TIMER, NESTED_TIMER_OFF);
-	write_controls(cpu, n);
 	for (unsigned i = 0; i < nested_field_count; i++) {
 		const struct nested_field *f = &nested_fields[i];
 
@@ -176,7 +164,35 @@ static void write_vmcs02(struct cpu *cpu, const struct nested *n)
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(checked_state); i++)
 		vmwrite(checked_state[i], nested_get(n, checked_state[i]));
-	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, nested_get(n, VMCS_ENTRY_INTERRUPTION_INFO));
+}
+
+/* VMCS01 is current, at the end VMCS02. */
+static void write_vmcs02(struct cpu *cpu, struct nested *n)
+{
+	u64 entry = nested_get(n, VMCS_ENTRY_CONTROLS);
+	u64 pat = vmread(VMCS_GUEST_IA32_PAT), efer = vmread(VMCS_GUEST_IA32_EFER) & ~(EFER_LMA | EFER_LME);
+
+	if (entry & ENTRY_IA32E_GUEST)
+		efer |= EFER_LMA | EFER_LME;
+	if (entry & ENTRY_LOAD_PAT)
+		pat = nested_get(n, VMCS_GUEST_IA32_PAT);
+	if (entry & ENTRY_LOAD_EFER)
+		efer = nested_get(n, VMCS_GUEST_IA32_EFER);
+
+	load_vmcs02(cpu);
+	vmwrite(VMCS_PREEMPTION_TIMER, NESTED_TIMER_OFF);
+	if (n->dirty)
+		write_cold(cpu, n);
+	n->dirty = false;
+	n->primary = nested_get(n, VMCS_PRIMARY_CONTROLS);
+	vmwrite(VMCS_PRIMARY_CONTROLS, offered(MSR_IA32_VMX_TRUE_PROCBASED_CTLS, n->primary) | PRIMARY_IO_EXITING |
+					       PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS);
+	/* Two that an L2 could raise for ever while one of them is delivered, and one that is the machine's. */
+	vmwrite(VMCS_EXCEPTION_BITMAP,
+		nested_get(n, VMCS_EXCEPTION_BITMAP) | BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
+	vmwrite(VMCS_EPTP, hpa_of(n->shadow.root[n->root]).value | EPTP_FLAGS(4));
+	for (unsigned i = 0; i < ARRAY_SIZE(hot); i++)
+		vmwrite(hot[i], nested_get(n, hot[i]));
 	vmwrite(VMCS_GUEST_IA32_PAT, pat);
 	vmwrite(VMCS_GUEST_IA32_EFER, efer);
 	write_control_register(n, &cr0, CR0_NE);
@@ -192,6 +208,8 @@ void nested_enter(struct nested *n)
 	/* One that came in the gate. It is served before the host's next instruction. */
 	if (cpu->latched & LATCHED_INIT)
 		return;
+	if (n->dirty)
+		nested_fetch(n);
 	error = check_controls(n);
 	if (!error)
 		error = check_host(n);
@@ -231,16 +249,10 @@ void nested_save(struct nested *n)
 {
 	u64 exit = nested_get(n, VMCS_EXIT_CONTROLS), entry = nested_get(n, VMCS_ENTRY_CONTROLS);
 
-	for (unsigned i = 0; i < nested_field_count; i++) {
-		const struct nested_field *f = &nested_fields[i];
-
-		if (f->kind != NESTED_COPY || !(f->flags & NESTED_SAVED))
-			continue;
-		for (u32 encoding = f->first; encoding <= f->last; encoding += 2)
-			nested_set(n, VMCS_FIELD(encoding), vmread(VMCS_FIELD(encoding)));
-	}
-	for (unsigned i = 0; i < ARRAY_SIZE(checked_state); i++)
-		nested_set(n, checked_state[i], vmread(checked_state[i]));
+	for (unsigned i = 0; i < HOT_STATE; i++)
+		nested_set(n, hot[i], vmread(hot[i]));
+	for (unsigned i = SEGMENT_CS; i <= SEGMENT_SS; i++)
+		nested_set(n, VMCS_GUEST_ACCESS_RIGHTS(i), vmread(VMCS_GUEST_ACCESS_RIGHTS(i)));
 	save_control_register(n, &cr0);
 	save_control_register(n, &cr4);
 	if (exit & EXIT_SAVE_PAT)
@@ -250,6 +262,28 @@ void nested_save(struct nested *n)
 	nested_set(n, VMCS_ENTRY_CONTROLS,
 		   (entry & ~ENTRY_IA32E_GUEST) | (vmread(VMCS_ENTRY_CONTROLS) & ENTRY_IA32E_GUEST));
 	nested_set(n, VMCS_ENTRY_INTERRUPTION_INFO, nested_get(n, VMCS_ENTRY_INTERRUPTION_INFO) & ~EVENT_VALID);
+	n->cold_in_02 = true;
+}
+
+void nested_fetch(struct nested *n)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (!n->cold_in_02)
+		return;
+	load_vmcs02(cpu);
+	for (unsigned i = 0; i < nested_field_count; i++) {
+		const struct nested_field *f = &nested_fields[i];
+
+		if (f->kind != NESTED_COPY || (f->flags & (NESTED_SAVED | NESTED_SHADOW_WRITE)) != NESTED_SAVED)
+			continue;
+		for (u32 encoding = f->first; encoding <= f->last; encoding += 2)
+			nested_set(n, VMCS_FIELD(encoding), vmread(VMCS_FIELD(encoding)));
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(checked_state); i++)
+		nested_set(n, checked_state[i], vmread(checked_state[i]));
+	vmcs_load_host(cpu);
+	n->cold_in_02 = false;
 }
 
 bool nested_entry_failed(struct cpu *cpu)
@@ -260,6 +294,7 @@ bool nested_entry_failed(struct cpu *cpu)
 		return false;
 	vmcs_load_host(cpu);
 	n->state = NESTED_ROOT;
+	n->dirty = true;
 	nested_fail(n, ERROR_INVALID_CONTROLS);
 	return true;
 }

@@ -95,6 +95,7 @@ static enum nested_next show(struct nested *n, u32 reason, u64 qualification, u6
 			nested_set(n, exit_information[i], vmread(exit_information[i]));
 		nested_set(n, VMCS_EXIT_INTERRUPTION_INFO, information);
 	}
+	n->dirty |= failed;
 	nested_set(n, VMCS_EXIT_REASON, reason);
 	nested_set(n, VMCS_EXIT_QUALIFICATION, qualification);
 	load_host_state(cpu, n, pat, efer);

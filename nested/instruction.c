@@ -70,6 +70,7 @@ static void write_back(struct nested *n, u64 address, const u64 *words, unsigned
 
 static void forget_current(struct nested *n)
 {
+	nested_fetch(n);
 	if (n->current != NO_ADDRESS)
 		write_back(n, n->current, n->page, PAGE_SIZE);
 	n->current = NO_ADDRESS;
@@ -141,13 +142,14 @@ static enum outcome execute_vmptrld(struct nested *n, const struct registers *re
 	n->second = n->page;
 	n->page = page;
 	n->current = address;
+	n->dirty = true;
 	return SUCCESS;
 }
 
 static enum outcome execute_access(struct nested *n, struct registers *regs, u64 encoding, bool write)
 {
 	u64 information = vmread(VMCS_INSTRUCTION_INFO), *operand = &regs->value[OPERAND_REGISTER(information)], value;
-	bool high = encoding & ENCODING_HIGH, in_register = information & OPERAND_IN_REGISTER;
+	bool high = encoding & ENCODING_HIGH, in_register = information & OPERAND_IN_REGISTER, cold;
 	vmcs_field_t field = VMCS_FIELD((u32)(encoding & ~ENCODING_HIGH));
 	const struct nested_field *found = nested_field(encoding & ~ENCODING_HIGH);
 
@@ -156,9 +158,13 @@ static enum outcome execute_access(struct nested *n, struct registers *regs, u64
 		return DONE;
 	if (!found || (high && (encoding & ENCODING_WIDTH) != ENCODING_64_BITS))
 		return UNSUPPORTED_FIELD;
+	cold = !(found->flags & NESTED_SHADOW_WRITE);
+	if (write && found->kind == NESTED_INFO)
+		return READ_ONLY_FIELD;
+	if (cold && (write || (found->flags & NESTED_SAVED)))
+		nested_fetch(n);
 	if (write) {
-		if (found->kind == NESTED_INFO)
-			return READ_ONLY_FIELD;
+		n->dirty |= cold;
 		value = in_register ? *operand : value;
 		nested_set(n, field, high ? (u32)nested_get(n, field) | value << 32 : value);
 		return SUCCESS;

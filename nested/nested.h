@@ -45,6 +45,7 @@ struct nested {
 	bool ready; /* VMCS02 has all that never changes */
 	bool dirty; /* VMCS02 lacks what VMCS12 has of fields that are not hot (NESTED_SHADOW_WRITE) */
 	bool cold_in_02; /* it has, since an exit, what VMCS12 lacks of such guest state: nested_fetch() */
+	u64 primary; /* L1's primary controls when VMCS02 was written */
 	bool has_ibpb; /* the CPU has IBRS and IBPB */
 	u16 last_vpid; /* L1's, of the last entry on this CPU */
 	unsigned root; /* of shadow: the EPT02 on which L2 runs */
@@ -147,7 +148,8 @@ bool operand_write(const struct registers *regs, u64 value);
 
 /*
  * The checks before a VM entry (SDM, "Checks on VMX Controls", "Checks on the Host-State Area"): 0, or the VM-instruction error.
- * Whatever check_host() lets pass, a VM entry of VMCS01 accepts. check.c.
+ * Whatever check_host() lets pass, a VM entry of VMCS01 accepts. Fields that are as they were when they passed are not looked
+ * at again: those that are not hot, unless n->dirty. check.c.
  */
 u32 check_controls(const struct nested *n);
 u32 check_host(const struct nested *n);
@@ -193,8 +195,12 @@ bool nested_entry_failed(struct cpu *cpu);
  */
 enum nested_next nested_show(struct nested *n, u32 reason, u64 qualification);
 
-/* VMCS02's guest state to VMCS12, as an exit saves it. VMCS02 is current. enter.c. */
+/*
+ * VMCS02's guest state to VMCS12, as an exit saves it; VMCS02 is current. What is not hot stays in VMCS02, until it is fetched:
+ * before L1 sees it, or writes a field that is not hot, or VMCS12 leaves the CPU; VMCS01 is current. enter.c.
+ */
 void nested_save(struct nested *n);
+void nested_fetch(struct nested *n);
 
 /* Before L2 goes on: what waits for L1 makes it exit again. VMCS02 is current. enter.c. */
 void nested_wake(const struct cpu *cpu);

@@ -488,6 +488,86 @@ static void test_fields(void **state)
 	}
 }
 
+/* Entry after entry of one VMCS12, whose hot fields alone are written: what is cold stays L2's, and L1 finds it at last. */
+static void test_hot(void **state)
+{
+	static u64 before[MODEL_ENCODINGS];
+	struct registers regs = { { 0 } };
+
+	(void)state;
+	start();
+	enter();
+	for (unsigned i = 0; i < SOME; i++) {
+		FOR_EACH_ENCODING(encoding)
+		if (is_of_kind(encoding, NESTED_COPY, NESTED_SAVED) ||
+		    (is_of_kind(encoding, NESTED_INFO, 0) && model_has(encoding)))
+			set02(VMCS_FIELD(encoding), random64());
+		set02(VMCS_GUEST_ACTIVITY_STATE, random64() & 1);
+		memcpy(before, model_vmcs(vmcs02)->value, sizeof(before));
+		assert_int_equal(exit_l2(EXIT_HLT, 0, &regs), NESTED_SHOWN);
+		assert_true(nested.cold_in_02 && !nested.dirty);
+		/* What L1 reads without an exit where the CPU has VMCS shadowing. */
+		FOR_EACH_ENCODING(encoding)
+		if (is_of_kind(encoding, NESTED_COPY, NESTED_SAVED | NESTED_SHADOW_READ))
+			assert_int_equal(nested_get(&nested, VMCS_FIELD(encoding)),
+					 before[encoding] &
+						 (encoding >= 0x4814 && encoding <= 0x4822 ? 0x1f0ff : ~0ULL));
+		if (chance(8)) {
+			FOR_EACH_ENCODING(encoding)
+			if (is_of_kind(encoding, NESTED_COPY, NESTED_SHADOW_WRITE))
+				set12(VMCS_FIELD(encoding), before[encoding] = random64());
+			set12(VMCS_EXCEPTION_BITMAP, random64());
+			set12(VMCS_GUEST_INTERRUPTIBILITY, random64() & 3);
+			set12(VMCS_CR0_MASK, random64());
+			set12(VMCS_CR0_READ_SHADOW, random64());
+		} else {
+			set12(VMCS_TSC_OFFSET, random64());
+		}
+		FOR_EACH_ENCODING(encoding)
+		if (is_of_kind(encoding, NESTED_COPY, NESTED_SAVED) &&
+		    !is_of_kind(encoding, NESTED_COPY, NESTED_SHADOW_WRITE))
+			assert_true(nested.cold_in_02 ||
+				    nested_get(&nested, VMCS_FIELD(encoding)) ==
+					    (before[encoding] &
+					     (encoding >= 0x4814 && encoding <= 0x4822 ? 0x1f0ff : ~0ULL)));
+		nested_set(&nested, VMCS_ENTRY_INTERRUPTION_INFO, 0);
+		memcpy(before, model_vmcs(vmcs02)->value, sizeof(before));
+		enter();
+		/* The rest of VMCS02 is as it was, but for what access rights can't have. */
+		memcpy(expected, before, sizeof(expected));
+		for (u32 encoding = 0x4814; !nested.cold_in_02 && encoding <= 0x4822; encoding += 2)
+			expected[encoding] &= 0x1f0ff;
+		FOR_EACH_ENCODING(encoding)
+		if (is_of_kind(encoding, NESTED_COPY, NESTED_SHADOW_WRITE))
+			expect(VMCS_FIELD(encoding), nested_get(&nested, VMCS_FIELD(encoding)));
+		expect(VMCS_TSC_OFFSET, nested_get(&nested, VMCS_TSC_OFFSET));
+		expect(VMCS_PREEMPTION_TIMER, 0xffffffff);
+		expect(VMCS_ENTRY_INTERRUPTION_INFO, 0);
+		expect(VMCS_EXCEPTION_BITMAP,
+		       nested_get(&nested, VMCS_EXCEPTION_BITMAP) | BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
+		expect(VMCS_GUEST_INTERRUPTIBILITY, nested_get(&nested, VMCS_GUEST_INTERRUPTIBILITY));
+		expect_control_register(VMCS_GUEST_CR0, VMCS_CR0_MASK, VMCS_CR0_READ_SHADOW, CR0_NE | CR0_CD | CR0_NW,
+					CR0_NE);
+		expect_vmcs(vmcs02);
+	}
+	/* Another VMCS12 becomes current: L2's state goes with the old one. */
+	set02(VMCS_GUEST_BASE(SEGMENT_ES), 0x1234);
+	exit_l2(EXIT_HLT, 0, &regs);
+	nested_fetch(&nested);
+	assert_int_equal(nested_get(&nested, VMCS_GUEST_BASE(SEGMENT_ES)), 0x1234);
+	assert_ptr_equal(model_current, model_vmcs(area.vmcs));
+	/* An entry that fails has changed nothing, and all is written again. */
+	enter();
+	exit_l2(EXIT_HLT, 0, &regs);
+	enter();
+	exit_l2(FAILED(EXIT_ENTRY_FAILED_GUEST_STATE), 0, &regs);
+	assert_true(nested.dirty);
+	set02(VMCS_TSC_OFFSET, 1);
+	enter();
+	assert_int_equal(get02(VMCS_TSC_OFFSET), nested_get(&nested, VMCS_TSC_OFFSET));
+	assert_int_equal(get02(VMCS_GUEST_BASE(SEGMENT_ES)), 0x1234);
+}
+
 /* An event to inject is written at each entry, whatever VMCS02 has of it. */
 static void test_injection(void **state)
 {
@@ -1031,6 +1111,16 @@ static void fuzz_vmcs12(void)
 {
 	unsigned changes = chance(8);
 
+	/* On top of what the last run has left, which VMCS02 then has. */
+	if (chance(3) == 0) {
+		for (unsigned i = 0; i < changes; i++) {
+			u32 encoding = encodings[chance(encoding_count)];
+
+			if (nested_field(encoding)->flags & NESTED_SHADOW_WRITE)
+				set12(VMCS_FIELD(encoding), get12(VMCS_FIELD(encoding)) ^ BIT(chance(64)));
+		}
+		return;
+	}
 	valid_vmcs12();
 	if (chance(4) == 0)
 		vary_vmcs12();
@@ -1101,6 +1191,8 @@ static void test_fuzz(void **state)
 		const char *refused;
 
 		fuzz_vmcs12();
+		if (nested.dirty)
+			nested_fetch(&nested);
 		memcpy(page, nested.page, sizeof(page));
 		failed_with = 0;
 		bad_list = chance(8) ? 0 : get12(VMCS_ENTRY_MSR_LOAD_ADDRESS);
@@ -1171,17 +1263,29 @@ static void test_old_cpu(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_begin),         cmocka_unit_test(test_fields),
-		cmocka_unit_test(test_injection),     cmocka_unit_test(test_vpid),
-		cmocka_unit_test(test_failures),      cmocka_unit_test(test_vmfail),
-		cmocka_unit_test(test_entered_again), cmocka_unit_test(test_abort),
-		cmocka_unit_test(test_reasons),       cmocka_unit_test(test_exceptions),
-		cmocka_unit_test(test_nmi_blocking),  cmocka_unit_test(test_launch_state),
-		cmocka_unit_test(test_page_fault),    cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_nmi),           cmocka_unit_test(test_timer),
-		cmocka_unit_test(test_violation),     cmocka_unit_test(test_control_registers),
-		cmocka_unit_test(test_init),          cmocka_unit_test(test_root),
-		cmocka_unit_test(test_fuzz),          cmocka_unit_test(test_old_cpu),
+		cmocka_unit_test(test_begin),
+		cmocka_unit_test(test_fields),
+		cmocka_unit_test(test_hot),
+		cmocka_unit_test(test_injection),
+		cmocka_unit_test(test_vpid),
+		cmocka_unit_test(test_failures),
+		cmocka_unit_test(test_vmfail),
+		cmocka_unit_test(test_entered_again),
+		cmocka_unit_test(test_abort),
+		cmocka_unit_test(test_reasons),
+		cmocka_unit_test(test_exceptions),
+		cmocka_unit_test(test_nmi_blocking),
+		cmocka_unit_test(test_launch_state),
+		cmocka_unit_test(test_page_fault),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_nmi),
+		cmocka_unit_test(test_timer),
+		cmocka_unit_test(test_violation),
+		cmocka_unit_test(test_control_registers),
+		cmocka_unit_test(test_init),
+		cmocka_unit_test(test_root),
+		cmocka_unit_test(test_fuzz),
+		cmocka_unit_test(test_old_cpu),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,6 +41,7 @@ struct world {
 	u64 reg[16], rip, rflags, interruptibility, event;
 	enum nested_state state;
 	u64 lost;
+	bool dirty, cold_in_02; /* for the next entry, since the last exit */
 	/* Calls since the step began. */
 	u64 begun, ended, entered, dropped_all, dropped, dropped_eptp, invvpids, refusals;
 	u64 stored, stores; /* to a memory operand */
@@ -193,7 +194,7 @@ void nested_enter(struct nested *n)
 	if (now.entry_error)
 		nested_fail(n, now.entry_error);
 	else
-		n->page[LAUNCH_STATE] = 1;
+		n->page[LAUNCH_STATE] = n->cold_in_02 = 1;
 }
 
 /* A few fields of docs/nested.md's table; unit nested_fields has them all. */
@@ -207,6 +208,9 @@ static const struct test_field {
 	{ 0x4400, true, 0xffffffff }, { 0x4402, true, 0xffffffff }, { 0x4814, false, 0x1f0ff },
 	{ 0x6400, true, ~0ULL },      { 0x6802, false, ~0ULL },     { 0x681c, false, ~0ULL },
 };
+#define IS_HOT(encoding) ((encoding) == 0x4002 || (encoding) == 0x6802 || (encoding) == 0x681c)
+#define IS_COLD_STATE(encoding) ((encoding) == 0x0800 || (encoding) == 0x4814)
+#define COLD 0x0c01d /* what VMCS02 has of 0x4814 */
 
 static const struct test_field *test_field(u64 encoding)
 {
@@ -219,6 +223,19 @@ static const struct test_field *test_field(u64 encoding)
 static u64 *test_word(u64 *page, u64 encoding)
 {
 	return &page[encoding ? (encoding >> 13 & 3) << 7 | (encoding >> 10 & 3) << 5 | (encoding >> 1 & 31) : 31];
+}
+
+static void fetch(u64 *page, bool *cold_in_02)
+{
+	if (*cold_in_02)
+		*test_word(page, 0x4814) = COLD;
+	*cold_in_02 = false;
+}
+
+void nested_fetch(struct nested *n)
+{
+	assert_ptr_equal(n, &nested);
+	fetch(n->page, &n->cold_in_02);
 }
 
 /* The SDM's pseudocode, by conditions: for each instruction the first rule whose condition holds. */
@@ -429,6 +446,7 @@ static unsigned judge(const struct world *w)
 
 static void leave_current(struct world *w)
 {
+	fetch(w->page, &w->cold_in_02);
 	if (w->current != NO_ADDRESS && is_host(&w->memory, w->current)) {
 		memcpy(w->memory.word[(w->current - FIRST) / PAGE_SIZE], w->page, PAGE_SIZE);
 	} else if (w->current != NO_ADDRESS) {
@@ -475,12 +493,15 @@ static void succeed(struct world *w)
 		leave_current(w);
 		memcpy(w->page, w->memory.word[frame], PAGE_SIZE);
 		w->current = address;
+		w->dirty = true;
 		break;
 	case EXIT_VMPTRST:
 		w->stored = w->current;
 		w->stores++;
 		break;
 	case EXIT_VMREAD:
+		if (IS_COLD_STATE(second & ~1ULL))
+			fetch(w->page, &w->cold_in_02);
 		value = *word & test_field(second & ~1ULL)->bits;
 		value = second & 1 ? value >> 32 : value;
 		if (now.in_register) {
@@ -491,6 +512,10 @@ static void succeed(struct world *w)
 		}
 		break;
 	case EXIT_VMWRITE:
+		if (!IS_HOT(second & ~1ULL)) {
+			fetch(w->page, &w->cold_in_02);
+			w->dirty = true;
+		}
 		value = now.in_register ? w->reg[now.register1] : address;
 		*word = (second & 1 ? value << 32 | (u32)*word : value) & test_field(second & ~1ULL)->bits;
 		break;
@@ -544,7 +569,7 @@ static void expect(struct world *w)
 		if (now.entry_error)
 			vm_fail(w, now.entry_error);
 		else
-			w->page[LAUNCH_STATE] = 1;
+			w->page[LAUNCH_STATE] = w->cold_in_02 = 1;
 		break;
 	case SUCCEED:
 		succeed(w);
@@ -574,6 +599,8 @@ static void step(struct world *w)
 	nested.current = w->current;
 	nested.last_violation = w->last_violation;
 	nested.lost_writebacks = w->lost;
+	nested.dirty = w->dirty;
+	nested.cold_in_02 = w->cold_in_02;
 	nested.last_vpid = LAST_VPID;
 	memcpy(page, w->page, PAGE_SIZE);
 	memcpy(regs.value, w->reg, sizeof(regs.value));
@@ -606,6 +633,8 @@ static void step(struct world *w)
 	real.current = nested.current;
 	real.last_violation = nested.last_violation;
 	real.lost = nested.lost_writebacks;
+	real.dirty = nested.dirty;
+	real.cold_in_02 = nested.cold_in_02;
 	memcpy(real.page, nested.page, PAGE_SIZE);
 	memcpy(real.reg, regs.value, sizeof(regs.value));
 	real.reg[REGISTER_RSP] = vmcs[VMCS_GUEST_RSP.encoding];

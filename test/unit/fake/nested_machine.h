@@ -138,14 +138,26 @@ u64 read_register(const char *name)
 	return 0;
 }
 
+/* As L1's VMWRITE and VMREAD. */
 static void set12(vmcs_field_t field, u64 value)
 {
-	assert_non_null(nested_field(field.encoding));
+	const struct nested_field *found = nested_field(field.encoding);
+
+	assert_non_null(found);
+	if (!(found->flags & NESTED_SHADOW_WRITE)) {
+		nested_fetch(&nested);
+		nested.dirty = true;
+	}
 	nested_set(&nested, field, value);
 }
 
 static u64 get12(vmcs_field_t field)
 {
+	const struct nested_field *found = nested_field(field.encoding);
+
+	assert_non_null(found);
+	if (nested.state == NESTED_ROOT && !(found->flags & NESTED_SHADOW_WRITE) && (found->flags & NESTED_SAVED))
+		nested_fetch(&nested);
 	return nested_get(&nested, field);
 }
 
@@ -289,6 +301,8 @@ static void valid_vmcs12(void)
 		{ VMCS_HOST_RIP, L1_EXIT_RIP },
 	};
 
+	nested_fetch(&nested);
+	nested.dirty = true;
 	memset(nested.page, 0, sizeof(vmcs12[0]));
 	nested.page[0] = VMCS12_REVISION;
 	for (unsigned i = 0; i < ARRAY_SIZE(values); i++)
