@@ -4,8 +4,9 @@
 #include "memory_service.h"
 #include "nested.h"
 
-/* Entries of a page table that are read, and filled, at once. */
+/* Entries of a page table that are read, and filled, at once. Behind an exit that L1 has seen the others are there already. */
 #define AROUND 64ULL
+#define ALONE 1ULL
 #define EPT12_LIMIT_SHIFT 48 /* bits that four levels translate */
 #define TABLE_RESERVED 0xf8ULL /* of an entry that names a table */
 
@@ -14,6 +15,7 @@ enum walk_result { WALK_ABSENT, WALK_MISCONFIGURED, WALK_LEAF };
 struct walk {
 	struct leaf12 leaf; /* rights: those of all levels; 0 if absent */
 	u8 above; /* rights of the levels above */
+	u64 around; /* so many entries are read of a table of level 1, and filled */
 };
 
 /* SDM, "EPT Misconfigurations". True of an absent entry, too. */
@@ -39,15 +41,15 @@ static struct leaf12 leaf_of(u64 entry, u64 gpa, unsigned level, u64 above)
 }
 
 /* At a leaf of level 1, n->second keeps the entries around. */
-static enum walk_result walk12(struct nested *n, u64 gpa, struct walk *walk)
+static enum walk_result walk12(struct nested *n, u64 gpa, u64 around, struct walk *walk)
 {
 	u64 entry = nested_get(n, VMCS_EPTP);
 
-	*walk = (struct walk){ .above = EPT_RWX };
+	*walk = (struct walk){ .above = EPT_RWX, .around = around };
 	if (gpa >> EPT12_LIMIT_SHIFT)
 		return WALK_ABSENT;
 	for (unsigned level = 4;; level--) {
-		u64 bytes = level == 1 ? AROUND * 8 : 8, offset = (gpa >> (3 + 9 * level) & 511) * 8;
+		u64 bytes = level == 1 ? around * 8 : 8, offset = (gpa >> (3 + 9 * level) & 511) * 8;
 
 		if (!memory_read_host((entry & EPT_ADDRESS) + ALIGN_DOWN(offset, bytes), n->second, bytes))
 			return WALK_MISCONFIGURED;
@@ -68,7 +70,7 @@ static enum shadow_result fill(struct nested *n, const struct walk *walk, u64 gp
 {
 	struct mm *mm = memory_lock();
 	enum shadow_result result = shadow_fill(mm, &n->shadow, n->root, &walk->leaf, gpa, access);
-	u64 around = ALIGN_DOWN(gpa, AROUND * PAGE_SIZE);
+	u64 around = ALIGN_DOWN(gpa, walk->around * PAGE_SIZE);
 
 	if (result == SHADOW_DRY) {
 		shadow_reset(&n->shadow);
@@ -77,7 +79,7 @@ static enum shadow_result fill(struct nested *n, const struct walk *walk, u64 gp
 		result = shadow_fill(mm, &n->shadow, n->root, &walk->leaf, gpa, access);
 	}
 	/* The others are a guess, and take what they get. */
-	for (unsigned i = 0; result == SHADOW_FILLED && walk->leaf.level == 1 && i < AROUND; i++) {
+	for (unsigned i = 0; result == SHADOW_FILLED && walk->leaf.level == 1 && i < walk->around; i++) {
 		u64 entry = n->second[i], at = around + i * PAGE_SIZE;
 		struct leaf12 leaf = leaf_of(entry, at, 1, walk->above);
 
@@ -94,7 +96,7 @@ enum nested_next nested_ept_violation(struct nested *n, u32 *reason, u64 *qualif
 {
 	u64 gpa = vmread(VMCS_GUEST_PHYSICAL_ADDRESS), access = vmread(VMCS_EXIT_QUALIFICATION);
 	struct walk walk;
-	enum walk_result result = walk12(n, gpa, &walk);
+	enum walk_result result = walk12(n, gpa, AROUND, &walk);
 
 	*qualification = 0;
 	if (result == WALK_MISCONFIGURED) {
@@ -126,7 +128,7 @@ void nested_fill_last_violation(struct nested *n)
 
 	n->last_violation = NO_ADDRESS;
 	/* NO_ADDRESS is one that four levels can't translate. What is refused L2 meets itself. */
-	if (walk12(n, gpa, &walk) == WALK_LEAF)
+	if (walk12(n, gpa, ALONE, &walk) == WALK_LEAF)
 		(void)fill(n, &walk, gpa, 0);
 }
 

@@ -260,8 +260,8 @@ static void same_leaf(const struct leaf12 *a, const struct leaf12 *b)
 	assert_int_equal(a->level, b->level);
 }
 
-/* The fills are the leaf, then its neighbours that are there, from the reference. */
-static void check_fills(const struct reference *r, u64 gpa, u64 access)
+/* The fills are the leaf, then its neighbours that are there, of so many entries, from the reference. */
+static void check_fills(const struct reference *r, u64 gpa, u64 access, unsigned around)
 {
 	unsigned next = 1;
 
@@ -269,7 +269,7 @@ static void check_fills(const struct reference *r, u64 gpa, u64 access)
 	same_leaf(&filled[0].leaf, &r->leaf);
 	assert_int_equal(filled[0].gpa, gpa);
 	assert_int_equal(filled[0].access, access);
-	for (unsigned i = 0; r->leaf.level == 1 && i < 64; i++) {
+	for (unsigned i = 0; r->leaf.level == 1 && around == 64 && i < 64; i++) {
 		u64 at = (gpa & ~0x3ffffULL) + i * 4096, e = r->around[i];
 		struct leaf12 leaf = { .gpa = at,
 				       .hpa = e & 0xffffffffff000,
@@ -306,7 +306,7 @@ static void violate(u64 gpa, u64 cpu_qualification)
 	assert_true(reads <= 4 && bytes_read <= 3 * 8 + 512);
 	if (r.kind == GOOD && !(access & ~r.leaf.rights)) {
 		assert_int_equal(next, NESTED_RESUME);
-		check_fills(&r, gpa, access);
+		check_fills(&r, gpa, access, 64);
 		assert_true(nested.last_violation == NO_ADDRESS);
 		resumed++;
 		return;
@@ -559,11 +559,11 @@ static void last_violation(void **state)
 	r = reference_walk(GPA_1);
 	nested.last_violation = GPA_1;
 	nested_fill_last_violation(&nested);
-	check_fills(&r, GPA_1, 0);
-	assert_int_equal(fills, 2);
+	check_fills(&r, GPA_1, 0, 1);
+	assert_int_equal(fills, 1);
 	assert_true(nested.last_violation == NO_ADDRESS);
 	nested_fill_last_violation(&nested);
-	assert_int_equal(fills, 2);
+	assert_int_equal(fills, 1);
 	/* Still absent, misconfigured by now, or refused: forgotten, L2 meets it itself. */
 	for (unsigned i = 0; i < 3; i++) {
 		good_tables();
