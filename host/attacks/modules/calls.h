@@ -12,6 +12,7 @@
 
 #define READ_WRITE_EXECUTE 7
 #define PATTERN 0x5ec2e75ec2e75ec2ULL
+#define PATTERN_LOW 0xc2e75ec2U /* the lower half */
 
 static inline s64 call(u64 number, u64 a, u64 b, u64 c, u64 d, u64 *result)
 {

@@ -223,13 +223,13 @@ static void check_memory(struct seq_file *out, struct vmx *v)
 {
 	u64 *entry = &v->pt[L2_WINDOW / PAGE_SIZE];
 
-	*(u32 *)v->spare = (u32)PATTERN;
+	*(u32 *)v->spare = PATTERN_LOW;
 	*entry = LEAF(__pa(v->spare), VMX_EPT_RWX_MASK);
 	do_invept(1, vmx_eptp(v), 0);
 	v->registers[RDI] = L2_WINDOW;
 	v->registers[RAX] = 0;
 	vmx_call(v, l2_read);
-	tap_check(out, v->reason == EXIT_REASON_IO_INSTRUCTION && (u32)v->registers[RAX] == (u32)PATTERN,
+	tap_check(out, v->reason == EXIT_REASON_IO_INSTRUCTION && (u32)v->registers[RAX] == PATTERN_LOW,
 		  "positive control: the VM reads a page that its tables name (reason %#x, %#llx)", v->reason,
 		  v->registers[RAX]);
 	v->registers[RAX] = 0x12345678;

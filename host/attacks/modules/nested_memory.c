@@ -113,10 +113,10 @@ static void check_own(struct tries *t)
 	struct vmx *v = t->v;
 	u64 frame = __pa(v->spare);
 
-	*(u32 *)v->spare = (u32)PATTERN;
+	*(u32 *)v->spare = PATTERN_LOW;
 	v->pt[L2_WINDOW / PAGE_SIZE] = LEAF(frame, 7);
 	is_over(v, L2_WINDOW, l2_read);
-	wants(t, v->reason == EXIT_REASON_IO_INSTRUCTION && (u32)v->registers[RAX] == (u32)PATTERN, frame,
+	wants(t, v->reason == EXIT_REASON_IO_INSTRUCTION && (u32)v->registers[RAX] == PATTERN_LOW, frame,
 	      "a page, read");
 	is_over(v, L2_WINDOW, l2_write);
 	wants(t, v->reason == EXIT_REASON_IO_INSTRUCTION && *(u32 *)v->spare == 0x0badcafe, frame, "a page, written");
@@ -126,9 +126,9 @@ static void check_own(struct tries *t)
 	wants(t, v->reason == EXIT_REASON_CPUID, frame, "a page, executed");
 	set(GUEST_CS_BASE, 0);
 	v->pd[1] = LEAF(frame & PMD_MASK, 7) | LEAF_LARGE;
-	*(u32 *)v->spare = (u32)PATTERN;
+	*(u32 *)v->spare = PATTERN_LOW;
 	is_over(v, L2_LARGE + (frame & ~PMD_MASK), l2_read);
-	wants(t, v->reason == EXIT_REASON_IO_INSTRUCTION && (u32)v->registers[RAX] == (u32)PATTERN, frame,
+	wants(t, v->reason == EXIT_REASON_IO_INSTRUCTION && (u32)v->registers[RAX] == PATTERN_LOW, frame,
 	      "2 MiB with it, read");
 	v->pd[1] = 0;
 	memset(v->spare, 0, PAGE_SIZE);

@@ -176,7 +176,7 @@ void attack_flips(struct seq_file *out)
 		return;
 	f.v = v;
 	rdmsrq_safe(MSR_EFER, &efer);
-	*(u32 *)v->spare = (u32)PATTERN;
+	*(u32 *)v->spare = PATTERN_LOW;
 	*second = OTHER_MEMORY;
 	f.leaves[f.leaf_count++] = LEAF(__pa(v->spare), 5);
 	f.leaves[f.leaf_count++] = LEAF(__pa(second), 5);
@@ -224,9 +224,9 @@ void attack_flips(struct seq_file *out)
 			u32 value = v->registers[RAX];
 
 			/* L2_LARGE leads to what is around, which is the host's own. */
-			seen[value == (u32)PATTERN   ? 0
+			seen[value == PATTERN_LOW    ? 0
 			     : value == OTHER_MEMORY ? 1
-						     : 2] += i & 2 || value == (u32)PATTERN || value == OTHER_MEMORY;
+						     : 2] += i & 2 || value == PATTERN_LOW || value == OTHER_MEMORY;
 		}
 		if (!is_defined(v)) {
 			if (!undefined++)

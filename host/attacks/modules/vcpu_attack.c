@@ -168,6 +168,20 @@ static s64 run_on(u64 index, u64 answer, u64 words[8])
 	return error;
 }
 
+/* With an event, which the guest has even if something interrupts it before it exits. */
+static s64 run_with(u64 index, u64 event, u64 words[8])
+{
+	s64 error;
+	int i = 0;
+
+	do
+		error = run(index, 0, event, words);
+	while (!error && (words[0] & HYPERPS_EXIT_NOT_ENTERED) && ++i < RUNS);
+	if (!error && (u32)words[0] == HYPERPS_EXIT_INTERRUPTED)
+		error = run_on(index, 0, words);
+	return error;
+}
+
 /* The next exit has these words, and zeros in all others. */
 static void exits(struct seq_file *out, const char *what, u64 index, u64 answer, u64 reason, u64 a, u64 b, u64 c)
 {
@@ -313,7 +327,7 @@ static void check_events(struct seq_file *out)
 
 	exits(out, "a guest with interrupts off", EVENTS, 0, HYPERPS_EXIT_OUT, 0x22, 1, 16);
 	expect(out, run(EVENTS, 0, HYPERPS_EVENT_INTERRUPT | 0x40, words), HYPERPS_ERROR_AGAIN, "its interrupt");
-	error = run(EVENTS, 0, HYPERPS_EVENT_NMI, words);
+	error = run_with(EVENTS, HYPERPS_EVENT_NMI, words);
 	tap_check(out, !error && words[0] == HYPERPS_EXIT_OUT && words[1] == 0x31, "positive control: an NMI arrives");
 	expect(out, run(EVENTS, 0, HYPERPS_EVENT_NMI, words), HYPERPS_ERROR_AGAIN, "an NMI within an NMI");
 	exits(out, "it goes on", EVENTS, 0, HYPERPS_EXIT_IN, 0x24, 1, 0);
@@ -321,7 +335,7 @@ static void check_events(struct seq_file *out)
 	tap_check(out, !error && words[0] == (HYPERPS_EXIT_INTERRUPT_WINDOW | HYPERPS_EXIT_READY),
 		  "an exit as soon as interrupts are on (%lld %llx)", error, words[0]);
 	for (i = 0, error = HYPERPS_ERROR_AGAIN; error == HYPERPS_ERROR_AGAIN && i < RUNS; i++)
-		error = run(EVENTS, 0, HYPERPS_EVENT_INTERRUPT | 0x40, words);
+		error = run_with(EVENTS, HYPERPS_EVENT_INTERRUPT | 0x40, words);
 	tap_check(out, !error && words[0] == HYPERPS_EXIT_OUT && words[1] == 0x30,
 		  "positive control: an interrupt arrives");
 }
