@@ -16,6 +16,7 @@
 #include "nested.h"
 #include "stop.h"
 #include "vmcs.h"
+#include "vmcs_words.h"
 
 #define MOST_EXITS 4
 #define CR0_BEFORE (CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_PE)
@@ -27,7 +28,6 @@ u32 gate_state = HYPERPS_GATE_OFFERED;
 static struct boot_info boot = { .capabilities.cr4_fixed0 = CR4_VMXE };
 static struct cpu_area area;
 static struct nested nested;
-static u64 vmcs[0x7000];
 static unsigned logged_refusals;
 
 static struct setting {
@@ -37,16 +37,6 @@ static struct setting {
 void *read_gs_0(void)
 {
 	return &area.cpu;
-}
-
-u64 vmread(vmcs_field_t field)
-{
-	return vmcs[field.encoding];
-}
-
-void vmwrite(vmcs_field_t field, u64 value)
-{
-	vmcs[field.encoding] = value;
 }
 
 hpa_t hpa_of(const void *object)

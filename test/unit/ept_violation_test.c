@@ -13,22 +13,13 @@
 #include "host_cpu.h"
 #include "log.h"
 #include "memory_service.h"
+#include "vmcs_words.h"
 
 #define GPA_HERE 0x12345678
 #define KERNEL_ADDRESS 0xffff888012345678ULL
 
-static u64 vmcs[0x7000], may, asked_gpa, asked_access, cr2;
+static u64 may, asked_gpa, asked_access, cr2;
 static unsigned refused, triple_faults;
-
-u64 vmread(vmcs_field_t field)
-{
-	return vmcs[field.encoding];
-}
-
-void vmwrite(vmcs_field_t field, u64 value)
-{
-	vmcs[field.encoding] = value;
-}
 
 void write_register(const char *name, u64 value)
 {

@@ -6,24 +6,15 @@
 #include <string.h>
 #include <cmocka.h>
 #include "event.h"
+#include "vmcs_words.h"
 
 #define DR7_HERE 0x2703ULL /* general detect, a breakpoint */
 #define RESERVED 0xffff0ff0ULL
 #define GENERAL_DETECT BIT(13)
 #define SINGLE_STEP BIT(14)
 
-static u64 vmcs[0x7000], dr6;
+static u64 dr6;
 static unsigned dr6_writes;
-
-u64 vmread(vmcs_field_t field)
-{
-	return vmcs[field.encoding];
-}
-
-void vmwrite(vmcs_field_t field, u64 value)
-{
-	vmcs[field.encoding] = value;
-}
 
 u64 read_register(const char *name)
 {

@@ -14,27 +14,18 @@
 #include "log.h"
 #include "monitor.h"
 #include "nested.h"
+#include "vmcs_words.h"
 
 #define TURBO_RATIO_LIMIT 0x1ad
 
 struct monitor monitor = { .boot_services_ended = true };
 static struct cpu_area area;
-static u64 vmcs[0x7000], written;
+static u64 written;
 static unsigned writes;
 
 void *read_gs_0(void)
 {
 	return &area.cpu;
-}
-
-u64 vmread(vmcs_field_t field)
-{
-	return vmcs[field.encoding];
-}
-
-void vmwrite(vmcs_field_t field, u64 value)
-{
-	vmcs[field.encoding] = value;
 }
 
 bool wrmsr_checked(u32 number, u64 value)

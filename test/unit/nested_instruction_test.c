@@ -13,6 +13,7 @@
 #include "log.h"
 #include "memory_service.h"
 #include "nested.h"
+#include "vmcs_words.h"
 
 /* L1's memory, from FIRST on. Of the frames of which one is not the host's, OTHERS is the first. */
 enum { REGION, FRAME_A, FRAME_B, FRAME_REVISION, FRAME_SHADOW, FRAME_REFUSED, FRAMES };
@@ -63,7 +64,6 @@ struct situation {
 static struct cpu_area area;
 static struct nested nested;
 static u64 buffers[2][WORDS];
-static u64 vmcs[0x7000];
 static struct world real; /* memory, calls: what the fakes did */
 static struct situation now;
 static unsigned operand_reads, memory_reads, memory_writes;
@@ -71,16 +71,6 @@ static unsigned operand_reads, memory_reads, memory_writes;
 void *read_gs_0(void)
 {
 	return &area.cpu;
-}
-
-u64 vmread(vmcs_field_t field)
-{
-	return vmcs[field.encoding];
-}
-
-void vmwrite(vmcs_field_t field, u64 value)
-{
-	vmcs[field.encoding] = value;
 }
 
 void invvpid_all(void)

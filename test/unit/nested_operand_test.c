@@ -14,12 +14,13 @@
 #include "memory_service.h"
 #include "nested.h"
 #include "paging.h"
+#include "vmcs_words.h"
 
 #define NO_EVENT 0
 #define GPA_OF(linear) ((linear) ^ 0x5a5a5000) /* of the pages that are mapped */
 
 static struct cpu cpu;
-static u64 vmcs[0x7000], cr2, seed = 88172645463325252ULL;
+static u64 cr2, seed = 88172645463325252ULL;
 static struct registers regs;
 static unsigned refused, translations, accesses;
 
@@ -33,16 +34,6 @@ static struct paging seen;
 void *read_gs_0(void)
 {
 	return &cpu;
-}
-
-u64 vmread(vmcs_field_t field)
-{
-	return vmcs[field.encoding];
-}
-
-void vmwrite(vmcs_field_t field, u64 value)
-{
-	vmcs[field.encoding] = value;
 }
 
 void write_register(const char *name, u64 value)
