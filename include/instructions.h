@@ -132,6 +132,27 @@ static inline void cli_hlt(void)
 	asm volatile("cli; hlt" ::: "memory");
 }
 
+/* Goes on at the next instruction by IRET, which ends the blocking of NMIs (SDM, "Handling Multiple NMIs"). */
+static inline void unblock_nmi(void)
+{
+	u64 rsp, scratch;
+
+	asm volatile("mov %%rsp, %0\n"
+		     "mov %%ss, %k1\n"
+		     "push %q1\n"
+		     "push %0\n"
+		     "pushfq\n"
+		     "mov %%cs, %k1\n"
+		     "push %q1\n"
+		     "lea 1f(%%rip), %1\n"
+		     "push %1\n"
+		     "iretq\n"
+		     "1:"
+		     : "=&r"(rsp), "=&r"(scratch)
+		     :
+		     : "memory");
+}
+
 static inline void invlpg(const void *page)
 {
 	asm volatile("invlpg %0" ::"m"(*(const u8 *)page) : "memory");

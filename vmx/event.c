@@ -115,4 +115,10 @@ void latch_exit(struct cpu *cpu)
 	if (is_machine_check || !flush_take_kick(cpu))
 		__atomic_fetch_or(&cpu->latched, is_machine_check ? LATCHED_MACHINE_CHECK : LATCHED_NMI,
 				  __ATOMIC_SEQ_CST);
+	/*
+	 * The VM entry ends the blocking that the exit has begun, says the SDM; but KVM keeps it for all later stays in root,
+	 * and a CPU that waits there for flush_lock would never answer the one that has it.
+	 */
+	if (!is_machine_check)
+		unblock_nmi();
 }

@@ -33,7 +33,7 @@ void deliver_again(void);
 /* SDM, "NMI unblocking due to IRET": an EPT violation's IRET will be executed again, until then NMIs are blocked. */
 void block_nmi_again(u64 qualification, u64 vectoring);
 
-/* Latches the NMI or machine check that has just made this CPU exit, unless it was an NMI for a flush. */
+/* Latches the NMI or machine check that has just made this CPU exit, unless it was an NMI for a flush; NMIs are not blocked any more. */
 void latch_exit(struct cpu *cpu);
 
 /* Whether the event (LATCHED_*) waited. It does not any more. */

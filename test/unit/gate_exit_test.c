@@ -160,6 +160,12 @@ static void take_nmi_in_root(void)
 	}
 }
 
+void unblock_nmi(void)
+{
+	nmi_blocked_in_root = false;
+	take_nmi_in_root();
+}
+
 static void arrive(enum event_type type)
 {
 	/* The monitor sends one at a time. Of the others one waits at most. */
@@ -243,6 +249,8 @@ static void enter_root(u64 reason)
 	tick();
 	if (forgets)
 		area.cpu.latched = 0;
+	if (nmi_blocked_in_root)
+		complain("NMIs stay blocked in root, for a hypervisor below that goes on with it");
 	in_root = nmi_blocked_in_root = false;
 	if (*field(VMCS_EPTP) == HOST_EPTP && area.gate.list[2])
 		complain("slot 2 is filled in the host view");

@@ -172,6 +172,12 @@ static void take_nmi_in_root(void)
 	}
 }
 
+void unblock_nmi(void)
+{
+	nmi_blocked_in_root = false;
+	take_nmi_in_root();
+}
+
 static void arrive(enum event_type type)
 {
 	if ((type == KICK && area.cpu.kicked) || (type == ENTRY_CHECK && entry_check) ||
@@ -278,6 +284,8 @@ static void enter_root(u64 reason)
 		launch = false;
 		l1_step = L1_WORKS;
 	}
+	if (nmi_blocked_in_root)
+		complain("NMIs stay blocked in root, for a hypervisor below that goes on with it");
 	in_root = nmi_blocked_in_root = false;
 	was_entry_check = entry_check;
 	model_enter(launch, was_entry_check);

@@ -37,6 +37,7 @@ void never_called(void)
 #pragma weak mmio_write64
 #pragma weak clflush
 #pragma weak wbinvd
+#pragma weak unblock_nmi
 #pragma weak xgetbv
 #pragma weak fxsave
 #pragma weak fxrstor
@@ -228,4 +229,8 @@ void xrstor(const u8 *area, u64 mask)
 {
 	(void)area;
 	(void)mask;
+}
+
+void unblock_nmi(void)
+{
 }

@@ -47,6 +47,7 @@ void mmio_write32(u8 *address, u32 value);
 void mmio_write64(u8 *address, u64 value);
 void clflush(u8 *line);
 void wbinvd(void);
+void unblock_nmi(void);
 
 u64 xgetbv(void);
 void fxsave(u8 *area);
