@@ -139,12 +139,18 @@ bool check_guest(const struct nested *n, u64 *qualification)
 {
 	u64 entry = nested_get(n, VMCS_ENTRY_CONTROLS);
 
-	*qualification = nested_get(n, VMCS_LINK_POINTER) == NO_ADDRESS ? 0 : ENTRY_FAILURE_LINK_POINTER;
+	*qualification = 0;
+	if (nested_get(n, VMCS_GUEST_INTERRUPTIBILITY) & ~(INTERRUPTIBILITY_SHADOWS | INTERRUPTIBILITY_NMI))
+		return false;
+	/* Of all else VMCS02 has what passed, and what L2 has made of it. */
+	if (!n->dirty)
+		return true;
+	if (nested_get(n, VMCS_LINK_POINTER) != NO_ADDRESS)
+		*qualification = ENTRY_FAILURE_LINK_POINTER;
 	return !*qualification && is_fixed(nested_get(n, VMCS_GUEST_CR0), MSR_IA32_VMX_CR0_FIXED0, CR0_PE | CR0_PG) &&
 	       is_fixed(nested_get(n, VMCS_GUEST_CR4), MSR_IA32_VMX_CR4_FIXED0, 0) &&
 	       !(nested_get(n, VMCS_GUEST_IA32_DEBUGCTL) & ~DEBUGCTL_ALLOWED) &&
 	       (!(entry & ENTRY_LOAD_EFER) || !(nested_get(n, VMCS_GUEST_IA32_EFER) & ~EFER_ALLOWED)) &&
 	       (!(entry & ENTRY_LOAD_PAT) || pat_is_valid(nested_get(n, VMCS_GUEST_IA32_PAT))) &&
-	       nested_get(n, VMCS_GUEST_ACTIVITY_STATE) <= ACTIVITY_HLT &&
-	       !(nested_get(n, VMCS_GUEST_INTERRUPTIBILITY) & ~(INTERRUPTIBILITY_SHADOWS | INTERRUPTIBILITY_NMI));
+	       nested_get(n, VMCS_GUEST_ACTIVITY_STATE) <= ACTIVITY_HLT;
 }
