@@ -20,15 +20,7 @@ static const struct control_register {
 /* Guest state whose checks have passed, and which goes to VMCS02 and back as it is, beside the copied fields. */
 static const vmcs_field_t checked_state[] = { VMCS_GUEST_IA32_DEBUGCTL, VMCS_GUEST_ACTIVITY_STATE };
 
-/* Guest state that L1 has after each exit, without the time to look through the table. The first are written at each entry. */
-static const vmcs_field_t hot[] = { VMCS_GUEST_INTERRUPTIBILITY,
-				    VMCS_GUEST_RSP,
-				    VMCS_GUEST_RIP,
-				    VMCS_GUEST_RFLAGS,
-				    VMCS_GUEST_CR3,
-				    VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS),
-				    VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_SS) };
-#define HOT_WRITTEN 4
+static const vmcs_field_t hot_written[] = { NESTED_HOT }, hot[] = { NESTED_HOT, NESTED_HOT_READ };
 
 /* The one way to VMCS02, as vmcs_load_host() is to VMCS01: an NMI in between only latches what it brings. */
 static void load_vmcs02(struct cpu *cpu)
@@ -200,8 +192,8 @@ static void write_vmcs02(struct cpu *cpu, struct nested *n)
 					       PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS);
 	vmwrite(VMCS_EPTP, hpa_of(n->shadow.root[n->root]).value | EPTP_FLAGS(4));
 	UNROLL
-	for (unsigned i = 0; i < HOT_WRITTEN; i++)
-		vmwrite(hot[i], vmcs12_get(page, hot[i]));
+	for (unsigned i = 0; i < ARRAY_SIZE(hot_written); i++)
+		vmwrite(hot_written[i], vmcs12_get(page, hot_written[i]));
 	/* The monitor, too, injects events by these, and the CPU clears the valid bit. */
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, event);
 	if (event & EVENT_VALID) {

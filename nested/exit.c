@@ -14,45 +14,8 @@
 #define UNUSABLE BIT(16)
 #define TSS_LIMIT 0x67
 
-/* L1's state after an exit: what is the same for all, and what VMCS12 has. (LDTR is unusable, all else of it undefined.) */
-static const struct {
-	vmcs_field_t field;
-	u64 value;
-} host_constants[] = {
-	{ VMCS_GUEST_SELECTOR(SEGMENT_LDTR), 0 },
-	{ VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_LDTR), UNUSABLE },
-	{ VMCS_GUEST_LIMIT(SEGMENT_TR), TSS_LIMIT },
-	{ VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_TR), TSS_ACCESS_RIGHTS },
-	{ VMCS_GUEST_GDTR_LIMIT, 0xffff },
-	{ VMCS_GUEST_IDTR_LIMIT, 0xffff },
-	{ VMCS_GUEST_RFLAGS, RFLAGS_RESERVED },
-	{ VMCS_GUEST_DR7, DR7_RESET },
-	{ VMCS_GUEST_IA32_DEBUGCTL, 0 },
-	{ VMCS_GUEST_PENDING_DEBUG, 0 },
-	{ VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE },
-	{ VMCS_ENTRY_INTERRUPTION_INFO, 0 },
-};
-static const struct {
-	vmcs_field_t to, from;
-} host_copied[] = {
-	{ VMCS_GUEST_SELECTOR(SEGMENT_TR), VMCS_HOST_TR_SELECTOR },
-	{ VMCS_GUEST_BASE(SEGMENT_TR), VMCS_HOST_TR_BASE },
-	{ VMCS_GUEST_GDTR_BASE, VMCS_HOST_GDTR_BASE },
-	{ VMCS_GUEST_IDTR_BASE, VMCS_HOST_IDTR_BASE },
-	{ VMCS_GUEST_CR3, VMCS_HOST_CR3 },
-	{ VMCS_GUEST_RSP, VMCS_HOST_RSP },
-	{ VMCS_GUEST_RIP, VMCS_HOST_RIP },
-	{ VMCS_GUEST_SYSENTER_CS, VMCS_HOST_SYSENTER_CS },
-	{ VMCS_GUEST_SYSENTER_ESP, VMCS_HOST_SYSENTER_ESP },
-	{ VMCS_GUEST_SYSENTER_EIP, VMCS_HOST_SYSENTER_EIP },
-};
-
 /* What VMCS12 gets of an exit, beside what nested_show() is told. */
-static const vmcs_field_t exit_information[] = {
-	VMCS_GUEST_PHYSICAL_ADDRESS,   VMCS_EXIT_INTERRUPTION_ERROR_CODE, VMCS_IDT_VECTORING_INFO,
-	VMCS_IDT_VECTORING_ERROR_CODE, VMCS_EXIT_INSTRUCTION_LENGTH,      VMCS_INSTRUCTION_INFO,
-	VMCS_GUEST_LINEAR_ADDRESS,
-};
+static const vmcs_field_t exit_information[] = { NESTED_INFORMATION, VMCS_INSTRUCTION_INFO };
 
 /* VMCS01 is current. pat, efer: what the CPU has of them where L1 does not load its own. */
 static void load_host_state(const struct nested *n, u64 pat, u64 efer)
@@ -73,12 +36,29 @@ static void load_host_state(const struct nested *n, u64 pat, u64 efer)
 					    : i == SEGMENT_GS ? vmcs12_get(page, VMCS_HOST_GS_BASE)
 							      : 0);
 	}
-	UNROLL
-	for (unsigned i = 0; i < ARRAY_SIZE(host_constants); i++)
-		vmwrite(host_constants[i].field, host_constants[i].value);
-	UNROLL
-	for (unsigned i = 0; i < ARRAY_SIZE(host_copied); i++)
-		vmwrite(host_copied[i].to, vmcs12_get(page, host_copied[i].from));
+	/* All else of LDTR is undefined. */
+	vmwrite(VMCS_GUEST_SELECTOR(SEGMENT_LDTR), 0);
+	vmwrite(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_LDTR), UNUSABLE);
+	vmwrite(VMCS_GUEST_LIMIT(SEGMENT_TR), TSS_LIMIT);
+	vmwrite(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_TR), TSS_ACCESS_RIGHTS);
+	vmwrite(VMCS_GUEST_GDTR_LIMIT, 0xffff);
+	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0xffff);
+	vmwrite(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED);
+	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
+	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, 0);
+	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
+	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, 0);
+	vmwrite(VMCS_GUEST_SELECTOR(SEGMENT_TR), vmcs12_get(page, VMCS_HOST_TR_SELECTOR));
+	vmwrite(VMCS_GUEST_BASE(SEGMENT_TR), vmcs12_get(page, VMCS_HOST_TR_BASE));
+	vmwrite(VMCS_GUEST_GDTR_BASE, vmcs12_get(page, VMCS_HOST_GDTR_BASE));
+	vmwrite(VMCS_GUEST_IDTR_BASE, vmcs12_get(page, VMCS_HOST_IDTR_BASE));
+	vmwrite(VMCS_GUEST_CR3, vmcs12_get(page, VMCS_HOST_CR3));
+	vmwrite(VMCS_GUEST_RSP, vmcs12_get(page, VMCS_HOST_RSP));
+	vmwrite(VMCS_GUEST_RIP, vmcs12_get(page, VMCS_HOST_RIP));
+	vmwrite(VMCS_GUEST_SYSENTER_CS, vmcs12_get(page, VMCS_HOST_SYSENTER_CS));
+	vmwrite(VMCS_GUEST_SYSENTER_ESP, vmcs12_get(page, VMCS_HOST_SYSENTER_ESP));
+	vmwrite(VMCS_GUEST_SYSENTER_EIP, vmcs12_get(page, VMCS_HOST_SYSENTER_EIP));
 	vmwrite(VMCS_GUEST_CR0, (l1_cr0 & ~CR0_OWNED) | CR0_NE);
 	vmwrite(VMCS_CR0_READ_SHADOW, l1_cr0);
 	vmwrite(VMCS_GUEST_CR4, (l1_cr4 & CR4_ALLOWED) | monitor.boot->capabilities.cr4_fixed0 | CR4_VMXE | CR4_MCE);

@@ -124,6 +124,16 @@ static inline void nested_set(struct nested *n, vmcs_field_t field, u64 value)
 	n->page[nested_word(field.encoding)] = nested_cut(field.encoding, value);
 }
 
+/*
+ * Fields of VMCS02 that L1 has after each exit, without the time to look through the table: of the exit, but what it is told by
+ * nested_show(); guest state that is written at each entry; other guest state.
+ */
+#define NESTED_INFORMATION                                                                                             \
+	VMCS_GUEST_PHYSICAL_ADDRESS, VMCS_EXIT_INTERRUPTION_ERROR_CODE, VMCS_IDT_VECTORING_INFO,                       \
+		VMCS_IDT_VECTORING_ERROR_CODE, VMCS_EXIT_INSTRUCTION_LENGTH, VMCS_GUEST_LINEAR_ADDRESS
+#define NESTED_HOT VMCS_GUEST_INTERRUPTIBILITY, VMCS_GUEST_RSP, VMCS_GUEST_RIP, VMCS_GUEST_RFLAGS
+#define NESTED_HOT_READ VMCS_GUEST_CR3, VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS), VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_SS)
+
 /* In front of a loop over a constant table: each VMREAD and VMWRITE with constants costs half as much. */
 #define UNROLL _Pragma("GCC unroll 32")
 
