@@ -115,13 +115,15 @@ u32 check_host(const struct nested *n)
 	u64 cr4 = nested_get(n, VMCS_HOST_CR4), exit = nested_get(n, VMCS_EXIT_CONTROLS);
 	u64 efer = nested_get(n, VMCS_HOST_IA32_EFER), tr = nested_get(n, VMCS_HOST_TR_SELECTOR);
 
-	if (!is_canonical(n, VMCS_HOST_FS_BASE) || !is_canonical(n, VMCS_HOST_GS_BASE))
+	if (!is_canonical(n, VMCS_HOST_FS_BASE) || !is_canonical(n, VMCS_HOST_GS_BASE) ||
+	    (nested_get(n, VMCS_HOST_SELECTOR(SEGMENT_FS)) & SELECTOR_RPL_TI) ||
+	    (nested_get(n, VMCS_HOST_SELECTOR(SEGMENT_GS)) & SELECTOR_RPL_TI))
 		return ERROR_HOST_STATE;
-	for (unsigned i = n->dirty ? SEGMENT_ES : SEGMENT_FS; i <= SEGMENT_GS; i++)
-		if (nested_get(n, VMCS_HOST_SELECTOR(i)) & SELECTOR_RPL_TI)
-			return ERROR_HOST_STATE;
 	if (!n->dirty)
 		return 0;
+	for (unsigned i = SEGMENT_ES; i < SEGMENT_FS; i++)
+		if (nested_get(n, VMCS_HOST_SELECTOR(i)) & SELECTOR_RPL_TI)
+			return ERROR_HOST_STATE;
 	for (unsigned i = 0; i < ARRAY_SIZE(canonical); i++)
 		if (!is_canonical(n, canonical[i]))
 			return ERROR_HOST_STATE;

@@ -173,6 +173,7 @@ static void write_vmcs02(struct cpu *cpu, struct nested *n)
 {
 	u64 entry = nested_get(n, VMCS_ENTRY_CONTROLS), event = nested_get(n, VMCS_ENTRY_INTERRUPTION_INFO);
 	u64 pat = vmread(VMCS_GUEST_IA32_PAT), efer = vmread(VMCS_GUEST_IA32_EFER) & ~(EFER_LMA | EFER_LME);
+	u64 primary = nested_get(n, VMCS_PRIMARY_CONTROLS);
 	const u64 *page = n->page;
 
 	if (entry & ENTRY_IA32E_GUEST)
@@ -186,11 +187,14 @@ static void write_vmcs02(struct cpu *cpu, struct nested *n)
 	vmwrite(VMCS_PREEMPTION_TIMER, NESTED_TIMER_OFF);
 	if (n->dirty)
 		write_cold(cpu, n);
+	if (n->dirty || n->primary != primary)
+		vmwrite(VMCS_PRIMARY_CONTROLS, offered(MSR_IA32_VMX_TRUE_PROCBASED_CTLS, primary) | PRIMARY_IO_EXITING |
+						       PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS);
+	if (n->dirty || n->root != n->root_in_02)
+		vmwrite(VMCS_EPTP, hpa_of(n->shadow.root[n->root]).value | EPTP_FLAGS(4));
+	n->primary = primary;
+	n->root_in_02 = n->root;
 	n->dirty = false;
-	n->primary = vmcs12_get(page, VMCS_PRIMARY_CONTROLS);
-	vmwrite(VMCS_PRIMARY_CONTROLS, offered(MSR_IA32_VMX_TRUE_PROCBASED_CTLS, n->primary) | PRIMARY_IO_EXITING |
-					       PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS);
-	vmwrite(VMCS_EPTP, hpa_of(n->shadow.root[n->root]).value | EPTP_FLAGS(4));
 	UNROLL
 	for (unsigned i = 0; i < ARRAY_SIZE(hot_written); i++)
 		vmwrite(hot_written[i], vmcs12_get(page, hot_written[i]));

@@ -128,8 +128,8 @@ void nested_fill_last_violation(struct nested *n)
 	struct walk walk;
 
 	n->last_violation = NO_ADDRESS;
-	/* NO_ADDRESS is one that four levels can't translate. What is refused L2 meets itself. */
-	if (walk12(n, gpa, &walk) == WALK_LEAF)
+	/* What is refused L2 meets itself. */
+	if (gpa != NO_ADDRESS && walk12(n, gpa, &walk) == WALK_LEAF)
 		(void)fill(n, &walk, gpa, 0, false);
 }
 

@@ -52,12 +52,16 @@ const struct nested_field nested_fields[] = {
 	{ 0x6800, 0x6800, NESTED_MASK, SAVED }, /* guest CR0 */
 	{ 0x6802, 0x6802, NESTED_COPY, SAVED | R }, /* guest CR3 */
 	{ 0x6804, 0x6804, NESTED_MASK, SAVED }, /* guest CR4 */
-	{ 0x6806, 0x681a, NESTED_COPY, SAVED }, /* guest bases, DR7 */
+	{ 0x6806, 0x6806, NESTED_COPY, SAVED }, /* guest ES base */
+	{ 0x6808, 0x6808, NESTED_COPY, SAVED | R }, /* guest CS base */
+	{ 0x680a, 0x681a, NESTED_COPY, SAVED }, /* guest SS to TR bases, GDTR, IDTR base, DR7 */
 	{ 0x681c, 0x6820, NESTED_COPY, SAVED | RW }, /* guest RSP, RIP, RFLAGS */
 	{ 0x6822, 0x6826, NESTED_COPY, SAVED }, /* guest pending debug exceptions, SYSENTER_ESP, EIP */
 	{ 0x6c00, 0x6c04, NESTED_HOST, 0 }, /* host CR0, CR3, CR4 */
 	{ 0x6c06, 0x6c08, NESTED_HOST, RW }, /* host FS, GS base */
-	{ 0x6c0a, 0x6c16, NESTED_HOST, 0 }, /* host TR, GDTR, IDTR base, SYSENTER_ESP, EIP, RSP, RIP */
+	{ 0x6c0a, 0x6c12, NESTED_HOST, 0 }, /* host TR, GDTR, IDTR base, SYSENTER_ESP, EIP */
+	{ 0x6c14, 0x6c14, NESTED_HOST, RW }, /* host RSP */
+	{ 0x6c16, 0x6c16, NESTED_HOST, 0 }, /* host RIP */
 };
 
 const unsigned nested_field_count = ARRAY_SIZE(nested_fields);

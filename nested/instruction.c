@@ -163,7 +163,7 @@ static enum outcome execute_access(struct nested *n, struct registers *regs, u64
 	cold = !(found->flags & NESTED_SHADOW_WRITE);
 	if (write && found->kind == NESTED_INFO)
 		return READ_ONLY_FIELD;
-	/* CR3, and CS and SS access rights come to VMCS12 at each exit. */
+	/* CR3, and what is hot of CS and SS, come to VMCS12 at each exit. */
 	if (cold && (write || (found->flags & (NESTED_SAVED | NESTED_SHADOW_READ)) == NESTED_SAVED))
 		nested_fetch(n);
 	if (write) {

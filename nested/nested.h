@@ -50,7 +50,7 @@ struct nested {
 	bool has_ibpb; /* the CPU has IBRS and IBPB */
 	bool has_shadowing; /* the CPU has VMCS shadowing */
 	u16 last_vpid; /* L1's, of the last entry on this CPU */
-	unsigned root; /* of shadow: the EPT02 on which L2 runs */
+	unsigned root, root_in_02; /* of shadow: the EPT02 on which L2 runs; that which VMCS02 has */
 	u64 last_violation; /* gpa of an EPT violation that was shown to L1, or NO_ADDRESS */
 	struct shadow shadow;
 	u64 exits[HYPERPS_EXIT_REASONS]; /* of L2 */
@@ -132,7 +132,9 @@ static inline void nested_set(struct nested *n, vmcs_field_t field, u64 value)
 	VMCS_GUEST_PHYSICAL_ADDRESS, VMCS_EXIT_INTERRUPTION_ERROR_CODE, VMCS_IDT_VECTORING_INFO,                       \
 		VMCS_IDT_VECTORING_ERROR_CODE, VMCS_EXIT_INSTRUCTION_LENGTH, VMCS_GUEST_LINEAR_ADDRESS
 #define NESTED_HOT VMCS_GUEST_INTERRUPTIBILITY, VMCS_GUEST_RSP, VMCS_GUEST_RIP, VMCS_GUEST_RFLAGS
-#define NESTED_HOT_READ VMCS_GUEST_CR3, VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS), VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_SS)
+#define NESTED_HOT_READ                                                                                                \
+	VMCS_GUEST_CR3, VMCS_GUEST_BASE(SEGMENT_CS), VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS),                             \
+		VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_SS)
 
 /* In front of a loop over a constant table: each VMREAD and VMWRITE with constants costs half as much. */
 #define UNROLL _Pragma("GCC unroll 32")

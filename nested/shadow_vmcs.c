@@ -18,9 +18,10 @@ static const vmcs_field_t shadowed[] = { NESTED_INFORMATION,
 					 VMCS_HOST_SELECTOR(SEGMENT_FS),
 					 VMCS_HOST_SELECTOR(SEGMENT_GS),
 					 VMCS_HOST_FS_BASE,
-					 VMCS_HOST_GS_BASE };
-#define READ_ONLY 12
-#define CHANGED_BY_EXITS 17
+					 VMCS_HOST_GS_BASE,
+					 VMCS_HOST_RSP };
+#define READ_ONLY 13
+#define CHANGED_BY_EXITS 18
 
 /* "VMREAD and VMWRITE Bitmaps": a bit for each encoding that exits. */
 static u8 bitmaps[2][PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));

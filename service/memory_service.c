@@ -124,7 +124,7 @@ static bool copy_from_host(u64 gpa, u8 *out, unsigned bytes, const u16 *words)
 		return false;
 	from = set_window(gpa >> PAGE_SHIFT, PTE_RW) + gpa % PAGE_SIZE;
 	/* At each VM entry of an L2. */
-	for (u64 *to = (u64 *)out; words && bytes && load_checked((const u64 *)from + *words, to); words++, to++)
+	for (; words && bytes && load_checked((const u64 *)from + *words, (u64 *)out); words++, out += sizeof(word))
 		bytes -= sizeof(word);
 	for (unsigned n; !words && bytes; from += n, out += n, bytes -= n) {
 		unsigned skip = (u64)from % sizeof(word);
