@@ -5,21 +5,14 @@
 #include "vmcs.h"
 
 /* What an exit of L2 changes, that which L1 only reads in front; then what L1 alone changes. */
-static const vmcs_field_t shadowed[] = { NESTED_INFORMATION,
-					 VMCS_EXIT_REASON,
-					 VMCS_EXIT_INTERRUPTION_INFO,
-					 VMCS_EXIT_QUALIFICATION,
-					 NESTED_HOT_READ,
-					 NESTED_HOT,
-					 VMCS_ENTRY_INTERRUPTION_INFO,
-					 VMCS_ENTRY_EXCEPTION_ERROR_CODE,
-					 VMCS_ENTRY_INSTRUCTION_LENGTH,
-					 VMCS_PRIMARY_CONTROLS,
-					 VMCS_HOST_SELECTOR(SEGMENT_FS),
-					 VMCS_HOST_SELECTOR(SEGMENT_GS),
-					 VMCS_HOST_FS_BASE,
-					 VMCS_HOST_GS_BASE,
-					 VMCS_HOST_RSP };
+#define BY_EXITS                                                                                                       \
+	NESTED_INFORMATION, VMCS_EXIT_REASON, VMCS_EXIT_INTERRUPTION_INFO, VMCS_EXIT_QUALIFICATION, NESTED_HOT_READ,   \
+		NESTED_HOT, VMCS_ENTRY_INTERRUPTION_INFO
+#define BY_L1                                                                                                          \
+	VMCS_ENTRY_EXCEPTION_ERROR_CODE, VMCS_ENTRY_INSTRUCTION_LENGTH, VMCS_PRIMARY_CONTROLS,                         \
+		VMCS_HOST_SELECTOR(SEGMENT_FS), VMCS_HOST_SELECTOR(SEGMENT_GS), VMCS_HOST_FS_BASE, VMCS_HOST_GS_BASE,  \
+		VMCS_HOST_RSP
+static const vmcs_field_t shadowed[] = { BY_EXITS, BY_L1 };
 #define READ_ONLY 13
 #define CHANGED_BY_EXITS 18
 
