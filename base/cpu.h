@@ -59,6 +59,7 @@ struct cpu {
 	volatile u32 latched; /* LATCHED_*; set by the NMI and #MC handlers with a locked OR */
 	volatile bool vmcs_current; /* a VMCS is current and complete: the NMI handler may use VMWRITE */
 	volatile bool timer_wakes; /* the current VMCS is VMCS02: what waits makes it exit by its preemption timer */
+	bool shadowing; /* L1's VMREAD and VMWRITE use a shadow VMCS: nested/shadow_vmcs.c */
 	struct nested *nested; /* nested/nested.h; NULL: VMX is not offered */
 	u64 exit_rip_l2; /* where exits arrive of VMs that the host runs */
 	volatile u32 primary; /* its primary controls, but for the exiting at an NMI window */

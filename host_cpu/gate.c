@@ -34,14 +34,14 @@ static void switch_on(struct cpu *cpu)
 	pin(VMCS_CR4_MASK, VMCS_CR4_READ_SHADOW, CR4_OWNED, CR4_NEEDED | CR4_LA57, vmread(VMCS_GUEST_CR4));
 	vmwrite(VMCS_EPTP_LIST_ADDRESS, hpa_of(cpu_area_of(cpu)->gate.list).value);
 	vmwrite(VMCS_VM_FUNCTION_CONTROLS, VM_FUNCTION_EPTP_SWITCHING);
-	vmwrite(VMCS_SECONDARY_CONTROLS, cpu->capabilities.secondary | SECONDARY_VM_FUNCTIONS);
 	cpu->gate.on = true;
+	vmcs_write_secondary(cpu);
 }
 
 void gate_off(struct cpu *cpu)
 {
 	cpu->gate.on = false;
-	vmwrite(VMCS_SECONDARY_CONTROLS, cpu->capabilities.secondary);
+	vmcs_write_secondary(cpu);
 	vmwrite(VMCS_CR0_MASK, CR0_OWNED);
 	vmwrite(VMCS_CR4_MASK, CR4_OWNED);
 }

@@ -99,28 +99,34 @@ static bool perf_global_ctrl_is_valid(u64 value)
 	return true;
 }
 
+/* The exit may change LA57, as VM entries of VMCS01 may: gate_check() looks at it, nothing else depends on it. */
+static bool is_canonical(const struct nested *n, vmcs_field_t field)
+{
+	unsigned shift = 64 - (nested_get(n, VMCS_HOST_CR4) & CR4_LA57 ? 57 : 48);
+	u64 address = nested_get(n, field);
+
+	return (u64)((s64)(address << shift) >> shift) == address;
+}
+
 u32 check_host(const struct nested *n)
 {
-	/* The first two are hot. */
-	static const vmcs_field_t canonical[] = { VMCS_HOST_FS_BASE,   VMCS_HOST_GS_BASE,     VMCS_HOST_TR_BASE,
-						  VMCS_HOST_GDTR_BASE, VMCS_HOST_IDTR_BASE,   VMCS_HOST_SYSENTER_ESP,
-						  VMCS_HOST_RIP,       VMCS_HOST_SYSENTER_EIP };
+	static const vmcs_field_t canonical[] = { VMCS_HOST_TR_BASE, VMCS_HOST_GDTR_BASE,    VMCS_HOST_IDTR_BASE,
+						  VMCS_HOST_RIP,     VMCS_HOST_SYSENTER_ESP, VMCS_HOST_SYSENTER_EIP };
 	u64 cr4 = nested_get(n, VMCS_HOST_CR4), exit = nested_get(n, VMCS_EXIT_CONTROLS);
 	u64 efer = nested_get(n, VMCS_HOST_IA32_EFER), tr = nested_get(n, VMCS_HOST_TR_SELECTOR);
-	/* The exit may change LA57, as VM entries of VMCS01 may: gate_check() looks at it, nothing else depends on it. */
-	unsigned shift = 64 - (cr4 & CR4_LA57 ? 57 : 48);
 
-	for (unsigned i = 0; i < (n->dirty ? ARRAY_SIZE(canonical) : 2); i++) {
-		u64 address = nested_get(n, canonical[i]);
-
-		if ((u64)((s64)(address << shift) >> shift) != address)
-			return ERROR_HOST_STATE;
-	}
-	for (unsigned i = n->dirty ? SEGMENT_ES : SEGMENT_FS; i <= SEGMENT_GS; i++)
-		if (nested_get(n, VMCS_HOST_SELECTOR(i)) & SELECTOR_RPL_TI)
-			return ERROR_HOST_STATE;
+	if (!is_canonical(n, VMCS_HOST_FS_BASE) || !is_canonical(n, VMCS_HOST_GS_BASE) ||
+	    (nested_get(n, VMCS_HOST_SELECTOR(SEGMENT_FS)) & SELECTOR_RPL_TI) ||
+	    (nested_get(n, VMCS_HOST_SELECTOR(SEGMENT_GS)) & SELECTOR_RPL_TI))
+		return ERROR_HOST_STATE;
 	if (!n->dirty)
 		return 0;
+	for (unsigned i = SEGMENT_ES; i < SEGMENT_FS; i++)
+		if (nested_get(n, VMCS_HOST_SELECTOR(i)) & SELECTOR_RPL_TI)
+			return ERROR_HOST_STATE;
+	for (unsigned i = 0; i < ARRAY_SIZE(canonical); i++)
+		if (!is_canonical(n, canonical[i]))
+			return ERROR_HOST_STATE;
 	if (!is_fixed(nested_get(n, VMCS_HOST_CR0), MSR_IA32_VMX_CR0_FIXED0, 0) ||
 	    !is_fixed(cr4, MSR_IA32_VMX_CR4_FIXED0, 0) || !(cr4 & CR4_PAE) ||
 	    !is_physical(nested_get(n, VMCS_HOST_CR3), 1, 1))
@@ -139,12 +145,18 @@ bool check_guest(const struct nested *n, u64 *qualification)
 {
 	u64 entry = nested_get(n, VMCS_ENTRY_CONTROLS);
 
-	*qualification = nested_get(n, VMCS_LINK_POINTER) == NO_ADDRESS ? 0 : ENTRY_FAILURE_LINK_POINTER;
+	*qualification = 0;
+	if (nested_get(n, VMCS_GUEST_INTERRUPTIBILITY) & ~(INTERRUPTIBILITY_SHADOWS | INTERRUPTIBILITY_NMI))
+		return false;
+	/* Of all else VMCS02 has what passed, and what L2 has made of it. */
+	if (!n->dirty)
+		return true;
+	if (nested_get(n, VMCS_LINK_POINTER) != NO_ADDRESS)
+		*qualification = ENTRY_FAILURE_LINK_POINTER;
 	return !*qualification && is_fixed(nested_get(n, VMCS_GUEST_CR0), MSR_IA32_VMX_CR0_FIXED0, CR0_PE | CR0_PG) &&
 	       is_fixed(nested_get(n, VMCS_GUEST_CR4), MSR_IA32_VMX_CR4_FIXED0, 0) &&
 	       !(nested_get(n, VMCS_GUEST_IA32_DEBUGCTL) & ~DEBUGCTL_ALLOWED) &&
 	       (!(entry & ENTRY_LOAD_EFER) || !(nested_get(n, VMCS_GUEST_IA32_EFER) & ~EFER_ALLOWED)) &&
 	       (!(entry & ENTRY_LOAD_PAT) || pat_is_valid(nested_get(n, VMCS_GUEST_IA32_PAT))) &&
-	       nested_get(n, VMCS_GUEST_ACTIVITY_STATE) <= ACTIVITY_HLT &&
-	       !(nested_get(n, VMCS_GUEST_INTERRUPTIBILITY) & ~(INTERRUPTIBILITY_SHADOWS | INTERRUPTIBILITY_NMI));
+	       nested_get(n, VMCS_GUEST_ACTIVITY_STATE) <= ACTIVITY_HLT;
 }

@@ -20,16 +20,7 @@ static const struct control_register {
 /* Guest state whose checks have passed, and which goes to VMCS02 and back as it is, beside the copied fields. */
 static const vmcs_field_t checked_state[] = { VMCS_GUEST_IA32_DEBUGCTL, VMCS_GUEST_ACTIVITY_STATE };
 
-/* Hot fields that are copied: those of the table, without the time to look through it. Guest state is first. */
-static const vmcs_field_t hot[] = { VMCS_GUEST_INTERRUPTIBILITY,
-				    VMCS_GUEST_CR3,
-				    VMCS_GUEST_RSP,
-				    VMCS_GUEST_RIP,
-				    VMCS_GUEST_RFLAGS,
-				    VMCS_ENTRY_EXCEPTION_ERROR_CODE,
-				    VMCS_ENTRY_INSTRUCTION_LENGTH,
-				    VMCS_ENTRY_INTERRUPTION_INFO };
-#define HOT_STATE 5
+static const vmcs_field_t hot_written[] = { NESTED_HOT }, hot[] = { NESTED_HOT, NESTED_HOT_READ };
 
 /* The one way to VMCS02, as vmcs_load_host() is to VMCS01: an NMI in between only latches what it brings. */
 static void load_vmcs02(struct cpu *cpu)
@@ -46,6 +37,11 @@ static void prepare_vmcs02(struct cpu *cpu, struct nested *n)
 	const struct vmx_capabilities *capabilities = &cpu->capabilities;
 
 	n->has_ibpb = cpuid_or_zero(7).edx & BIT(CPUID_IBPB);
+	n->has_shadowing = (rdmsr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32 & SECONDARY_VMCS_SHADOWING) &&
+			   (rdmsr(MSR_IA32_VMX_MISC) & VMX_MISC_WRITE_INFORMATION);
+	*n->shadow_vmcs = (capabilities->basic & VMX_BASIC_REVISION) | VMCS_SHADOW_INDICATOR;
+	if (n->has_shadowing)
+		vmclear(n->shadow_vmcs_hpa);
 	*(u32 *)n->vmcs02 = capabilities->basic & VMX_BASIC_REVISION;
 	vmclear(hpa_of(n->vmcs02));
 	load_vmcs02(cpu);
@@ -74,6 +70,7 @@ void nested_begin(struct cpu *cpu)
 
 void nested_end(struct nested *n)
 {
+	nested_shadow_off(this_cpu(), n);
 	n->state = NESTED_OFF;
 	n->cold_in_02 = false;
 	n->current = n->last_violation = NO_ADDRESS;
@@ -164,39 +161,51 @@ static void write_cold(const struct cpu *cpu, const struct nested *n)
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(checked_state); i++)
 		vmwrite(checked_state[i], nested_get(n, checked_state[i]));
+	/* Two that an L2 could raise for ever while one of them is delivered, and one that is the machine's. */
+	vmwrite(VMCS_EXCEPTION_BITMAP,
+		nested_get(n, VMCS_EXCEPTION_BITMAP) | BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
+	write_control_register(n, &cr0, CR0_NE);
+	write_control_register(n, &cr4, CR4_MCE | CR4_VMXE | capabilities->cr4_fixed0);
 }
 
 /* VMCS01 is current, at the end VMCS02. */
 static void write_vmcs02(struct cpu *cpu, struct nested *n)
 {
-	u64 entry = nested_get(n, VMCS_ENTRY_CONTROLS);
+	u64 entry = nested_get(n, VMCS_ENTRY_CONTROLS), event = nested_get(n, VMCS_ENTRY_INTERRUPTION_INFO);
 	u64 pat = vmread(VMCS_GUEST_IA32_PAT), efer = vmread(VMCS_GUEST_IA32_EFER) & ~(EFER_LMA | EFER_LME);
+	u64 primary = nested_get(n, VMCS_PRIMARY_CONTROLS);
+	const u64 *page = n->page;
 
 	if (entry & ENTRY_IA32E_GUEST)
 		efer |= EFER_LMA | EFER_LME;
 	if (entry & ENTRY_LOAD_PAT)
-		pat = nested_get(n, VMCS_GUEST_IA32_PAT);
+		pat = vmcs12_get(page, VMCS_GUEST_IA32_PAT);
 	if (entry & ENTRY_LOAD_EFER)
-		efer = nested_get(n, VMCS_GUEST_IA32_EFER);
+		efer = vmcs12_get(page, VMCS_GUEST_IA32_EFER);
 
 	load_vmcs02(cpu);
 	vmwrite(VMCS_PREEMPTION_TIMER, NESTED_TIMER_OFF);
 	if (n->dirty)
 		write_cold(cpu, n);
+	if (n->dirty || n->primary != primary)
+		vmwrite(VMCS_PRIMARY_CONTROLS, offered(MSR_IA32_VMX_TRUE_PROCBASED_CTLS, primary) | PRIMARY_IO_EXITING |
+						       PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS);
+	if (n->dirty || n->root != n->root_in_02)
+		vmwrite(VMCS_EPTP, hpa_of(n->shadow.root[n->root]).value | EPTP_FLAGS(4));
+	n->primary = primary;
+	n->root_in_02 = n->root;
 	n->dirty = false;
-	n->primary = nested_get(n, VMCS_PRIMARY_CONTROLS);
-	vmwrite(VMCS_PRIMARY_CONTROLS, offered(MSR_IA32_VMX_TRUE_PROCBASED_CTLS, n->primary) | PRIMARY_IO_EXITING |
-					       PRIMARY_USE_MSR_BITMAPS | PRIMARY_SECONDARY_CONTROLS);
-	/* Two that an L2 could raise for ever while one of them is delivered, and one that is the machine's. */
-	vmwrite(VMCS_EXCEPTION_BITMAP,
-		nested_get(n, VMCS_EXCEPTION_BITMAP) | BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
-	vmwrite(VMCS_EPTP, hpa_of(n->shadow.root[n->root]).value | EPTP_FLAGS(4));
-	for (unsigned i = 0; i < ARRAY_SIZE(hot); i++)
-		vmwrite(hot[i], nested_get(n, hot[i]));
+	UNROLL
+	for (unsigned i = 0; i < ARRAY_SIZE(hot_written); i++)
+		vmwrite(hot_written[i], vmcs12_get(page, hot_written[i]));
+	/* The monitor, too, injects events by these, and the CPU clears the valid bit. */
+	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, event);
+	if (event & EVENT_VALID) {
+		vmwrite(VMCS_ENTRY_EXCEPTION_ERROR_CODE, vmcs12_get(page, VMCS_ENTRY_EXCEPTION_ERROR_CODE));
+		vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmcs12_get(page, VMCS_ENTRY_INSTRUCTION_LENGTH));
+	}
 	vmwrite(VMCS_GUEST_IA32_PAT, pat);
 	vmwrite(VMCS_GUEST_IA32_EFER, efer);
-	write_control_register(n, &cr0, CR0_NE);
-	write_control_register(n, &cr4, CR4_MCE | CR4_VMXE | cpu->capabilities.cr4_fixed0);
 }
 
 void nested_enter(struct nested *n)
@@ -208,6 +217,7 @@ void nested_enter(struct nested *n)
 	/* One that came in the gate. It is served before the host's next instruction. */
 	if (cpu->latched & LATCHED_INIT)
 		return;
+	nested_shadow_read(cpu, n);
 	if (n->dirty)
 		nested_fetch(n);
 	error = check_controls(n);
@@ -247,14 +257,11 @@ void nested_wake(const struct cpu *cpu)
 
 void nested_save(struct nested *n)
 {
-	u64 exit = nested_get(n, VMCS_EXIT_CONTROLS), entry = nested_get(n, VMCS_ENTRY_CONTROLS);
+	u64 exit = nested_get(n, VMCS_EXIT_CONTROLS), entry = nested_get(n, VMCS_ENTRY_CONTROLS), *page = n->page;
 
-	for (unsigned i = 0; i < HOT_STATE; i++)
-		nested_set(n, hot[i], vmread(hot[i]));
-	for (unsigned i = SEGMENT_CS; i <= SEGMENT_SS; i++)
-		nested_set(n, VMCS_GUEST_ACCESS_RIGHTS(i), vmread(VMCS_GUEST_ACCESS_RIGHTS(i)));
-	save_control_register(n, &cr0);
-	save_control_register(n, &cr4);
+	UNROLL
+	for (unsigned i = 0; i < ARRAY_SIZE(hot); i++)
+		page[nested_word(hot[i].encoding)] = vmread(hot[i]);
 	if (exit & EXIT_SAVE_PAT)
 		nested_set(n, VMCS_GUEST_IA32_PAT, vmread(VMCS_GUEST_IA32_PAT));
 	if (exit & EXIT_SAVE_EFER)
@@ -282,6 +289,8 @@ void nested_fetch(struct nested *n)
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(checked_state); i++)
 		nested_set(n, checked_state[i], vmread(checked_state[i]));
+	save_control_register(n, &cr0);
+	save_control_register(n, &cr4);
 	vmcs_load_host(cpu);
 	n->cold_in_02 = false;
 }

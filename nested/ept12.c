@@ -6,7 +6,6 @@
 
 /* Entries of a page table that are read, and filled, at once. Behind an exit that L1 has seen the others are there already. */
 #define AROUND 64ULL
-#define ALONE 1ULL
 #define EPT12_LIMIT_SHIFT 48 /* bits that four levels translate */
 #define TABLE_RESERVED 0xf8ULL /* of an entry that names a table */
 
@@ -15,7 +14,7 @@ enum walk_result { WALK_ABSENT, WALK_MISCONFIGURED, WALK_LEAF };
 struct walk {
 	struct leaf12 leaf; /* rights: those of all levels; 0 if absent */
 	u8 above; /* rights of the levels above */
-	u64 around; /* so many entries are read of a table of level 1, and filled */
+	u64 entry; /* where the last one lies */
 };
 
 /* SDM, "EPT Misconfigurations". True of an absent entry, too. */
@@ -40,20 +39,18 @@ static struct leaf12 leaf_of(u64 entry, u64 gpa, unsigned level, u64 above)
 				.level = level };
 }
 
-/* At a leaf of level 1, n->second keeps the entries around. */
-static enum walk_result walk12(struct nested *n, u64 gpa, u64 around, struct walk *walk)
+static enum walk_result walk12(const struct nested *n, u64 gpa, struct walk *walk)
 {
 	u64 entry = nested_get(n, VMCS_EPTP);
 
-	*walk = (struct walk){ .above = EPT_RWX, .around = around };
+	*walk = (struct walk){ .above = EPT_RWX };
 	if (gpa >> EPT12_LIMIT_SHIFT)
 		return WALK_ABSENT;
 	for (unsigned level = 4;; level--) {
-		u64 bytes = level == 1 ? around * 8 : 8, offset = (gpa >> (3 + 9 * level) & 511) * 8;
-
-		if (!memory_read_host((entry & EPT_ADDRESS) + ALIGN_DOWN(offset, bytes), n->second, bytes))
+		walk->entry = (entry & EPT_ADDRESS) + (gpa >> (3 + 9 * level) & 511) * sizeof(entry);
+		if (!memory_read_host(walk->entry, n->second, sizeof(entry)))
 			return WALK_MISCONFIGURED;
-		entry = n->second[offset % bytes / 8];
+		entry = n->second[0];
 		if (!(entry & EPT_RWX))
 			return WALK_ABSENT;
 		if (is_misconfigured(entry, level))
@@ -66,21 +63,25 @@ static enum walk_result walk12(struct nested *n, u64 gpa, u64 around, struct wal
 	}
 }
 
-static enum shadow_result fill(struct nested *n, const struct walk *walk, u64 gpa, u64 access)
+/* around: also of the entries beside it, which are a guess, and take what they get. */
+static enum shadow_result fill(struct nested *n, const struct walk *walk, u64 gpa, u64 access, bool around)
 {
-	struct mm *mm = memory_lock();
-	enum shadow_result result = shadow_fill(mm, &n->shadow, n->root, &walk->leaf, gpa, access);
-	u64 around = ALIGN_DOWN(gpa, walk->around * PAGE_SIZE);
+	u64 bytes = AROUND * sizeof(*n->second), first = ALIGN_DOWN(gpa, AROUND * PAGE_SIZE);
+	enum shadow_result result;
+	struct mm *mm;
 
+	around = around && walk->leaf.level == 1 &&
+		 memory_read_host(ALIGN_DOWN(walk->entry, bytes), n->second, (unsigned)bytes);
+	mm = memory_lock();
+	result = shadow_fill(mm, &n->shadow, n->root, &walk->leaf, gpa, access);
 	if (result == SHADOW_DRY) {
 		shadow_reset(&n->shadow);
 		invept_all();
 		shadow_restart(&n->shadow);
 		result = shadow_fill(mm, &n->shadow, n->root, &walk->leaf, gpa, access);
 	}
-	/* The others are a guess, and take what they get. */
-	for (unsigned i = 0; result == SHADOW_FILLED && walk->leaf.level == 1 && i < walk->around; i++) {
-		u64 entry = n->second[i], at = around + i * PAGE_SIZE;
+	for (unsigned i = 0; result == SHADOW_FILLED && around && i < AROUND; i++) {
+		u64 entry = n->second[i], at = first + i * PAGE_SIZE;
 		struct leaf12 leaf = leaf_of(entry, at, 1, walk->above);
 
 		if (at != walk->leaf.gpa && !is_misconfigured(entry, 1) &&
@@ -96,7 +97,7 @@ enum nested_next nested_ept_violation(struct nested *n, u32 *reason, u64 *qualif
 {
 	u64 gpa = vmread(VMCS_GUEST_PHYSICAL_ADDRESS), access = vmread(VMCS_EXIT_QUALIFICATION);
 	struct walk walk;
-	enum walk_result result = walk12(n, gpa, AROUND, &walk);
+	enum walk_result result = walk12(n, gpa, &walk);
 
 	*qualification = 0;
 	if (result == WALK_MISCONFIGURED) {
@@ -111,7 +112,7 @@ enum nested_next nested_ept_violation(struct nested *n, u32 *reason, u64 *qualif
 		n->last_violation = gpa;
 		return NESTED_SHOWN;
 	}
-	if (fill(n, &walk, gpa, access & EPT_RWX) != SHADOW_REFUSED)
+	if (fill(n, &walk, gpa, access & EPT_RWX, true) != SHADOW_REFUSED)
 		return NESTED_RESUME;
 	/* As on a machine whose memory is not there. KVM would repeat a violation for ever. */
 	n->refused_fills++;
@@ -127,9 +128,9 @@ void nested_fill_last_violation(struct nested *n)
 	struct walk walk;
 
 	n->last_violation = NO_ADDRESS;
-	/* NO_ADDRESS is one that four levels can't translate. What is refused L2 meets itself. */
-	if (walk12(n, gpa, ALONE, &walk) == WALK_LEAF)
-		(void)fill(n, &walk, gpa, 0);
+	/* What is refused L2 meets itself. */
+	if (gpa != NO_ADDRESS && walk12(n, gpa, &walk) == WALK_LEAF)
+		(void)fill(n, &walk, gpa, 0, false);
 }
 
 void nested_drop_all(struct nested *n)

@@ -15,57 +15,57 @@
 #define TSS_LIMIT 0x67
 
 /* What VMCS12 gets of an exit, beside what nested_show() is told. */
-static const vmcs_field_t exit_information[] = {
-	VMCS_GUEST_PHYSICAL_ADDRESS,   VMCS_EXIT_INTERRUPTION_ERROR_CODE, VMCS_IDT_VECTORING_INFO,
-	VMCS_IDT_VECTORING_ERROR_CODE, VMCS_EXIT_INSTRUCTION_LENGTH,      VMCS_INSTRUCTION_INFO,
-	VMCS_GUEST_LINEAR_ADDRESS,
-};
+static const vmcs_field_t exit_information[] = { NESTED_INFORMATION, VMCS_INSTRUCTION_INFO };
 
-/* VMCS01 becomes current, with L1's host state. pat, efer: what the CPU has of them where L1 does not load its own. */
-static void load_host_state(struct cpu *cpu, const struct nested *n, u64 pat, u64 efer)
+/* VMCS01 is current. pat, efer: what the CPU has of them where L1 does not load its own. */
+static void load_host_state(const struct nested *n, u64 pat, u64 efer)
 {
-	u64 exit = nested_get(n, VMCS_EXIT_CONTROLS);
-	struct boot_cpu_state state = {
-		.rip = nested_get(n, VMCS_HOST_RIP),
-		.rsp = nested_get(n, VMCS_HOST_RSP),
-		.cr0 = nested_get(n, VMCS_HOST_CR0),
-		.cr3 = nested_get(n, VMCS_HOST_CR3),
-		.cr4 = nested_get(n, VMCS_HOST_CR4),
-		.efer = exit & EXIT_LOAD_EFER ? nested_get(n, VMCS_HOST_IA32_EFER) : efer | EFER_LMA | EFER_LME,
-		.gdt_base = nested_get(n, VMCS_HOST_GDTR_BASE),
-		.idt_base = nested_get(n, VMCS_HOST_IDTR_BASE),
-		.gdt_limit = 0xffff,
-		.idt_limit = 0xffff,
-	};
+	const u64 *page = n->page;
+	u64 exit = vmcs12_get(page, VMCS_EXIT_CONTROLS);
+	u64 l1_cr0 = vmcs12_get(page, VMCS_HOST_CR0), l1_cr4 = vmcs12_get(page, VMCS_HOST_CR4);
 
+	UNROLL
 	for (unsigned i = SEGMENT_ES; i <= SEGMENT_GS; i++) {
-		u16 selector = (u16)nested_get(n, VMCS_HOST_SELECTOR(i));
+		u64 selector = vmcs12_get(page, VMCS_HOST_SELECTOR(i));
+		u64 rights = selector || i == SEGMENT_SS ? DATA_ACCESS_RIGHTS : UNUSABLE;
 
-		state.segment[i].selector = selector;
-		state.segment[i].limit = ~0U;
-		state.segment[i].access_rights = i == SEGMENT_CS               ? CODE_ACCESS_RIGHTS
-						 : selector || i == SEGMENT_SS ? DATA_ACCESS_RIGHTS
-									       : UNUSABLE;
+		vmwrite(VMCS_GUEST_SELECTOR(i), selector);
+		vmwrite(VMCS_GUEST_LIMIT(i), ~0U);
+		vmwrite(VMCS_GUEST_ACCESS_RIGHTS(i), i == SEGMENT_CS ? CODE_ACCESS_RIGHTS : rights);
+		vmwrite(VMCS_GUEST_BASE(i), i == SEGMENT_FS   ? vmcs12_get(page, VMCS_HOST_FS_BASE)
+					    : i == SEGMENT_GS ? vmcs12_get(page, VMCS_HOST_GS_BASE)
+							      : 0);
 	}
-	state.segment[SEGMENT_FS].base = nested_get(n, VMCS_HOST_FS_BASE);
-	state.segment[SEGMENT_GS].base = nested_get(n, VMCS_HOST_GS_BASE);
-	state.segment[SEGMENT_LDTR].access_rights = UNUSABLE;
-	state.segment[SEGMENT_TR] = (struct boot_segment){ .base = nested_get(n, VMCS_HOST_TR_BASE),
-							   .limit = TSS_LIMIT,
-							   .access_rights = TSS_ACCESS_RIGHTS,
-							   .selector = (u16)nested_get(n, VMCS_HOST_TR_SELECTOR) };
-	vmcs_load_host(cpu);
-	vmcs_write_state(&state);
-	follow(VMCS_CR4_READ_SHADOW, CR4_VMXE, CR4_VMXE);
-	vmwrite(VMCS_GUEST_IA32_PAT, exit & EXIT_LOAD_PAT ? nested_get(n, VMCS_HOST_IA32_PAT) : pat);
-	vmwrite(VMCS_GUEST_SYSENTER_CS, nested_get(n, VMCS_HOST_SYSENTER_CS));
-	vmwrite(VMCS_GUEST_SYSENTER_ESP, nested_get(n, VMCS_HOST_SYSENTER_ESP));
-	vmwrite(VMCS_GUEST_SYSENTER_EIP, nested_get(n, VMCS_HOST_SYSENTER_EIP));
+	/* All else of LDTR is undefined. */
+	vmwrite(VMCS_GUEST_SELECTOR(SEGMENT_LDTR), 0);
+	vmwrite(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_LDTR), UNUSABLE);
+	vmwrite(VMCS_GUEST_LIMIT(SEGMENT_TR), TSS_LIMIT);
+	vmwrite(VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_TR), TSS_ACCESS_RIGHTS);
+	vmwrite(VMCS_GUEST_GDTR_LIMIT, 0xffff);
+	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0xffff);
+	vmwrite(VMCS_GUEST_RFLAGS, RFLAGS_RESERVED);
 	vmwrite(VMCS_GUEST_DR7, DR7_RESET);
 	vmwrite(VMCS_GUEST_IA32_DEBUGCTL, 0);
 	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
 	vmwrite(VMCS_GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
 	vmwrite(VMCS_ENTRY_INTERRUPTION_INFO, 0);
+	vmwrite(VMCS_GUEST_SELECTOR(SEGMENT_TR), vmcs12_get(page, VMCS_HOST_TR_SELECTOR));
+	vmwrite(VMCS_GUEST_BASE(SEGMENT_TR), vmcs12_get(page, VMCS_HOST_TR_BASE));
+	vmwrite(VMCS_GUEST_GDTR_BASE, vmcs12_get(page, VMCS_HOST_GDTR_BASE));
+	vmwrite(VMCS_GUEST_IDTR_BASE, vmcs12_get(page, VMCS_HOST_IDTR_BASE));
+	vmwrite(VMCS_GUEST_CR3, vmcs12_get(page, VMCS_HOST_CR3));
+	vmwrite(VMCS_GUEST_RSP, vmcs12_get(page, VMCS_HOST_RSP));
+	vmwrite(VMCS_GUEST_RIP, vmcs12_get(page, VMCS_HOST_RIP));
+	vmwrite(VMCS_GUEST_SYSENTER_CS, vmcs12_get(page, VMCS_HOST_SYSENTER_CS));
+	vmwrite(VMCS_GUEST_SYSENTER_ESP, vmcs12_get(page, VMCS_HOST_SYSENTER_ESP));
+	vmwrite(VMCS_GUEST_SYSENTER_EIP, vmcs12_get(page, VMCS_HOST_SYSENTER_EIP));
+	vmwrite(VMCS_GUEST_CR0, (l1_cr0 & ~CR0_OWNED) | CR0_NE);
+	vmwrite(VMCS_CR0_READ_SHADOW, l1_cr0);
+	vmwrite(VMCS_GUEST_CR4, (l1_cr4 & CR4_ALLOWED) | monitor.boot->capabilities.cr4_fixed0 | CR4_VMXE | CR4_MCE);
+	vmwrite(VMCS_CR4_READ_SHADOW, (l1_cr4 & CR4_ALLOWED) | CR4_VMXE);
+	vmwrite(VMCS_GUEST_IA32_EFER,
+		exit & EXIT_LOAD_EFER ? vmcs12_get(page, VMCS_HOST_IA32_EFER) : efer | EFER_LMA | EFER_LME);
+	vmwrite(VMCS_GUEST_IA32_PAT, exit & EXIT_LOAD_PAT ? vmcs12_get(page, VMCS_HOST_IA32_PAT) : pat);
 }
 
 /* MSRs of an exit ("Saving MSRs", "Loading MSRs"). False: a VMX abort. */
@@ -87,18 +87,21 @@ static enum nested_next show(struct nested *n, u32 reason, u64 qualification, u6
 	struct cpu *cpu = this_cpu();
 	bool failed = reason & EXIT_REASON_ENTRY_FAILURE;
 	bool is_nmi = reason == EXIT_EXCEPTION_OR_NMI && (information & EVENT_TYPE) == EVENT_TYPE_NMI;
-	u64 pat = vmread(VMCS_GUEST_IA32_PAT), efer = vmread(VMCS_GUEST_IA32_EFER), blocking;
+	u64 pat = vmread(VMCS_GUEST_IA32_PAT), efer = vmread(VMCS_GUEST_IA32_EFER), blocking, *page = n->page;
 
 	if (!failed) {
 		nested_save(n);
+		UNROLL
 		for (unsigned i = 0; i < ARRAY_SIZE(exit_information); i++)
-			nested_set(n, exit_information[i], vmread(exit_information[i]));
+			page[nested_word(exit_information[i].encoding)] = vmread(exit_information[i]);
 		nested_set(n, VMCS_EXIT_INTERRUPTION_INFO, information);
 	}
 	n->dirty |= failed;
 	nested_set(n, VMCS_EXIT_REASON, reason);
 	nested_set(n, VMCS_EXIT_QUALIFICATION, qualification);
-	load_host_state(cpu, n, pat, efer);
+	nested_shadow_write(cpu, n);
+	vmcs_load_host(cpu);
+	load_host_state(n, pat, efer);
 	/* An entry that failed leaves L1's blocking of NMIs as it was. */
 	blocking = is_nmi ? INTERRUPTIBILITY_NMI : failed ? vmread(VMCS_GUEST_INTERRUPTIBILITY) : 0;
 	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & INTERRUPTIBILITY_NMI);
@@ -126,13 +129,15 @@ static enum nested_next resume(const struct cpu *cpu)
 }
 
 /* An exception of L2's, which L1 sees if it wants to. Entry and exit information have the same format. */
-static enum nested_next refuse(const struct cpu *cpu, struct nested *n, u32 vector)
+static enum nested_next refuse(struct cpu *cpu, struct nested *n, u32 vector)
 {
 	inject_exception(vector);
 	if (!(nested_get(n, VMCS_EXCEPTION_BITMAP) & BIT(vector)))
 		return resume(cpu);
 	show(n, EXIT_EXCEPTION_OR_NMI, 0, vmread(VMCS_ENTRY_INTERRUPTION_INFO));
+	nested_shadow_off(cpu, n);
 	nested_set(n, VMCS_EXIT_INTERRUPTION_ERROR_CODE, 0);
+	nested_shadow_on(cpu, n);
 	return NESTED_SHOWN;
 }
 

@@ -23,7 +23,8 @@ const struct nested_field nested_fields[] = {
 	{ 0x280a, 0x2810, NESTED_COPY, SAVED }, /* PDPTEs */
 	{ 0x2c00, 0x2c04, NESTED_HOST, 0 }, /* host PAT, EFER, PERF_GLOBAL_CTRL */
 	{ 0x4000, 0x4000, NESTED_MASK, 0 }, /* pin-based controls */
-	{ 0x4002, 0x4004, NESTED_MASK, RW }, /* primary controls, exception bitmap */
+	{ 0x4002, 0x4002, NESTED_MASK, RW }, /* primary controls */
+	{ 0x4004, 0x4004, NESTED_MASK, 0 }, /* exception bitmap */
 	{ 0x4006, 0x4008, NESTED_COPY, 0 }, /* page-fault mask, match */
 	{ 0x400a, 0x400c, NESTED_MASK, 0 }, /* CR3-target count, exit controls */
 	{ 0x400e, 0x4010, NESTED_OWN, 0 }, /* exit MSR-store, MSR-load count */
@@ -44,21 +45,23 @@ const struct nested_field nested_fields[] = {
 	{ 0x4828, 0x4828, NESTED_KEEP, 0 }, /* SMBASE */
 	{ 0x482a, 0x482a, NESTED_COPY, SAVED }, /* guest SYSENTER_CS */
 	{ 0x4c00, 0x4c00, NESTED_HOST, 0 }, /* host SYSENTER_CS */
-	{ 0x6000, 0x6000, NESTED_OWN, RW }, /* CR0 mask */
-	{ 0x6002, 0x6002, NESTED_OWN, 0 }, /* CR4 mask */
-	{ 0x6004, 0x6006, NESTED_OWN, RW }, /* CR0, CR4 read shadow */
+	{ 0x6000, 0x6006, NESTED_OWN, 0 }, /* CR0, CR4 mask, CR0, CR4 read shadow */
 	{ 0x6400, 0x6400, NESTED_INFO, R }, /* exit qualification */
 	{ 0x6402, 0x6408, NESTED_INFO, 0 }, /* I/O RCX, RSI, RDI, RIP */
 	{ 0x640a, 0x640a, NESTED_INFO, R }, /* guest linear address */
-	{ 0x6800, 0x6800, NESTED_MASK, SAVED | RW }, /* guest CR0 */
-	{ 0x6802, 0x6802, NESTED_COPY, SAVED | RW }, /* guest CR3 */
-	{ 0x6804, 0x6804, NESTED_MASK, SAVED | RW }, /* guest CR4 */
-	{ 0x6806, 0x681a, NESTED_COPY, SAVED }, /* guest bases, DR7 */
+	{ 0x6800, 0x6800, NESTED_MASK, SAVED }, /* guest CR0 */
+	{ 0x6802, 0x6802, NESTED_COPY, SAVED | R }, /* guest CR3 */
+	{ 0x6804, 0x6804, NESTED_MASK, SAVED }, /* guest CR4 */
+	{ 0x6806, 0x6806, NESTED_COPY, SAVED }, /* guest ES base */
+	{ 0x6808, 0x6808, NESTED_COPY, SAVED | R }, /* guest CS base */
+	{ 0x680a, 0x681a, NESTED_COPY, SAVED }, /* guest SS to TR bases, GDTR, IDTR base, DR7 */
 	{ 0x681c, 0x6820, NESTED_COPY, SAVED | RW }, /* guest RSP, RIP, RFLAGS */
 	{ 0x6822, 0x6826, NESTED_COPY, SAVED }, /* guest pending debug exceptions, SYSENTER_ESP, EIP */
 	{ 0x6c00, 0x6c04, NESTED_HOST, 0 }, /* host CR0, CR3, CR4 */
 	{ 0x6c06, 0x6c08, NESTED_HOST, RW }, /* host FS, GS base */
-	{ 0x6c0a, 0x6c16, NESTED_HOST, 0 }, /* host TR, GDTR, IDTR base, SYSENTER_ESP, EIP, RSP, RIP */
+	{ 0x6c0a, 0x6c12, NESTED_HOST, 0 }, /* host TR, GDTR, IDTR base, SYSENTER_ESP, EIP */
+	{ 0x6c14, 0x6c14, NESTED_HOST, RW }, /* host RSP */
+	{ 0x6c16, 0x6c16, NESTED_HOST, 0 }, /* host RIP */
 };
 
 const unsigned nested_field_count = ARRAY_SIZE(nested_fields);

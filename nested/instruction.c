@@ -70,6 +70,7 @@ static void write_back(struct nested *n, u64 address, const u64 *words, unsigned
 
 static void forget_current(struct nested *n)
 {
+	nested_shadow_off(this_cpu(), n);
 	nested_fetch(n);
 	if (n->current != NO_ADDRESS)
 		write_back(n, n->current, n->page, PAGE_SIZE);
@@ -143,6 +144,7 @@ static enum outcome execute_vmptrld(struct nested *n, const struct registers *re
 	n->page = page;
 	n->current = address;
 	n->dirty = true;
+	nested_shadow_on(this_cpu(), n);
 	return SUCCESS;
 }
 
@@ -161,13 +163,15 @@ static enum outcome execute_access(struct nested *n, struct registers *regs, u64
 	cold = !(found->flags & NESTED_SHADOW_WRITE);
 	if (write && found->kind == NESTED_INFO)
 		return READ_ONLY_FIELD;
-	/* CS and SS access rights come to VMCS12 at each exit. */
+	/* CR3, and what is hot of CS and SS, come to VMCS12 at each exit. */
 	if (cold && (write || (found->flags & (NESTED_SAVED | NESTED_SHADOW_READ)) == NESTED_SAVED))
 		nested_fetch(n);
 	if (write) {
 		n->dirty |= cold;
 		value = in_register ? *operand : value;
+		nested_shadow_off(this_cpu(), n);
 		nested_set(n, field, high ? (u32)nested_get(n, field) | value << 32 : value);
+		nested_shadow_on(this_cpu(), n);
 		return SUCCESS;
 	}
 	value = nested_get(n, field) >> (high ? 32 : 0);

@@ -43,13 +43,14 @@ static const u64 passing[PASSING_WORDS] = {
 
 void nested_merge_msrs(struct nested *n)
 {
-	u64 theirs[PASSING_WORDS];
+	u64 theirs[PASSING_WORDS], *bitmap = n->msr_bitmap;
 
 	if (!(nested_get(n, VMCS_PRIMARY_CONTROLS) & PRIMARY_USE_MSR_BITMAPS) ||
 	    !memory_read_host_words(nested_get(n, VMCS_MSR_BITMAP), theirs, words, PASSING_WORDS))
 		__builtin_memset(theirs, 0xff, sizeof(theirs));
+	UNROLL
 	for (unsigned i = 0; i < PASSING_WORDS; i++)
-		n->msr_bitmap[words[i]] = theirs[i] | ~passing[i];
+		bitmap[words[i]] = theirs[i] | ~passing[i];
 }
 
 /* SDM, "VM-Entry Controls for MSRs". */

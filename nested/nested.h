@@ -13,7 +13,6 @@
 #define VMCS12_WORDS 512
 #define VMCS12_REVISION 0x48505331U
 #define VMCS12_LISTS_MOST 8 /* entries of an MSR list */
-#define VMCS12_SHADOW BIT(31) /* of word 0 */
 #define VMCS12_LAUNCH_STATE 30
 #define VMCS12_VPID 31
 
@@ -41,14 +40,17 @@ struct nested {
 	u64 *page, *second;
 	u64 *msr_bitmap; /* VMCS02's */
 	u8 *vmcs02;
+	u32 *shadow_vmcs; /* and its address; in kvm_pool, too. shadow_vmcs.c */
+	hpa_t shadow_vmcs_hpa;
 	bool launched; /* VMCS02, since its first exit that was no failed entry */
 	bool ready; /* VMCS02 has all that never changes */
 	bool dirty; /* VMCS02 lacks what VMCS12 has of fields that are not hot (NESTED_SHADOW_WRITE) */
 	bool cold_in_02; /* it has, since an exit, what VMCS12 lacks of such guest state: nested_fetch() */
 	u64 primary; /* L1's primary controls when VMCS02 was written */
 	bool has_ibpb; /* the CPU has IBRS and IBPB */
+	bool has_shadowing; /* the CPU has VMCS shadowing */
 	u16 last_vpid; /* L1's, of the last entry on this CPU */
-	unsigned root; /* of shadow: the EPT02 on which L2 runs */
+	unsigned root, root_in_02; /* of shadow: the EPT02 on which L2 runs; that which VMCS02 has */
 	u64 last_violation; /* gpa of an EPT violation that was shown to L1, or NO_ADDRESS */
 	struct shadow shadow;
 	u64 exits[HYPERPS_EXIT_REASONS]; /* of L2 */
@@ -106,16 +108,36 @@ static inline u64 nested_cut(u32 encoding, u64 value)
 	return FIELD_WIDTH(encoding) == 2 ? (u32)value : value;
 }
 
-/* A field of the current VMCS12, cut to its width; the field must be in the table. Inline: most fields are constants. */
+/* A field of a VMCS12, cut to its width; the field must be in the table. Inline: most fields are constants. */
+static inline u64 vmcs12_get(const u64 *page, vmcs_field_t field)
+{
+	return nested_cut(field.encoding, page[nested_word(field.encoding)]);
+}
+
 static inline u64 nested_get(const struct nested *n, vmcs_field_t field)
 {
-	return nested_cut(field.encoding, n->page[nested_word(field.encoding)]);
+	return vmcs12_get(n->page, field);
 }
 
 static inline void nested_set(struct nested *n, vmcs_field_t field, u64 value)
 {
 	n->page[nested_word(field.encoding)] = nested_cut(field.encoding, value);
 }
+
+/*
+ * Fields of VMCS02 that L1 has after each exit, without the time to look through the table: of the exit, but what it is told by
+ * nested_show(); guest state that is written at each entry; other guest state.
+ */
+#define NESTED_INFORMATION                                                                                             \
+	VMCS_GUEST_PHYSICAL_ADDRESS, VMCS_EXIT_INTERRUPTION_ERROR_CODE, VMCS_IDT_VECTORING_INFO,                       \
+		VMCS_IDT_VECTORING_ERROR_CODE, VMCS_EXIT_INSTRUCTION_LENGTH, VMCS_GUEST_LINEAR_ADDRESS
+#define NESTED_HOT VMCS_GUEST_INTERRUPTIBILITY, VMCS_GUEST_RSP, VMCS_GUEST_RIP, VMCS_GUEST_RFLAGS
+#define NESTED_HOT_READ                                                                                                \
+	VMCS_GUEST_CR3, VMCS_GUEST_BASE(SEGMENT_CS), VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_CS),                             \
+		VMCS_GUEST_ACCESS_RIGHTS(SEGMENT_SS)
+
+/* In front of a loop over a constant table: each VMREAD and VMWRITE with constants costs half as much. */
+#define UNROLL _Pragma("GCC unroll 32")
 
 /*
  * What is offered: once, by the boot CPU. NULL, or why VMX can't be offered: what this CPU lacks. Then the value of a VMX
@@ -201,6 +223,20 @@ enum nested_next nested_show(struct nested *n, u32 reason, u64 qualification);
  */
 void nested_save(struct nested *n);
 void nested_fetch(struct nested *n);
+
+/*
+ * VMCS shadowing: the fields with NESTED_SHADOW_READ and NESTED_SHADOW_WRITE L1 reads and writes in a VMCS of the monitor's,
+ * without an exit. Of a CPU that lacks it, nothing is done. shadow_vmcs.c.
+ *
+ * nested_shadow_init(): the bitmaps, once. nested_shadow_on(): the current VMCS12 has come or is other than L1's accesses made
+ * it. nested_shadow_off(): it has what L1 wrote, each access is an exit. nested_shadow_read(): it has what L1 wrote. Before and
+ * after, VMCS01 is current. nested_shadow_write(): L1 finds what an exit of L2 has changed; vmcs_load_host() has to follow.
+ */
+void nested_shadow_init(void);
+void nested_shadow_on(struct cpu *cpu, struct nested *n);
+void nested_shadow_off(struct cpu *cpu, struct nested *n);
+void nested_shadow_read(struct cpu *cpu, struct nested *n);
+void nested_shadow_write(struct cpu *cpu, const struct nested *n);
 
 /* Before L2 goes on: what waits for L1 makes it exit again. VMCS02 is current. enter.c. */
 void nested_wake(const struct cpu *cpu);

@@ -7,7 +7,7 @@
 #include "page_pool.h"
 #include "stop.h"
 
-#define OWN_PAGES 2 /* of a share: struct nested's page and second */
+#define OWN_PAGES 3 /* of a share: struct nested's page, second and shadow_vmcs */
 
 /* Not by mm_map_donated(): the monitor view of the gate is to have nothing whose bytes L1 chooses. */
 static void map_kvm_pool(u64 base, u64 size)
@@ -46,6 +46,8 @@ static void start_cpu(struct cpu *cpu, struct mm *mm, hpa_t share, u64 pages)
 			      .second = page_pool_linear(&monitor.pool, HPA(share.value + PAGE_SIZE)),
 			      .msr_bitmap = msr_bitmap,
 			      .vmcs02 = vmcs02,
+			      .shadow_vmcs = page_pool_linear(&monitor.pool, HPA(share.value + 2 * PAGE_SIZE)),
+			      .shadow_vmcs_hpa = HPA(share.value + 2 * PAGE_SIZE),
 			      .shadow.tables_hpa = HPA(share.value + OWN_PAGES * PAGE_SIZE),
 			      .shadow.count = pages - OWN_PAGES };
 	n->shadow.tables = page_pool_linear(&monitor.pool, n->shadow.tables_hpa);
@@ -74,6 +76,7 @@ void nested_init(void)
 		return;
 	}
 	mm = memory_lock();
+	nested_shadow_init();
 	map_kvm_pool(boot->kvm_pool_base, boot->kvm_pool_size);
 	FOR_EACH_CPU (cpu) {
 		start_cpu(cpu, mm, share, pages);

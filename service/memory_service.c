@@ -117,19 +117,18 @@ static bool is_in_host_frame(u64 gpa, unsigned bytes)
 /* By whole words: REP MOVSB may tear one, which the host replaces meanwhile. words: NULL, or which of a page. */
 static bool copy_from_host(u64 gpa, u8 *out, unsigned bytes, const u16 *words)
 {
-	const u8 *from, *page;
+	const u8 *from;
+	u64 word;
 
 	if (!is_in_host_frame(gpa, words ? PAGE_SIZE : bytes))
 		return false;
-	page = set_window(gpa >> PAGE_SHIFT, PTE_RW);
-	from = page + gpa % PAGE_SIZE;
-	for (unsigned n; bytes; from += n, out += n, bytes -= n) {
-		unsigned skip;
-		u64 word;
+	from = set_window(gpa >> PAGE_SHIFT, PTE_RW) + gpa % PAGE_SIZE;
+	/* At each VM entry of an L2. */
+	for (; words && bytes && load_checked((const u64 *)from + *words, (u64 *)out); words++, out += sizeof(word))
+		bytes -= sizeof(word);
+	for (unsigned n; !words && bytes; from += n, out += n, bytes -= n) {
+		unsigned skip = (u64)from % sizeof(word);
 
-		if (words)
-			from = page + *words++ * sizeof(word);
-		skip = (u64)from % sizeof(word);
 		if (!load_checked((const u64 *)(from - skip), &word))
 			break;
 		n = sizeof(word) - skip;

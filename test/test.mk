@@ -45,7 +45,7 @@ UNIT_SOURCES_ept12 := nested/ept12.c
 UNIT_SOURCES_machine_check := base/cpu.c
 UNIT_SOURCES_nested_operand := nested/operand.c vmx/event.c
 UNIT_SOURCES_hmac := host/guests/hmac.c mm/sha256.c
-NESTED_MACHINE := nested/enter.c nested/exit.c nested/fields.c nested/capability.c nested/check.c vmx/vmcs.c vmx/event.c vmx/emulate.c \
+NESTED_MACHINE := nested/enter.c nested/exit.c nested/shadow_vmcs.c nested/fields.c nested/capability.c nested/check.c vmx/vmcs.c vmx/event.c vmx/emulate.c \
 	host_cpu/vmcs.c test/unit/fake/vmcs_model.c
 UNIT_SOURCES_nested_enter := $(NESTED_MACHINE)
 UNIT_SOURCES_nested_event := $(NESTED_MACHINE) base/cpu.c host_cpu/event.c host_cpu/exit.c host_cpu/gate.c host_cpu/instruction.c

@@ -38,6 +38,13 @@ void vmcs_write_defaults(u32 secondary);
 void vmcs_write_state(const struct boot_cpu_state *state);
 void vmcs_write_root_state(struct cpu *cpu, u64 rip);
 
+/* Of the host's VMCS, the current one: what may change of its secondary controls. */
+static inline void vmcs_write_secondary(const struct cpu *cpu)
+{
+	vmwrite(VMCS_SECONDARY_CONTROLS, cpu->capabilities.secondary | (cpu->gate.on ? SECONDARY_VM_FUNCTIONS : 0) |
+						 (cpu->shadowing ? SECONDARY_VMCS_SHADOWING : 0));
+}
+
 /* Makes this CPU's VMCS of the host the current one again. What has been latched meanwhile the caller sees to. */
 void vmcs_load_host(struct cpu *cpu);
 

@@ -562,27 +562,33 @@ static void guest_fields(void **state)
 /* Hot fields of a VMCS12 that has passed change: what is looked at then says what all checks say. */
 static void what_has_passed(void **state)
 {
-	static const u16 hot[] = { 0x0c08, 0x0c0a, 0x4002, 0x4004, 0x4016, 0x4018, 0x6000, 0x6004, 0x6c06, 0x6c08 };
+	static const u16 hot[] = { 0x0c08, 0x0c0a, 0x4002, 0x4016, 0x4018, 0x4824, 0x681e, 0x6820, 0x6c06, 0x6c08 };
 	unsigned bad = 0;
 
 	(void)state;
 	for (unsigned round = 0; round < 100000; round++) {
 		u32 controls_error, host_error;
+		u64 qualification;
+		bool guest;
 
 		valid();
 		/* What a word of the controls makes matter that was of no matter. */
 		put(VMCS_FIELD(0x2004), any() & (any() % 2 ? 0xfff : 0xfffff000));
 		assert_int_equal(check_controls(&nested), 0);
 		assert_int_equal(check_host(&nested), 0);
+		assert_true(check_guest(&nested, &qualification));
 		nested.primary = *word(VMCS_FIELD(0x4002));
 		for (unsigned i = 0; i <= any() % 2; i++)
 			*word(VMCS_FIELD(hot[any() % ARRAY_SIZE(hot)])) ^= BIT(any() % 64);
 		controls_error = check_controls(&nested);
 		host_error = check_host(&nested);
-		bad += controls_error || host_error;
+		guest = check_guest(&nested, &qualification);
+		bad += controls_error || host_error || !guest;
 		nested.dirty = false;
 		assert_int_equal(check_controls(&nested), controls_error);
 		assert_int_equal(check_host(&nested), host_error);
+		assert_int_equal(check_guest(&nested, &qualification), guest);
+		assert_int_equal(qualification, 0);
 	}
 	assert_in_range(bad, 10000, 90000);
 }

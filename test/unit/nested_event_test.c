@@ -211,6 +211,8 @@ static void arrive(enum event_type type)
 		else
 			check_pending = true;
 	}
+	if (model_current && model_current->shadow && area.cpu.vmcs_current)
+		complain("an NMI handler may write into what L1 reads");
 	if (in_root)
 		take_nmi_in_root();
 	if (get02(VMCS_PRIMARY_CONTROLS) & PRIMARY_NMI_WINDOW_EXITING)
@@ -501,6 +503,8 @@ static void check_end(void)
 	if (count.resets) {
 		if (nested.state != NESTED_OFF || nested.current != NO_ADDRESS || in_l2() || area.cpu.timer_wakes)
 			complain("VMX operation goes on after INIT");
+		if (get01(VMCS_LINK_POINTER) != ~0ULL || (get01(VMCS_SECONDARY_CONTROLS) & SECONDARY_VMCS_SHADOWING))
+			complain("VMCS shadowing is on after INIT");
 		return;
 	}
 	if (area.cpu.latched)
@@ -702,6 +706,10 @@ static void test_gate(void **state)
 		}
 		assert_false(in_l2());
 		assert_int_equal(area.cpu.gate.on, changes[i / 2].stays);
+		/* What else is in the same word stays. */
+		if (!area.cpu.gate.on)
+			assert_int_equal(get01(VMCS_SECONDARY_CONTROLS) ^ boot.capabilities.secondary,
+					 model_shadowing ? SECONDARY_VMCS_SHADOWING : 0);
 	}
 	area.cpu.gate.on = false;
 }
@@ -774,10 +782,9 @@ static void test_forgets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one),     cmocka_unit_test(test_two),    cmocka_unit_test(test_near),
-		cmocka_unit_test(test_many),    cmocka_unit_test(test_vmfail), cmocka_unit_test(test_forgets),
-		cmocka_unit_test(test_gate),    cmocka_unit_test(test_abort),  cmocka_unit_test(test_latched_init),
-		cmocka_unit_test(test_offered),
+		BOTH_WAYS(test_one),          BOTH_WAYS(test_two),     BOTH_WAYS(test_near), BOTH_WAYS(test_many),
+		BOTH_WAYS(test_vmfail),       BOTH_WAYS(test_forgets), BOTH_WAYS(test_gate), BOTH_WAYS(test_abort),
+		BOTH_WAYS(test_latched_init), BOTH_WAYS(test_offered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

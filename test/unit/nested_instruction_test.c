@@ -198,7 +198,9 @@ static const struct test_field {
 	{ 0x4400, true, 0xffffffff }, { 0x4402, true, 0xffffffff }, { 0x4814, false, 0x1f0ff },
 	{ 0x6400, true, ~0ULL },      { 0x6802, false, ~0ULL },     { 0x681c, false, ~0ULL },
 };
-#define IS_HOT(encoding) ((encoding) == 0x4002 || (encoding) == 0x6802 || (encoding) == 0x681c)
+#define IS_HOT(encoding) ((encoding) == 0x4002 || (encoding) == 0x681c)
+/* What L1 reads without an exit, if it does not write it, too. */
+#define IS_READ(encoding) ((encoding) == 0x2400 || (encoding) == 0x4402 || (encoding) == 0x6400 || (encoding) == 0x6802)
 #define IS_COLD_STATE(encoding) ((encoding) == 0x0800 || (encoding) == 0x4814)
 #define COLD 0x0c01d /* what VMCS02 has of 0x4814 */
 
@@ -213,6 +215,44 @@ static const struct test_field *test_field(u64 encoding)
 static u64 *test_word(u64 *page, u64 encoding)
 {
 	return &page[encoding ? (encoding >> 13 & 3) << 7 | (encoding >> 10 & 3) << 5 | (encoding >> 1 & 31) : 31];
+}
+
+/*
+ * VMCS shadowing: what L1 reads without an exit is in `shadow`, and comes back from there, but for the page of a VMCS12 that
+ * has just become current. What the page has meanwhile of what L1 writes is old.
+ */
+static const u16 shadowed[] = { 0x2400, 0x4402, 0x6400, 0x6802, 0x4002, 0x681c };
+#define SHADOWED_WRITE 4 /* the first of them */
+static bool shadowing, shadow_is_on;
+static u64 shadow[ARRAY_SIZE(shadowed)];
+
+void nested_shadow_on(struct cpu *cpu, struct nested *n)
+{
+	assert_ptr_equal(cpu, &area.cpu);
+	assert_true(!shadow_is_on && n->current != NO_ADDRESS);
+	for (unsigned i = 0; shadowing && i < ARRAY_SIZE(shadowed); i++) {
+		u64 *word = test_word(n->page, shadowed[i]);
+
+		shadow[i] = *word;
+		if (i >= SHADOWED_WRITE)
+			*word = ~*word;
+	}
+	shadow_is_on = shadowing;
+}
+
+void nested_shadow_off(struct cpu *cpu, struct nested *n)
+{
+	assert_ptr_equal(cpu, &area.cpu);
+	for (unsigned i = SHADOWED_WRITE; shadow_is_on && i < ARRAY_SIZE(shadowed); i++)
+		*test_word(n->page, shadowed[i]) = shadow[i];
+	shadow_is_on = false;
+}
+
+/* Whether the CPU executes it by itself. */
+static bool takes_no_exit(u64 encoding)
+{
+	return shadow_is_on && (IS_HOT(encoding) || (now.reason == EXIT_VMREAD && IS_READ(encoding))) &&
+	       (now.reason == EXIT_VMREAD || now.reason == EXIT_VMWRITE);
 }
 
 static void fetch(u64 *page, bool *cold_in_02)
@@ -593,6 +633,12 @@ static void step(struct world *w)
 	nested.cold_in_02 = w->cold_in_02;
 	nested.last_vpid = LAST_VPID;
 	memcpy(page, w->page, PAGE_SIZE);
+	if (w->current != NO_ADDRESS)
+		nested_shadow_on(&area.cpu, &nested);
+	if (takes_no_exit(w->reg[now.register2])) {
+		shadow_is_on = false;
+		return;
+	}
 	memcpy(regs.value, w->reg, sizeof(regs.value));
 	regs.value[REGISTER_RSP] = 0xbadbadbadULL;
 	vmcs[VMCS_GUEST_RSP.encoding] = w->reg[REGISTER_RSP];
@@ -618,6 +664,11 @@ static void step(struct world *w)
 		    (nested.page == second && nested.second == page));
 	/* What is the host's is read once. */
 	assert_true(operand_reads <= 1 && memory_reads <= 1 && memory_writes <= 1);
+	/* What L1 finds is what VMCS12 has. */
+	assert_int_equal(shadow_is_on, shadowing && nested.current != NO_ADDRESS);
+	for (unsigned i = 0; shadow_is_on && i < SHADOWED_WRITE; i++)
+		assert_int_equal(*test_word(nested.page, shadowed[i]), shadow[i]);
+	nested_shadow_off(&area.cpu, &nested);
 	real.state = nested.state;
 	real.region = nested.vmxon_region;
 	real.current = nested.current;
@@ -879,9 +930,21 @@ static void sequences(void **state)
 	assert_true(entries > 1000 && loads > 1000 && lost > 250 && ended > 250);
 }
 
+static int with_shadowing(void **state)
+{
+	(void)state;
+	shadowing = true;
+	return 0;
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(each_place_and_operand), cmocka_unit_test(sequences) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_place_and_operand),
+		cmocka_unit_test(sequences),
+		cmocka_unit_test_setup(each_place_and_operand, with_shadowing),
+		cmocka_unit_test_setup(sequences, with_shadowing),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

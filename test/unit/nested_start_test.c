@@ -68,6 +68,10 @@ void log_line(enum log_level level, const char *format, ...)
 	va_end(arguments);
 }
 
+void nested_shadow_init(void)
+{
+}
+
 void stop_other_cpus(void)
 {
 }
@@ -147,9 +151,11 @@ static void shares(void **state)
 		}
 		assert_int_equal((u64)n->page, next);
 		assert_int_equal((u64)n->second, next + PAGE_SIZE);
-		assert_int_equal((u64)n->shadow.tables, next + 2 * PAGE_SIZE);
-		assert_int_equal(n->shadow.tables_hpa.value, next + 2 * PAGE_SIZE - MONITOR_DIRECT_VA);
-		assert_int_equal(n->shadow.count, 1024 / CPUS - 2);
+		assert_int_equal((u64)n->shadow_vmcs, next + 2 * PAGE_SIZE);
+		assert_int_equal(n->shadow_vmcs_hpa.value, next + 2 * PAGE_SIZE - MONITOR_DIRECT_VA);
+		assert_int_equal((u64)n->shadow.tables, next + 3 * PAGE_SIZE);
+		assert_int_equal(n->shadow.tables_hpa.value, next + 3 * PAGE_SIZE - MONITOR_DIRECT_VA);
+		assert_int_equal(n->shadow.count, 1024 / CPUS - 3);
 		assert_int_equal(n->shadow.used, 0);
 		next += 1024 / CPUS * PAGE_SIZE;
 		assert_true(n->state == NESTED_OFF && n->current == NO_ADDRESS && n->vmxon_region == NO_ADDRESS &&

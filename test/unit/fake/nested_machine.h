@@ -37,10 +37,12 @@ static struct cpu_area area;
 static struct nested nested;
 static u64 vmcs12[2][VMCS12_WORDS];
 static u64 roots[SHADOW_ROOTS][512] __attribute__((aligned(4096)));
+static u8 shadow_page[PAGE_SIZE] __attribute__((aligned(4096)));
 static u8 vmcs02[PAGE_SIZE] __attribute__((aligned(4096))), bitmap[PAGE_SIZE] __attribute__((aligned(4096)));
 static u32 secondary_may = SECONDARY_EPT | SECONDARY_RDTSCP | SECONDARY_VPID | SECONDARY_WBINVD_EXITING |
 			   SECONDARY_UNRESTRICTED_GUEST | SECONDARY_PAUSE_LOOP_EXITING | SECONDARY_INVPCID |
 			   SECONDARY_ENCLS_EXITING | SECONDARY_XSAVES | SECONDARY_USER_WAIT_PAUSE;
+static bool misc_without_29;
 static u64 seed = 88172645463325252ULL;
 static unsigned locks; /* mm_lock is taken so many times */
 
@@ -107,13 +109,13 @@ u64 rdmsr(u32 msr)
 	case MSR_IA32_VMX_TRUE_PROCBASED_CTLS:
 		return 0xfff9fffe00000000 | PRIMARY_MUST;
 	case MSR_IA32_VMX_PROCBASED_CTLS2:
-		return (u64)secondary_may << 32;
+		return (u64)(secondary_may | (model_shadowing ? SECONDARY_VMCS_SHADOWING : 0)) << 32;
 	case MSR_IA32_VMX_TRUE_EXIT_CTLS:
 		return 0x01ffffff00000000 | EXIT_MUST;
 	case MSR_IA32_VMX_TRUE_ENTRY_CTLS:
 		return 0x0003ffff00000000 | ENTRY_MUST;
 	case MSR_IA32_VMX_MISC:
-		return BIT(5) | BIT(6) | BIT(8) | BIT(30);
+		return BIT(5) | BIT(6) | BIT(8) | (misc_without_29 ? 0 : BIT(29)) | BIT(30);
 	case MSR_IA32_VMX_CR0_FIXED0:
 	case MSR_IA32_VMX_CR0_FIXED1:
 		return cr0_fixed[msr - MSR_IA32_VMX_CR0_FIXED0];
@@ -138,24 +140,50 @@ u64 read_register(const char *name)
 	return 0;
 }
 
-/* As L1's VMWRITE and VMREAD. */
+/* Each test on a CPU without VMCS shadowing, and with it. */
+static int without_shadowing(void **state)
+{
+	(void)state;
+	model_shadowing = false;
+	return 0;
+}
+
+static int with_shadowing(void **state)
+{
+	(void)state;
+	model_shadowing = true;
+	return 0;
+}
+
+#define BOTH_WAYS(test) cmocka_unit_test_setup(test, without_shadowing), cmocka_unit_test_setup(test, with_shadowing)
+
+/* As L1's VMWRITE and VMREAD: without an exit where the CPU does it, else as nested/instruction.c. */
 static void set12(vmcs_field_t field, u64 value)
 {
 	const struct nested_field *found = nested_field(field.encoding);
 
 	assert_non_null(found);
+	if (nested.state == NESTED_ROOT && model_access(model_vmcs(area.vmcs), field, &value, true))
+		return;
 	if (!(found->flags & NESTED_SHADOW_WRITE)) {
 		nested_fetch(&nested);
 		nested.dirty = true;
 	}
+	if (nested.state == NESTED_ROOT)
+		nested_shadow_off(&area.cpu, &nested);
 	nested_set(&nested, field, value);
+	if (nested.state == NESTED_ROOT)
+		nested_shadow_on(&area.cpu, &nested);
 }
 
 static u64 get12(vmcs_field_t field)
 {
 	const struct nested_field *found = nested_field(field.encoding);
+	u64 value;
 
 	assert_non_null(found);
+	if (nested.state == NESTED_ROOT && model_access(model_vmcs(area.vmcs), field, &value, false))
+		return value;
 	if (nested.state == NESTED_ROOT && !(found->flags & NESTED_SHADOW_WRITE) && (found->flags & NESTED_SAVED))
 		nested_fetch(&nested);
 	return nested_get(&nested, field);
@@ -234,6 +262,8 @@ static void start_machine(void)
 				  .vmxon_region = 0x1000,
 				  .msr_bitmap = (u64 *)bitmap,
 				  .vmcs02 = vmcs02,
+				  .shadow_vmcs = (u32 *)shadow_page,
+				  .shadow_vmcs_hpa = HPA((u64)shadow_page),
 				  .current = 0x2000,
 				  .last_violation = NO_ADDRESS };
 	for (unsigned i = 0; i < SHADOW_ROOTS; i++)
@@ -248,6 +278,8 @@ static void start_machine(void)
 	assert_null(nested_capability_init());
 	nested_begin(&area.cpu);
 	nested.state = NESTED_ROOT;
+	nested_shadow_init();
+	nested_shadow_on(&area.cpu, &nested);
 	model_hook = hook;
 }
 
@@ -301,10 +333,12 @@ static void valid_vmcs12(void)
 		{ VMCS_HOST_RIP, L1_EXIT_RIP },
 	};
 
+	nested_shadow_off(&area.cpu, &nested);
 	nested_fetch(&nested);
 	nested.dirty = true;
 	memset(nested.page, 0, sizeof(vmcs12[0]));
 	nested.page[0] = VMCS12_REVISION;
+	nested_shadow_on(&area.cpu, &nested);
 	for (unsigned i = 0; i < ARRAY_SIZE(values); i++)
 		set12(values[i].field, values[i].value);
 }

@@ -17,6 +17,7 @@ static unsigned count;
 struct vmcs_model *model_current;
 void (*model_hook)(void);
 const u16 *model_missing;
+bool model_shadowing;
 
 static void stop(const char *why, u64 what)
 {
@@ -52,7 +53,7 @@ bool model_has(u32 encoding)
 {
 	static const u16 ranges[][2] = {
 		{ 0x0000, 0x0000 }, { 0x0800, 0x080e }, { 0x0c00, 0x0c0c }, { 0x2000, 0x200a }, { 0x2010, 0x2010 },
-		{ 0x2018, 0x201a }, { 0x2024, 0x2024 }, { 0x202c, 0x202e }, { 0x2400, 0x2400 }, { 0x2800, 0x2810 },
+		{ 0x2018, 0x201a }, { 0x2024, 0x2028 }, { 0x202c, 0x202e }, { 0x2400, 0x2400 }, { 0x2800, 0x2810 },
 		{ 0x2c00, 0x2c04 }, { 0x4000, 0x401a }, { 0x401e, 0x4022 }, { 0x4400, 0x440e }, { 0x4800, 0x482a },
 		{ 0x482e, 0x482e }, { 0x4c00, 0x4c00 }, { 0x6000, 0x6006 }, { 0x6400, 0x6400 }, { 0x640a, 0x640a },
 		{ 0x6800, 0x6826 }, { 0x6c00, 0x6c16 },
@@ -61,6 +62,8 @@ bool model_has(u32 encoding)
 	for (const u16 *missing = model_missing; missing && *missing != 0xffff; missing++)
 		if (*missing == encoding)
 			return false;
+	if ((encoding == VMCS_VMREAD_BITMAP.encoding || encoding == VMCS_VMWRITE_BITMAP.encoding) && !model_shadowing)
+		return false;
 	for (unsigned i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
 		if (encoding >= ranges[i][0] && encoding <= ranges[i][1])
 			return !(encoding & 1);
@@ -100,7 +103,7 @@ void vmwrite(vmcs_field_t field, u64 value)
 	run_hook();
 	if (!model_current)
 		stop("VMWRITE without a VMCS", field.encoding);
-	if (FIELD_TYPE(field.encoding) == READ_ONLY)
+	if (FIELD_TYPE(field.encoding) == READ_ONLY && !model_current->shadow)
 		stop("VMWRITE of a read-only field", field.encoding);
 	model_write(model_current, field, value);
 }
@@ -130,17 +133,57 @@ void vmptrld(hpa_t page)
 	run_hook();
 	if (!vmcs || !vmcs->clear)
 		stop("VMPTRLD of what VMCLEAR has not seen", page.value);
-	if (!vmcs->active && *(const u32 *)page.value != MODEL_REVISION)
+	if (!vmcs->active && *(const u32 *)page.value != MODEL_REVISION &&
+	    (*(const u32 *)page.value != (MODEL_REVISION | BIT(31)) || !model_shadowing))
 		stop("VMPTRLD of another revision", *(const u32 *)page.value);
+	vmcs->shadow = *(const u32 *)page.value & BIT(31);
 	vmcs->active = true;
 	model_current = vmcs;
 	run_hook();
 }
 
+/* The shadow VMCS of a VMCS; it has to be in memory, where VMREAD and VMWRITE look for it. NULL: there is none. */
+static struct vmcs_model *shadow_of(const struct vmcs_model *vmcs)
+{
+	u64 link = vmcs->value[VMCS_LINK_POINTER.encoding];
+	bool shadowing = vmcs->value[VMCS_SECONDARY_CONTROLS.encoding] & SECONDARY_VMCS_SHADOWING;
+	struct vmcs_model *shadow = link == ~0ULL ? NULL : find(link);
+
+	if (shadowing && !model_shadowing)
+		stop("VMCS shadowing on a CPU without", vmcs->address);
+	if (link == ~0ULL)
+		return NULL;
+	if (!shadowing || !shadow || !shadow->shadow || shadow == vmcs)
+		stop("a link pointer that VM entry refuses", link);
+	if (shadow->active)
+		stop("the shadow VMCS is active: VMCLEAR is missing", link);
+	return shadow;
+}
+
+bool model_access(const struct vmcs_model *vmcs, vmcs_field_t field, u64 *value, bool write)
+{
+	const u8 *bitmap = (const u8 *)vmcs->value[write ? VMCS_VMWRITE_BITMAP.encoding : VMCS_VMREAD_BITMAP.encoding];
+	struct vmcs_model *shadow = shadow_of(vmcs);
+
+	if (!(vmcs->value[VMCS_SECONDARY_CONTROLS.encoding] & SECONDARY_VMCS_SHADOWING) ||
+	    (bitmap[field.encoding / 8] >> field.encoding % 8 & 1))
+		return false;
+	if (!shadow)
+		stop("VMREAD or VMWRITE finds no shadow VMCS", field.encoding);
+	if (write && FIELD_TYPE(field.encoding) == READ_ONLY)
+		stop("VMWRITE of a read-only field does not exit", field.encoding);
+	if (write)
+		model_write(shadow, field, *value);
+	else
+		*value = *model_field(shadow, field);
+	return true;
+}
+
 void model_enter(bool launch, bool fails)
 {
-	if (!model_current)
+	if (!model_current || model_current->shadow)
 		stop("VM entry without a VMCS", launch);
+	(void)shadow_of(model_current);
 	if (launch == model_current->launched)
 		stop(launch ? "VMLAUNCH of a launched VMCS" : "VMRESUME of a clear VMCS", model_current->address);
 	model_current->launched |= launch && !fails;
@@ -257,6 +300,6 @@ const char *model_refuses(struct vmcs_model *vmcs, const u64 cr0[2], const u64 c
 	REFUSE_IF((event & EVENT_VALID) && (event & EVENT_TYPE) == EVENT_TYPE_NMI &&
 		  (interruptibility & (INTERRUPTIBILITY_MOV_SS | INTERRUPTIBILITY_NMI)));
 	REFUSE_IF(v[VMCS_GUEST_PENDING_DEBUG.encoding] & ~0x1500fULL);
-	REFUSE_IF(v[VMCS_LINK_POINTER.encoding] != ~0ULL);
+	(void)shadow_of(vmcs);
 	return NULL;
 }

@@ -15,6 +15,7 @@
 struct vmcs_model {
 	u64 address;
 	bool clear, active, launched; /* clear: VMCLEAR came before its first VMPTRLD */
+	bool shadow; /* a shadow VMCS */
 	u64 value[MODEL_ENCODINGS];
 };
 
@@ -26,6 +27,9 @@ extern void (*model_hook)(void);
 
 /* Fields that this CPU does not have, ends with 0xffff. */
 extern const u16 *model_missing;
+
+/* This CPU has VMCS shadowing, and VMWRITE of VM-exit information. */
+extern bool model_shadowing;
 
 /* Forgets every VMCS. */
 void model_reset(void);
@@ -41,6 +45,12 @@ void model_write(struct vmcs_model *vmcs, vmcs_field_t field, u64 value);
 
 /* Whether the CPU has a field. */
 bool model_has(u32 encoding);
+
+/*
+ * VMREAD or VMWRITE in VMX non-root operation on a VMCS (SDM, "VMCS Shadowing"): false if it is an exit, else done. A shadow
+ * VMCS that is active, which the CPU could have in part, stops the test.
+ */
+bool model_access(const struct vmcs_model *vmcs, vmcs_field_t field, u64 *value, bool write);
 
 /* VMLAUNCH or VMRESUME of the current VMCS, as far as its launch state goes: `fails` is what the CPU finds in the fields. */
 void model_enter(bool launch, bool fails);
