@@ -40,7 +40,7 @@ def start_vm(machine):
     """A VM of the host's KVM, which reads and writes without end."""
     shell(machine, "cd /test/modules; for m in irqbypass kvm; do [ ! -s $m.ko ] || insmod $m.ko; done; cd")
     ok(shell(machine, "insmod /test/modules/kvm-intel.ko enable_apicv=0")[1] == 0, f"{LABEL} kvm_intel loads")
-    shell(machine, f"nice -n 19 taskset -c {CPUS - 1} /test/kvm_probe endless >/tmp/vm 2>&1 &")
+    shell(machine, f"{{ nice -n 19 taskset -c {CPUS - 1} /test/kvm_probe endless >/tmp/vm 2>&1 & }}")
     _, status = shell(machine, "for i in $(seq 100); do grep -q ^ok /tmp/vm && break; sleep 0.1; done; grep ^ok /tmp/vm", 120)
     ok(status == 0, f"{LABEL} a VM of KVM's runs")
 
@@ -49,7 +49,7 @@ def stop_vm(machine, before):
     """Ends it, and makes room for attack 19."""
     now = l2_exits(machine)
     ok(now > before + 1000, f"{LABEL} the VM has run all the time ({now - before} exits)")
-    ok(shell(machine, "grep '^not ok' /tmp/vm || kill -9 %1")[1] == 0, f"{LABEL} the VM has not ended")
+    ok(shell(machine, "! grep '^not ok' /tmp/vm && kill -9 %1")[1] == 0, f"{LABEL} the VM has not ended")
     line = "for i in $(seq 50); do rmmod kvm_intel 2>/dev/null && break; sleep 0.1; done; ! grep -q ^kvm_intel /proc/modules"
     ok(shell(machine, line)[1] == 0, f"{LABEL} kvm_intel can be removed")
 

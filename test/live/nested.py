@@ -21,9 +21,9 @@ KVM = "kvm=on" in sys.argv[4:5]
 QEMU_ARGUMENTS = sys.argv[5 if KVM else 4:]
 LABEL = f"nested KVM, {CPUS} CPUs, gate = {GATE}{' '.join(['', *sys.argv[4:]])}:"
 BOOT_TIMEOUT, TIMEOUT = 1200, 2400
-COUNT = 20000  # attack 19's instructions at random
+COUNT = 2000  # attack 19's instructions at random
 # Each exit of a VM there is dozens of the machine's, and dozens times dozens of KVM's around it: not what counts on time.
-PROBE = "device_file real modes mmio touch interrupt msr long legacy faults registers bad_state many slots kill"
+PROBE = "device_file real modes mmio touch interrupt msr long"
 
 
 def check_kvm(machine):
