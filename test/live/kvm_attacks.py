@@ -37,11 +37,12 @@ def l2_exits(machine):
 
 
 def start_vm(machine):
-    """A VM of the host's KVM, which reads and writes without end."""
-    shell(machine, "cd /test/modules; for m in irqbypass kvm; do [ ! -s $m.ko ] || insmod $m.ko; done; cd")
-    ok(shell(machine, "insmod /test/modules/kvm-intel.ko enable_apicv=0")[1] == 0, f"{LABEL} kvm_intel loads")
-    shell(machine, f"{{ nice -n 19 taskset -c {CPUS - 1} /test/kvm_probe endless >/tmp/vm 2>&1 & }}")
-    _, status = shell(machine, "for i in $(seq 100); do grep -q ^ok /tmp/vm && break; sleep 0.1; done; grep ^ok /tmp/vm", 120)
+    """A VM of the host's KVM, which reads and writes without end. Lines must be short, as the terminal's are."""
+    shell(machine, "k=/test/modules; for m in irqbypass kvm; do insmod $k/$m.ko; done")
+    ok(shell(machine, "insmod $k/kvm-intel.ko enable_apicv=0")[1] == 0, f"{LABEL} kvm_intel loads")
+    shell(machine, f"vm='nice -n 19 taskset -c {CPUS - 1} /test/kvm_probe'")
+    shell(machine, "$vm endless >/tmp/vm 2>&1 & true")
+    _, status = shell(machine, "until grep ^ok /tmp/vm; do sleep 0.1; done", 300)
     ok(status == 0, f"{LABEL} a VM of KVM's runs")
 
 
@@ -50,16 +51,15 @@ def stop_vm(machine, before):
     now = l2_exits(machine)
     ok(now > before + 1000, f"{LABEL} the VM has run all the time ({now - before} exits)")
     ok(shell(machine, "! grep '^not ok' /tmp/vm && kill -9 %1")[1] == 0, f"{LABEL} the VM has not ended")
-    line = "for i in $(seq 50); do rmmod kvm_intel 2>/dev/null && break; sleep 0.1; done; ! grep -q ^kvm_intel /proc/modules"
-    ok(shell(machine, line)[1] == 0, f"{LABEL} kvm_intel can be removed")
+    _, status = shell(machine, "until rmmod kvm_intel; do sleep 0.1; done", 300)
+    ok(status == 0, f"{LABEL} kvm_intel can be removed")
 
 
 def attack(machine, names):
     """Runs these; returns the results by name, and hpsctl's status."""
     shell(machine, "a=''")
-    # Lines must be short.
-    for at in range(0, len(names), 8):
-        shell(machine, f"a=\"$a {' '.join(names[at:at + 8])}\"")
+    for at in range(0, len(names), 3):
+        shell(machine, f"a=\"$a {' '.join(names[at:at + 3])}\"")
     _, status = shell(machine, "hpsctl attack -jv $a >/tmp/json 2>/tmp/log", TIMEOUT)
     results = {entry["name"]: entry for entry in json.loads(shell(machine, "cat /tmp/json")[0])}
     note(shell(machine, r"grep -E '^not ok|SKIP|at random|rounds' /tmp/log")[0])
