@@ -178,15 +178,20 @@ LIVE_PARTS += $(BUILD)/nested-initrd.img $(foreach f,$(FLAVOURS) $(NEWER_FLAVOUR
 LONG_TESTS := 'test/live/nested.py vmfunc 1 all' 'test/live/nested.py vmcall 1 all' 'test/live/nested.py vmfunc 2 all' 'test/live/nested.py vmcall 2 all' \
 	'test/live/dma.py auto 2 generic 240' 'test/live/dma.py auto 1 generic 60 caching' 'test/live/dma.py auto 2 cloud-6.12 60' \
 	'test/live/dma.py auto 2 cloud-7 60' 'test/live/dma.py auto 1 cloud 0 reset' 'test/live/dma.py auto 1 cloud 0 kexec' \
-	'test/live/dma.py auto 1 cloud 0 crash'
+	'test/live/dma.py auto 1 cloud 0 crash' 'test/live/nested.py vmfunc 1 nested kvm=on' \
+	'test/live/kvm_attacks.py 1 vmcall 1000000 nested' 'test/live/kvm_attacks.py 2 vmfunc 100000 nested'
 test-long: nested
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
-	@rm -rf $(BUILD)/attacks-nested $(BUILD)/attacks-nested.json
+	@rm -rf $(foreach kind,attacks-nested attacks-kvm,$(BUILD)/$(kind) $(BUILD)/$(kind).json)
 	test/run.pl --jobs $(TEST_JOBS) $(LONG_TESTS)
 .PHONY: test-long
 
 # The stock kernel's KVM in the host: natively, which shows that the tests are right, then with kvm = on.
-KVM_CASES := '1 cloud' '2 cloud' '2 cloud-7' '1 cloud-6.12' '2 generic' '1 cloud qemu' '2 cloud qemu'
+KVM_CASES := '1 cloud' '2 cloud' '1 cloud-6.12' '2 cloud-6.12' '1 cloud-7' '2 cloud-7' '2 generic' '1 cloud qemu' '2 cloud qemu'
+# A VM of the host's while its kernel gives way to another, or sleeps; and beside the attacks.
+KVM_HOST_TESTS := 'test/live/host.py cloud 2 kvm_start,kexec_same kvm=on' 'test/live/host.py cloud 2 kvm_start,kexec_crash kvm=on' \
+	'test/live/host.py cloud 2 kvm_start,power,kvm_after,kernel_log kvm=on' \
+	'test/live/kvm_attacks.py 1 vmcall 2000 beside' 'test/live/kvm_attacks.py 2 vmfunc 2000 beside'
 KVM_PARTS := $(foreach f,cloud,$(BUILD)/initrd-kvm-$(f).img)
 LIVE_TESTS += 'test/live/kvm.py monitor 2 cloud' 'test/live/kvm.py monitor 1 cloud qemu'
 LIVE_PARTS += $(KVM_PARTS)
@@ -194,6 +199,7 @@ test-kvm: nested
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(KVM_PARTS)
 	for mode in $(KVM_MODES); do for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done | \
 		tr '\n' '\0' | xargs -0 test/run.pl --jobs $(TEST_JOBS) || exit; done
+	$(if $(filter monitor,$(KVM_MODES)),test/run.pl --jobs $(TEST_JOBS) $(KVM_HOST_TESTS))
 KVM_MODES ?= native monitor
 .PHONY: test-kvm
 

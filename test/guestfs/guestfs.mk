@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits kvm kvm_exits
+TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits kvm kvm.sh kvm_start kvm_after kvm_exits
 TEST_PROGRAMS := perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device guest_bench vault_client vcpu_cycles move_threads ports private_access msr_sweep vm_fill efi_table kvm_probe
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own: what `drivers` loads, and KVM also for `make bench`.
@@ -36,12 +36,13 @@ $(BUILD)/guestfs/msr_sweep: test/guestfs/msr_sweep.c vmx/msr_policy.c vmx/msr_po
 
 # What the kernels started by kexec_same run.
 MAKEDUMPFILE := /usr/bin/makedumpfile
-KEXEC_FILES := $(foreach s,after_kexec after_crash kexec_early,test/$(s)=test/guestfs/$(s)) test/vmcore=$(BUILD)/guestfs/vmcore \
+KEXEC_FILES := $(foreach s,after_kexec after_crash kexec_early kvm.sh,test/$(s)=test/guestfs/$(s)) $(foreach p,vmcore kvm_probe,test/$(p)=$(BUILD)/guestfs/$(p)) \
 	bin/makedumpfile=$(MAKEDUMPFILE) $(foreach l,$(shell ldd $(MAKEDUMPFILE) | grep -o '/[^ ]*'),$(l:/%=%)=$(l)) \
 	test/lib.sh=host/attacks/lib.sh $(foreach p,vmx_ring3 gate_ring3,test/$(p)=$(BUILD)/attack-programs/$(p))
 $(BUILD)/initrd-kexec-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUILD)/modules/%/hyperps.ko \
 		$(foreach f,$(KEXEC_FILES),$(lastword $(subst =, ,$(f))))
-	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call initrd_files,$*) $(KEXEC_FILES)
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call initrd_files,$*) $(KEXEC_FILES) $(foreach m,irqbypass kvm kvm-intel, \
+		test/modules/$(m).ko=$$(find $(CACHE)/kernels/$* -path '*/modules/*' -name '$(m).ko*'))
 
 # $(1) is the flavour.
 test_initrd_files = $(call initrd_files,$(1)) $(call attack_files,$(1)) \

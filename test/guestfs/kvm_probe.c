@@ -781,6 +781,16 @@ static bool dirty(unsigned int slot, uint64_t *bitmap)
 	return !ioctl(vm.fd, KVM_GET_DIRTY_LOG, &log);
 }
 
+/*
+ * Where the CPU logs the pages (PML), KVM of 6.12 leaves for user space after HLT without a look at that log, which it has
+ * after other exits.
+ */
+static bool dirty_after_out(uint64_t *bitmap)
+{
+	start(&vcpu, REAL, guest_real, 0, 0, 0);
+	return run(&vcpu) == KVM_EXIT_IO && dirty(1, bitmap);
+}
+
 static void test_dirty(void)
 {
 	char *memory = get_memory(MEMORY_BYTES, false);
@@ -792,10 +802,10 @@ static void test_dirty(void)
 	start(&vcpu, PROTECTED, guest_touch, MEMORY, MEMORY_BYTES / PAGE, PAGE);
 	halts(&vcpu, "all pages are touched");
 	set_slot(&vm, 1, MEMORY, memory, MEMORY_BYTES, KVM_MEM_LOG_DIRTY_PAGES);
-	check(dirty(1, bitmap), "KVM_GET_DIRTY_LOG");
+	check(dirty_after_out(bitmap), "KVM_GET_DIRTY_LOG");
 	for (unsigned int round = 0; round < 3; round++) {
 		start(&vcpu, PROTECTED, guest_touch, MEMORY + round * PAGE, MEMORY_BYTES / PAGE / 4, 4 * PAGE);
-		passed = passed && serve(&vcpu) == KVM_EXIT_HLT && dirty(1, bitmap);
+		passed = passed && serve(&vcpu) == KVM_EXIT_HLT && dirty_after_out(bitmap);
 		printf("# round %u: %#lx %#lx ... %#lx\n", round, bitmap[0], bitmap[1],
 		       bitmap[MEMORY_BYTES / PAGE / 64 - 1]);
 		for (unsigned int i = 0; i < MEMORY_BYTES / PAGE / 64; i++)
@@ -804,7 +814,7 @@ static void test_dirty(void)
 	check(passed, "the dirty log has each page that was written, and no other, 3 times");
 	start(&vcpu, PROTECTED, guest_sum, MEMORY, MEMORY_BYTES / PAGE, PAGE);
 	halts(&vcpu, "all pages are read");
-	passed = dirty(1, bitmap);
+	passed = dirty_after_out(bitmap);
 	for (unsigned int i = 0; i < MEMORY_BYTES / PAGE / 64; i++)
 		passed = passed && !bitmap[i];
 	check(passed, "reading makes no page dirty");
