@@ -17,7 +17,7 @@
 
 const struct command *const commands[] = {
 	&status_command,  &log_command,       &frames_command,     &vm_list_command, &exits_command,
-	&run_command,     &measure_command,   &demo_command,       &attack_command,  &check_command,
+	&run_command,     &measure_command,   &image_command,      &demo_command,       &attack_command,  &check_command,
 	&install_command, &uninstall_command, &completion_command,
 };
 const size_t command_count = sizeof(commands) / sizeof(commands[0]);

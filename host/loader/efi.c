@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+/* The image as an EFI program, and what EFI left behind for a loader that has ended it. */
+#include <efi.h>
+
+#include "efi_start.h"
+
+#define MAP_BYTES (64 << 10)
+
+static const EFI_GUID acpi_guids[] = { ACPI_20_TABLE_GUID, ACPI_TABLE_GUID };
+static struct machine machine;
+static u8 map[MAP_BYTES] __attribute__((aligned(16)));
+
+u64 efi_rsdp(const void *system_table)
+{
+	const EFI_SYSTEM_TABLE *efi = system_table;
+
+	for (u64 g = 0; g < ARRAY_SIZE(acpi_guids); g++)
+		for (u64 i = 0; i < efi->NumberOfTableEntries; i++)
+			if (!memcmp(&efi->ConfigurationTable[i].VendorGuid, &acpi_guids[g], sizeof(EFI_GUID)))
+				return (u64)efi->ConfigurationTable[i].VendorTable;
+	return 0;
+}
+
+static u32 e820_type(u32 efi_type)
+{
+	switch (efi_type) {
+	case EfiLoaderCode:
+	case EfiLoaderData:
+	case EfiBootServicesCode:
+	case EfiBootServicesData:
+	case EfiConventionalMemory:
+		return E820_RAM;
+	case EfiACPIReclaimMemory:
+		return E820_ACPI;
+	case EfiACPIMemoryNVS:
+		return E820_NVS;
+	default:
+		return E820_RESERVED;
+	}
+}
+
+static void go_on(void *unused)
+{
+	(void)unused;
+	prepare(&machine);
+}
+
+EFI_STATUS EFIAPI efi_start(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
+{
+	UINTN bytes, key, size = 0;
+	EFI_STATUS status;
+	UINT32 version;
+	const char *unfit;
+
+	console_use_efi(system_table);
+	unfit = machine_unfit();
+	if (unfit) {
+		print("\nHyperPS: ");
+		print(unfit);
+		print("\n");
+		return EFI_UNSUPPORTED;
+	}
+	machine.rsdp = efi_rsdp(system_table);
+	/* The map may have changed meanwhile; then once more. */
+	for (int tries = 0; tries < 4; tries++) {
+		bytes = sizeof(map);
+		status = system_table->BootServices->GetMemoryMap(&bytes, (EFI_MEMORY_DESCRIPTOR *)map, &key, &size,
+								  &version);
+		if (EFI_ERROR(status))
+			break;
+		status = system_table->BootServices->ExitBootServices(image, key);
+		if (!EFI_ERROR(status))
+			break;
+	}
+	if (EFI_ERROR(status)) {
+		print("\nHyperPS: the firmware does not give its memory map or does not end its boot services\n");
+		return status;
+	}
+	console_use_efi(NULL);
+	for (u64 at = 0; at + size <= bytes; at += size) {
+		const EFI_MEMORY_DESCRIPTOR *entry = (const void *)(map + at);
+
+		if (!machine_add(&machine, entry->PhysicalStart,
+				 entry->PhysicalStart + entry->NumberOfPages * PAGE_SIZE, e820_type(entry->Type)))
+			give_up("the firmware's memory map has too many entries");
+	}
+	asm volatile("cli");
+	run_on(go_on, NULL);
+}
