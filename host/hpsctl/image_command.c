@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* hpsctl image: makes the image of a protected VM. */
+/* hpsctl image: makes the image of a protected VM; and what hpsctl measure says about one. */
+#include <cpuid.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #include "hpsctl.h"
+#include "image_command.h"
 #include "vm.h"
 #include "vm_image.h"
 
@@ -98,6 +100,68 @@ static int run_image(const struct command *command, int argc, char **argv)
 	free(initrd);
 	free(image);
 	return status;
+}
+
+bool image_is_machine(const char *name)
+{
+	return vm_image_low_memory(name, 0x100000000) != 0;
+}
+
+bool image_is_file(const char *path)
+{
+	size_t bytes;
+	void *file = read_file(path, &bytes);
+	bool is_image = file && vm_image_is(file, bytes);
+
+	free(file);
+	return is_image;
+}
+
+/* The bit of an address that a monitor on this machine takes for "shared". */
+static uint32_t own_shared_bit(void)
+{
+	unsigned eax = 36, ebx, ecx, edx;
+
+	__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx);
+	return ((eax & 0xff) < 48 ? eax & 0xff : 48) - 1;
+}
+
+static void print_digest(const char *name, const uint8_t digest[VM_IMAGE_DIGEST])
+{
+	printf("%s ", name);
+	for (int i = 0; i < VM_IMAGE_DIGEST; i++)
+		printf("%02x", digest[i]);
+	putchar('\n');
+}
+
+int image_measure(const char *path, const struct image_vm *vm)
+{
+	struct vm_image_machine machine = { .memory = vm->memory,
+					    .low_memory = vm_image_low_memory(vm->machine, vm->memory),
+					    .shared_bit = vm->shared_bit ? vm->shared_bit : own_shared_bit() };
+	struct vm_image_measurement measurement;
+	uint8_t acpi[VM_IMAGE_DIGEST];
+	char error[200];
+	size_t bytes;
+	void *file = read_file(path, &bytes);
+	bool is_measured;
+
+	for (size_t i = 0; vm->acpi && i < sizeof(acpi); i++)
+		sscanf(vm->acpi + 2 * i, "%2hhx", &acpi[i]);
+	if (vm->acpi)
+		machine.acpi = acpi;
+	is_measured = file && vm_image_measure(file, bytes, &machine, &measurement, error);
+	free(file);
+	if (!is_measured) {
+		fprintf(stderr, "hpsctl: %s: %s\n", path, file ? error : strerror(errno));
+		return EXIT_NOT_RUNNING;
+	}
+	print_digest("MRTD", measurement.mrtd);
+	if (vm->acpi)
+		print_digest("RTMR0", measurement.rtmr[0]);
+	print_digest("RTMR1", measurement.rtmr[1]);
+	print_digest("RTMR2", measurement.rtmr[2]);
+	return output_is_written() ? EXIT_OK : EXIT_NOT_RUNNING;
 }
 
 static const struct argp_option options[] = {

@@ -45,7 +45,8 @@ _Static_assert(offsetof(struct fadt, smi_command) == 48 && offsetof(struct fadt,
 	       "FADT");
 
 /* What the kernel is given. The FADT leads to DSDT and FACS; the rest has no addresses of further tables. */
-static const char kinds[][5] = { "APIC", "FACP", "HMAT", "HPET", "MCFG", "MSCT", "PPTT", "SLIT", "SPCR", "SRAT", "SSDT", "WAET" };
+static const char kinds[][5] = { "APIC", "FACP", "HMAT", "HPET", "MCFG", "MSCT",
+				 "PPTT", "SLIT", "SPCR", "SRAT", "SSDT", "WAET" };
 
 static bool fail(struct acpi_copy *copy, const char *error)
 {
@@ -223,8 +224,8 @@ bool acpi_find_enable(bool (*read)(void *to, u64 address, u64 bytes), u64 rsdp_a
 	for (u64 i = 0; i < root.count; i++) {
 		u64 address = 0;
 
-		if (!read(&address, root.entries + i * root.width, root.width) ||
-		    !read(&fadt, address, FADT_BYTES_1) || !is_kind(&fadt.header, "FACP"))
+		if (!read(&address, root.entries + i * root.width, root.width) || !read(&fadt, address, FADT_BYTES_1) ||
+		    !is_kind(&fadt.header, "FACP"))
 			continue;
 		*enable = (struct acpi_enable){ fadt.smi_command, fadt.pm1a_control, fadt.acpi_enable };
 		return true;

@@ -13,6 +13,12 @@
 #define PAYLOAD_MAGIC 0x5453554753505948ULL /* "HYPSGUST" */
 #define PAYLOAD_UNPROTECTED BIT(0) /* don't ask for protection: to try an image where there is no monitor */
 
+/* In the loader, this far from its beginning: where PROTECT leads, and where what is measured ends. */
+#define LOADER_TABLE_OFFSET 0x1e0
+struct loader_table {
+	u64 entry, cr3, measured_end;
+};
+
 /* Behind the loader; then, each from the next page on, the kernel's file, the initrd and the command line, without a NUL. */
 struct payload {
 	u64 magic;

@@ -13,13 +13,13 @@
 /* What the loader finds where it was started. */
 struct machine {
 	u64 rsdp;
-	struct ranges ram; /* free, once the firmware is gone */
+	struct ranges free; /* once the firmware is gone */
 };
 
 /* What it tells itself across PROTECT, at HANDOVER_ADDRESS. */
 struct handover {
-	u64 payload; /* gpa */
-	struct machine machine;
+	u64 payload, rsdp; /* gpas */
+	struct ranges ram; /* the kernel's */
 };
 
 _Static_assert(sizeof(struct handover) <= PAGE_SIZE, "HANDOVER_ADDRESS is a page");
@@ -52,8 +52,14 @@ const char *machine_unfit(void);
 const struct payload *image_payload(void);
 /* Adds what the firmware calls an entry of its map; returns false if there are too many. First all RAM, then what is none. */
 bool machine_add(struct machine *machine, u64 start, u64 end, u32 type);
-/* From here on the firmware is gone. */
+/* Goes on once the firmware is gone. */
 void prepare(struct machine *machine) __attribute__((noreturn));
+
+/* qemu.c: how much RAM QEMU says that there is, whatever the firmware keeps for itself. False: nothing is said. */
+bool qemu_ram(struct ram *ram);
+
+/* pci.c: whether a device's memory lies at or above an address; of bus 0, and behind its bridges. */
+bool pci_is_above(u64 limit);
 
 /* lib.c: maps 4 GiB to themselves and, at SHARED_WINDOW, once more with shared_bit; loads CR3. */
 void map_memory(u64 shared_bit);

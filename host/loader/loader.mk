@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # What every image of a protected VM begins with, $(BUILD)/loader/image.bin; hpsctl has it inside.
-LOADER_SOURCES := $(addprefix host/loader/,prepare.c protected.c efi.c console.c lib.c layout.c ranges.c acpi_copy.c sha384.c)
+LOADER_SOURCES := $(addprefix host/loader/,prepare.c protected.c protect.c qemu.c pci.c efi.c console.c lib.c layout.c ranges.c acpi_copy.c sha384.c)
 LOADER_OBJECTS := $(patsubst host/loader/%,$(BUILD)/loader/%.o,host/loader/start.asm host/loader/header.asm $(LOADER_SOURCES))
 # It runs where it is loaded, and at LOADER_ADDRESS.
 LOADER_CFLAGS := -std=gnu11 -Os $(WARNINGS) -ffreestanding -fpie -mno-red-zone -mgeneral-regs-only -fno-stack-protector \

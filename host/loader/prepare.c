@@ -3,6 +3,7 @@
 #include "acpi_copy.h"
 #include "cpu_features.h"
 #include "efi_start.h"
+#include "protect.h"
 
 #define CPUID_X2APIC 21 /* leaf 1, ECX */
 #define KVM_SIGNATURE_LEAF 0x40000000
@@ -35,7 +36,8 @@ const char *machine_unfit(void)
 	if (error || (payload->flags & PAYLOAD_UNPROTECTED))
 		return error;
 	if (!is_kvm())
-		return "not under HyperPS: this VM is not run by KVM. Start it with -accel kvm, on a host where HyperPS "
+		return "not under HyperPS: this VM is not run by KVM. Start it with -accel kvm, on a host where "
+		       "HyperPS "
 		       "runs";
 	if (!(features.ecx & BIT(CPUID_RDRAND)))
 		return "the VM's CPU has no RDRAND, which protected Linux needs: start QEMU with -cpu host";
@@ -49,8 +51,8 @@ bool machine_add(struct machine *machine, u64 start, u64 end, u32 type)
 	if (end < start)
 		return true;
 	if (type == E820_RAM)
-		return ranges_add(&machine->ram, ALIGN_UP(start, PAGE_SIZE), ALIGN_DOWN(end, PAGE_SIZE));
-	return ranges_remove(&machine->ram, ALIGN_DOWN(start, PAGE_SIZE), ALIGN_UP(end, PAGE_SIZE));
+		return ranges_add(&machine->free, ALIGN_UP(start, PAGE_SIZE), ALIGN_DOWN(end, PAGE_SIZE));
+	return ranges_remove(&machine->free, ALIGN_DOWN(start, PAGE_SIZE), ALIGN_UP(end, PAGE_SIZE));
 }
 
 /* The RSDP where a BIOS has it. */
@@ -100,7 +102,8 @@ static void enable_acpi(u64 rsdp)
 {
 	struct acpi_enable enable;
 
-	if (!acpi_find_enable(read_memory, rsdp, &enable) || !enable.control_port || !enable.command_port || !enable.value)
+	if (!acpi_find_enable(read_memory, rsdp, &enable) || !enable.control_port || !enable.command_port ||
+	    !enable.value)
 		return;
 	if (inw(enable.control_port) & ACPI_ENABLED)
 		return;
@@ -141,52 +144,113 @@ static u64 find_place(const struct machine *machine, const struct layout *layout
 	static struct ranges free;
 	u64 start = (u64)payload_start, end = start + layout->payload_bytes;
 
-	if (end <= layout->file || (start >= layout->end && end <= LIMIT_4G))
+	if (end <= ACPI_ADDRESS || (start >= layout->end && end <= LIMIT_4G))
 		return start;
-	free = machine->ram;
-	if (!ranges_remove(&free, 0, LOWEST_IMAGE) || !ranges_remove(&free, layout->file, layout->end) ||
+	free = machine->free;
+	if (!ranges_remove(&free, 0, LOWEST_IMAGE) || !ranges_remove(&free, ACPI_ADDRESS, layout->end) ||
 	    !ranges_remove(&free, (u64)loader_start, start))
 		return 0;
 	return ranges_highest(&free, layout->payload_bytes, LIMIT_4G);
+}
+
+/* What lies where MOVs of the stub page are, which KVM's emulator executes for the guest. */
+static void write_stub(void)
+{
+	static const struct {
+		u8 offset, bytes[3];
+	} instructions[] = {
+		{ 0x00, { 0x90 } }, /* NOP */
+		{ 0x10, { 0x88, 0x07 } }, /* MOV [BX], AL */
+		{ 0x14, { 0x89, 0x07 } }, /* MOV [BX], AX */
+		{ 0x18, { 0x66, 0x89, 0x07 } }, /* MOV [BX], EAX */
+		{ 0x20, { 0x8a, 0x07 } }, /* MOV AL, [BX] */
+		{ 0x24, { 0x8b, 0x07 } }, /* MOV AX, [BX] */
+		{ 0x28, { 0x66, 0x8b, 0x07 } }, /* MOV EAX, [BX] */
+	};
+
+	for (u64 i = 0; i < ARRAY_SIZE(instructions); i++)
+		memcpy((u8 *)STUB_ADDRESS + instructions[i].offset, instructions[i].bytes, 3);
+}
+
+/* The ends of what is free, where QEMU does not say how much RAM there is. */
+static void find_ram(const struct machine *machine, struct ram *ram)
+{
+	if (qemu_ram(ram))
+		return;
+	for (u64 i = 0; i < machine->free.count; i++) {
+		if (machine->free.range[i].end <= LIMIT_4G)
+			ram->low_end = machine->free.range[i].end;
+		else
+			ram->high_end = machine->free.range[i].end;
+	}
+}
+
+/* The list, and what the kernel will have as RAM. */
+static void write_list(const struct machine *machine, struct handover *handover)
+{
+	struct protect_list *list = (struct protect_list *)LIST_ADDRESS;
+	struct range range[RAM_RANGES];
+	struct ram ram;
+	u64 count;
+
+	find_ram(machine, &ram);
+	protect_fill(list, (const struct loader_table *)(loader_start + LOADER_TABLE_OFFSET), &ram);
+	list->apic_id = cpuid(0xb, 0).edx;
+	count = layout_ranges(&ram, range);
+	handover->ram.count = 0;
+	for (u64 i = 0; i < count; i++)
+		ranges_add(&handover->ram, range[i].start, range[i].end);
+}
+
+static void check_memory(const struct machine *machine, const struct layout *layout, u64 place)
+{
+	if (place && ranges_contain(&machine->free, ACPI_ADDRESS, layout->end) &&
+	    ranges_contain(&machine->free, LOW_START, LOW_END))
+		return;
+	print("\nHyperPS: the image needs free memory from ");
+	print_number(LOW_START >> 10);
+	print(" to ");
+	print_number(LOW_END >> 10);
+	print(" KiB, from ");
+	print_number(ACPI_ADDRESS >> 20);
+	print(" to ");
+	print_number((layout->end >> 20) + 1);
+	print(" MiB, and ");
+	print_number((layout->payload_bytes >> 20) + 1);
+	print(" MiB elsewhere below 4 GiB");
+	give_up("the VM has too little memory for this image: give it more (QEMU: -m)");
 }
 
 void prepare(struct machine *machine)
 {
 	const struct payload *payload = image_payload();
 	struct handover *handover = (struct handover *)HANDOVER_ADDRESS;
-	bool is_protected = !(payload->flags & PAYLOAD_UNPROTECTED);
 	struct layout layout;
 	u64 place;
 
 	map_memory(0);
 	load_segments();
+	/* Without PCIDE, which can't be on outside of 64-bit mode, and CET. */
 	WRITE_REGISTER(cr4, CR4_PAE);
 	layout_find(&layout, payload, (const void *)(payload_start + PAGE_SIZE));
 	if ((u64)loader_start < LOWEST_IMAGE || (u64)payload_start >= LIMIT_4G)
-		give_up("the image was loaded below 1 MiB or above 4 GiB");
+		give_up("the image was loaded below 1 MiB or above 4 GiB: start it by QEMU's -kernel or as an EFI "
+			"program");
 	place = find_place(machine, &layout);
-	if (!place || !ranges_contain(&machine->ram, layout.file, layout.end) ||
-	    !ranges_contain(&machine->ram, LOW_START, LOW_END)) {
-		print("\nThe image needs free memory from ");
-		print_number(LOW_START >> 10);
-		print(" KiB to ");
-		print_number(LOW_END >> 10);
-		print(" KiB, from 15 MiB to ");
-		print_number(layout.end >> 20);
-		print(" MiB, and then ");
-		print_number(layout.payload_bytes >> 20);
-		print(" MiB more.");
-		give_up("the VM has too little memory for this image: give it more (QEMU: -m)");
-	}
+	check_memory(machine, &layout, place);
 	if (!machine->rsdp)
 		machine->rsdp = bios_rsdp();
 	if (place != (u64)payload)
 		memmove((void *)place, payload, layout.payload_bytes);
+	payload = (const struct payload *)place;
 	enable_acpi(machine->rsdp);
 	disable_kvm_pages();
 	enable_x2apic();
 	memset((void *)LOW_START, 0, LOW_END - LOW_START);
-	*handover = (struct handover){ .payload = place, .machine = *machine };
+	write_stub();
+	*handover = (struct handover){ .payload = place, .rsdp = machine->rsdp, .ram = machine->free };
+	if (!(payload->flags & PAYLOAD_UNPROTECTED))
+		write_list(machine, handover);
 	memcpy((void *)LOADER_ADDRESS, loader_start, measured_end - loader_start);
-	descend(is_protected);
+	descend(!(payload->flags & PAYLOAD_UNPROTECTED));
 }

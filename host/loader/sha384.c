@@ -29,7 +29,8 @@ static u64 rotate(u64 x, unsigned n)
 /* The message schedule is kept as a window of 16 words: w[i % 16] is W of round i once that round has begun. */
 static void compress(u64 state[8], const u8 block[128])
 {
-	u64 a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7], w[16];
+	u64 a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6],
+	    h = state[7], w[16];
 
 	__builtin_memcpy(w, block, sizeof(w));
 	for (unsigned i = 0; i < 80; i++) {
@@ -51,7 +52,8 @@ static void compress(u64 state[8], const u8 block[128])
 
 void sha384(const void *data, u64 bytes, u8 digest[SHA384_BYTES])
 {
-	u64 state[8] = { 0xcbbb9d5dc1059ed8, 0x629a292a367cd507, 0x9159015a3070dd17, 0x152fecd8f70e5939, 0x67332667ffc00b31, 0x8eb44a8768581511, 0xdb0c2e0d64f98fa7, 0x47b5481dbefa4fa4 };
+	u64 state[8] = { 0xcbbb9d5dc1059ed8, 0x629a292a367cd507, 0x9159015a3070dd17, 0x152fecd8f70e5939,
+			 0x67332667ffc00b31, 0x8eb44a8768581511, 0xdb0c2e0d64f98fa7, 0x47b5481dbefa4fa4 };
 	u64 whole = bytes / 128 * 128, rest = bytes % 128, bits = __builtin_bswap64(bytes * 8);
 	u8 last[256] = { 0 };
 	u64 padded = rest < 112 ? 128 : 256;

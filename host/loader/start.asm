@@ -3,7 +3,7 @@
 ; elsewhere before: all addresses are relative but those behind `descend', which are of the copy there.
 %include "asm_offsets.inc"
 
-extern boot_start, efi_start, protected_start, refused, page_tables
+extern measured_end, boot_start, efi_start, protected_start, refused, page_tables
 global entry_32, efi_entry, descend, enter_kernel, run_on, load_segments, entry_protected
 
 CODE64 equ 0x10 ; Linux wants these two
@@ -62,6 +62,8 @@ entry_32:
 	push eax
 	retf
 
+	times LOADER_TABLE_OFFSET - ($ - entry_32) db 0xcc
+	dq entry_protected, pml4, measured_end
 	times 0x200 - ($ - entry_32) db 0xcc
 bits 64
 ; 64-bit entry of the boot protocol, at this offset: RSI = boot_params.
@@ -145,13 +147,22 @@ bits 16
 	jmp LOW_SEGMENT:.real - entry_32
 .real:	mov ax, LOW_SEGMENT
 	mov ds, ax
-	mov es, ax
 	mov ss, ax
-	test ebx, ebx
+	mov ax, LIST_ADDRESS >> 4
+	mov es, ax
 	mov edi, entry_protected
+	test ebx, ebx
 	jz .up
-	hlt ; PROTECT
 	mov edi, refused
+	mov dword [es:LIST_SHARED_BIT], PROTECT_SHARED_BIT_MOST
+	; The CPU's physical width, which QEMU may hide, decides which bit it is: a wrong one is refused, and nothing has changed.
+.try:	mov eax, PROTECT_CALL
+	vmcall
+	cmp eax, -PROTECT_ERROR_SHARED_BIT
+	jne .up
+	dec dword [es:LIST_SHARED_BIT]
+	cmp dword [es:LIST_SHARED_BIT], PROTECT_SHARED_BIT_LEAST
+	jae .try
 ; It did not protect.
 .up:	mov esi, eax
 	o32 lgdt [gdtr - entry_32]
