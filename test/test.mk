@@ -4,7 +4,7 @@ include test/modules/modules.mk test/guests/guests.mk test/guestfs/guestfs.mk
 
 UNIT_CC ?= gcc
 UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined -fno-sanitize-recover=all \
-	-fno-omit-frame-pointer -Itest/unit/fake -Iinclude $(LAYERS:%=-I%) -Iboot -Ihost/hpsctl -Ihost/module -Ihost/guests \
+	-fno-omit-frame-pointer -Itest/unit/fake -Iinclude $(LAYERS:%=-I%) -Iboot -Ihost/hpsctl -Ihost/module -Ihost/guests -Ihost/loader \
 	-idirafter /usr/include/efi -idirafter /usr/include/efi/x86_64
 
 # Each unit test and the sources that it tests.
@@ -32,6 +32,7 @@ UNIT_SOURCES_pagetable := boot/pagetable.c
 UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c host/hpsctl/json.c
 UNIT_SOURCES_check := host/hpsctl/check.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 UNIT_SOURCES_image := host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
+UNIT_SOURCES_vm_image := host/hpsctl/vm_image.c $(addprefix host/loader/,layout.c ranges.c protect.c sha384.c)
 UNIT_SOURCES_install := host/hpsctl/install.c host/hpsctl/boot_entry.c
 UNIT_SOURCES_iommu := $(MM_SOURCES)
 UNIT_SOURCES_uart := host/hpsctl/uart.c
@@ -91,9 +92,14 @@ $(BUILD)/test/unit/machine_check: UNIT_CFLAGS += -no-pie -Wl,-z,noexecstack $(BU
 # EFI's characters.
 $(BUILD)/test/unit/acpi $(BUILD)/test/unit/dma: UNIT_CFLAGS += -fshort-wchar
 
+# The image's beginning, as hpsctl has it.
+$(BUILD)/test/unit/vm_image: $(BUILD)/loader/embedded.o
+$(BUILD)/test/unit/vm_image: UNIT_CFLAGS += $(BUILD)/loader/embedded.o
+
 # They include these, to have their static functions and tables.
 $(BUILD)/test/unit/acpi: boot/acpi.c
 $(BUILD)/test/unit/dma: boot/dma.c
+$(BUILD)/test/unit/acpi_copy: host/loader/acpi_copy.c
 $(BUILD)/test/unit/processors: boot/processors.c
 $(BUILD)/test/unit/gate_exit $(BUILD)/test/unit/nested_event: base/flush.c
 # mm/ept.c, too, has the fake CLFLUSH, although cache.h lies beside the true one.
