@@ -196,6 +196,13 @@ KVM_CASES := '1 cloud' '2 cloud' '2 cloud-7' '1 cloud-6.12' '2 generic' '1 cloud
 KVM_PARTS := $(foreach f,cloud,$(BUILD)/initrd-kvm-$(f).img)
 LIVE_TESTS += 'test/live/kvm.py monitor 2 cloud' 'test/live/kvm.py monitor 1 cloud qemu'
 LIVE_PARTS += $(KVM_PARTS)
+
+# What an image of hpsctl image boots.
+$(BUILD)/initrd-image.img: host/image/mkinitrd test/live/image_init
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ init=test/live/image_init
+LIVE_TESTS += test/live/image.py
+LIVE_PARTS += $(BUILD)/initrd-image.img
+
 test-kvm: nested
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(KVM_PARTS)
 	for mode in $(KVM_MODES); do for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done | \

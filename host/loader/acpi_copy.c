@@ -48,7 +48,7 @@ _Static_assert(offsetof(struct fadt, smi_command) == 48 && offsetof(struct fadt,
 static const char kinds[][5] = { "APIC", "FACP", "HMAT", "HPET", "MCFG", "MSCT",
 				 "PPTT", "SLIT", "SPCR", "SRAT", "SSDT", "WAET" };
 
-static bool refuse(struct acpi_copy *copy, const char *error)
+static bool refuse_tables(struct acpi_copy *copy, const char *error)
 {
 	copy->error = error;
 	return false;
@@ -82,17 +82,17 @@ static void *take(struct acpi_copy *copy, u64 address, const struct table *heade
 	struct table *table = (struct table *)(copy->area + at);
 
 	if (header->length < least || header->length > TABLE_BYTES_MAX) {
-		refuse(copy, "an ACPI table has a wrong length");
+		refuse_tables(copy, "an ACPI table has a wrong length");
 		return NULL;
 	}
 	if (at > copy->size || header->length > copy->size - at) {
-		refuse(copy, "the ACPI tables are too large");
+		refuse_tables(copy, "the ACPI tables are too large");
 		return NULL;
 	}
 	/* Of the part that has been read, the first reading counts. */
 	*table = *header;
 	if (!copy->read(table + 1, address + sizeof(*table), header->length - sizeof(*table))) {
-		refuse(copy, "an ACPI table lies where there is no memory");
+		refuse_tables(copy, "an ACPI table lies where there is no memory");
 		return NULL;
 	}
 	copy->used = at + header->length;
@@ -110,7 +110,7 @@ static u64 take_named(struct acpi_copy *copy, u64 address, const char *kind, u64
 	struct table header, *table;
 
 	if (!copy->read(&header, address, sizeof(header)) || !is_kind(&header, kind)) {
-		refuse(copy, "the FADT leads to no DSDT or FACS");
+		refuse_tables(copy, "the FADT leads to no DSDT or FACS");
 		return 0;
 	}
 	table = take(copy, address, &header, least);
@@ -178,10 +178,10 @@ bool acpi_copy(struct acpi_copy *copy, u64 rsdp_address)
 
 	copy->used = FACS_BYTES + sizeof(*xsdt) + TABLES * sizeof(u64);
 	if (copy->size < copy->used)
-		return refuse(copy, "there is no room for ACPI tables");
+		return refuse_tables(copy, "there is no room for ACPI tables");
 	__builtin_memset(copy->area, 0, copy->used);
 	if (!find_root(copy->read, rsdp_address, rsdp, &root))
-		return refuse(copy, "the firmware has no ACPI tables");
+		return refuse_tables(copy, "the firmware has no ACPI tables");
 	for (u64 i = 0; i < root.count; i++) {
 		struct table header, *table;
 		u64 address = 0;
@@ -189,7 +189,7 @@ bool acpi_copy(struct acpi_copy *copy, u64 rsdp_address)
 
 		if (!copy->read(&address, root.entries + i * root.width, root.width) ||
 		    !copy->read(&header, address, sizeof(header)))
-			return refuse(copy, "an ACPI table lies where there is no memory");
+			return refuse_tables(copy, "an ACPI table lies where there is no memory");
 		for (u64 k = 0; k < ARRAY_SIZE(kinds); k++)
 			is_wanted |= is_kind(&header, kinds[k]);
 		if (!is_wanted)

@@ -45,12 +45,31 @@ static void go_on(void *unused)
 	prepare(&machine);
 }
 
+/* All of the image, once more, below 4 GiB. */
+static EFI_STATUS start_low(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table, u64 bytes)
+{
+	EFI_PHYSICAL_ADDRESS low = LIMIT_4G - 1;
+	EFI_STATUS(EFIAPI * start)(EFI_HANDLE, EFI_SYSTEM_TABLE *);
+	EFI_STATUS status = system_table->BootServices->AllocatePages(AllocateMaxAddress, EfiLoaderCode,
+								      (bytes + PAGE_SIZE - 1) / PAGE_SIZE, &low);
+
+	if (EFI_ERROR(status)) {
+		print("\nHyperPS: the firmware has no room for the image below 4 GiB: give the VM more memory\n");
+		return status;
+	}
+	memcpy((void *)low, image_start, bytes);
+	start = (void *)(low + ((u64)efi_start - (u64)image_start));
+	return start(image, system_table);
+}
+
 EFI_STATUS EFIAPI efi_start(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
 {
 	UINTN bytes, key, size = 0;
+	struct layout layout;
 	EFI_STATUS status;
 	UINT32 version;
 	const char *unfit;
+	u64 end;
 
 	console_use_efi(system_table);
 	unfit = machine_unfit();
@@ -60,6 +79,10 @@ EFI_STATUS EFIAPI efi_start(EFI_HANDLE image, EFI_SYSTEM_TABLE *system_table)
 		print("\n");
 		return EFI_UNSUPPORTED;
 	}
+	layout_find(&layout, image_payload(), (const void *)(payload_start + PAGE_SIZE));
+	end = (u64)payload_start + layout.payload_bytes;
+	if (end > LIMIT_4G)
+		return start_low(image, system_table, end - (u64)image_start);
 	machine.rsdp = efi_rsdp(system_table);
 	/* The map may have changed meanwhile; then once more. */
 	for (int tries = 0; tries < 4; tries++) {
