@@ -19,7 +19,7 @@ struct machine {
 /* What it tells itself across PROTECT, at HANDOVER_ADDRESS. */
 struct handover {
 	u64 payload, rsdp; /* gpas */
-	struct ranges ram; /* the kernel's */
+	struct ranges ram; /* the kernel's: what PROTECT is told, with what was the firmware's */
 };
 
 _Static_assert(sizeof(struct handover) <= PAGE_SIZE, "HANDOVER_ADDRESS is a page");

@@ -248,9 +248,8 @@ void prepare(struct machine *machine)
 	enable_x2apic();
 	memset((void *)LOW_START, 0, LOW_END - LOW_START);
 	write_stub();
-	*handover = (struct handover){ .payload = place, .rsdp = machine->rsdp, .ram = machine->free };
-	if (!(payload->flags & PAYLOAD_UNPROTECTED))
-		write_list(machine, handover);
+	*handover = (struct handover){ .payload = place, .rsdp = machine->rsdp };
+	write_list(machine, handover);
 	memcpy((void *)LOADER_ADDRESS, loader_start, measured_end - loader_start);
 	descend(!(payload->flags & PAYLOAD_UNPROTECTED));
 }
