@@ -294,12 +294,14 @@ bench: setup
 # clang does not know).
 TIDY_FLAGS = $(filter-out -mindirect-branch% -maccumulate-outgoing-args,$(1))
 TIDY_HPSCTL := $(filter-out $(MONITOR_C) $(BOOT_SOURCES),$(HPSCTL_SOURCES))
+TIDY_LOADER := $(filter-out $(HPSCTL_SOURCES),$(LOADER_SOURCES))
 tidy_stamps = $(patsubst %.c,$(BUILD)/tidy/%.ok,$(1))
 
 $(call tidy_stamps,$(MONITOR_C)): TIDY = $(call TIDY_FLAGS,$(MONITOR_CFLAGS)) -include include/hidden.h
 $(call tidy_stamps,$(BOOT_SOURCES)): TIDY = $(call TIDY_FLAGS,$(BOOT_CFLAGS))
 $(call tidy_stamps,$(TIDY_HPSCTL)): TIDY = -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -DHPSCTL_VERSION='""'
-TIDY_STAMPS := $(call tidy_stamps,$(MONITOR_C) $(BOOT_SOURCES) $(TIDY_HPSCTL))
+$(call tidy_stamps,$(TIDY_LOADER)): TIDY = $(call TIDY_FLAGS,$(LOADER_CFLAGS))
+TIDY_STAMPS := $(call tidy_stamps,$(MONITOR_C) $(BOOT_SOURCES) $(TIDY_HPSCTL) $(TIDY_LOADER))
 
 $(TIDY_STAMPS): $(BUILD)/tidy/%.ok: %.c .clang-tidy $(filter-out $(BUILD)/%,$(wildcard */*.h */*/*.h))
 	@mkdir -p $(@D)
