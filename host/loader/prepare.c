@@ -251,5 +251,5 @@ void prepare(struct machine *machine)
 	*handover = (struct handover){ .payload = place, .rsdp = machine->rsdp };
 	write_list(machine, handover);
 	memcpy((void *)LOADER_ADDRESS, loader_start, measured_end - loader_start);
-	descend(!(payload->flags & PAYLOAD_UNPROTECTED));
+	descend(payload->flags & PAYLOAD_UNPROTECTED ? 0 : LIST_ADDRESS);
 }
