@@ -17,23 +17,36 @@ void console_use_efi(void *system_table)
 
 static void put(char c)
 {
-	CHAR16 text[2] = { (u8)c, 0 };
 	u8 status = 0;
 
-	if (efi && efi->ConOut)
-		efi->ConOut->OutputString(efi->ConOut, text);
 	for (u32 i = 0; i < TRIES && !(status & READY); i++)
 		status = inb(COM1 + LINE_STATUS);
 	outb(COM1, c);
 }
 
-void print(const char *text)
+/* With a carriage return before each line feed. */
+static void put_lines(const char *text, void (*put_one)(char))
 {
 	for (; *text; text++) {
 		if (*text == '\n')
-			put('\r');
-		put(*text);
+			put_one('\r');
+		put_one(*text);
 	}
+}
+
+static void put_efi(char c)
+{
+	CHAR16 text[2] = { (u8)c, 0 };
+
+	efi->ConOut->OutputString(efi->ConOut, text);
+}
+
+/* One after the other: the firmware's console may be on the same line. */
+void print(const char *text)
+{
+	if (efi && efi->ConOut)
+		put_lines(text, put_efi);
+	put_lines(text, put);
 }
 
 void print_number(u64 number)
