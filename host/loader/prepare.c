@@ -153,13 +153,14 @@ static u64 find_place(const struct machine *machine, const struct layout *layout
 	return ranges_highest(&free, layout->payload_bytes, LIMIT_4G);
 }
 
-/* What lies where MOVs of the stub page are, which KVM's emulator executes for the guest. */
+/* The stub page: what KVM's emulator executes for the guest, each instruction at its place. */
 static void write_stub(void)
 {
 	static const struct {
-		u8 offset, bytes[3];
+		u8 offset, bytes[5];
 	} instructions[] = {
-		{ 0x00, { 0x90 } }, /* NOP */
+		/* NOP; then CLI, HLT, JMP back, for a VM that died and was forgotten while it was paused. */
+		{ 0x00, { 0x90, 0xfa, 0xf4, 0xeb, 0xfc } },
 		{ 0x10, { 0x88, 0x07 } }, /* MOV [BX], AL */
 		{ 0x14, { 0x89, 0x07 } }, /* MOV [BX], AX */
 		{ 0x18, { 0x66, 0x89, 0x07 } }, /* MOV [BX], EAX */
@@ -169,7 +170,8 @@ static void write_stub(void)
 	};
 
 	for (u64 i = 0; i < ARRAY_SIZE(instructions); i++)
-		memcpy((u8 *)STUB_ADDRESS + instructions[i].offset, instructions[i].bytes, 3);
+		memcpy((u8 *)STUB_ADDRESS + instructions[i].offset, instructions[i].bytes,
+		       sizeof(instructions[i].bytes));
 }
 
 /* The ends of what is free, where QEMU does not say how much RAM there is. */
