@@ -7,11 +7,13 @@ NEWER_FLAVOURS := cloud-6.12 cloud-7
 HPSCTL_SOURCES := $(wildcard host/hpsctl/*.c) mm/sha256.c
 # What `hpsctl check` asks about a CPU is what loader and monitor ask.
 HPSCTL_SOURCES += boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
+# What an image of a protected VM is made of, and how its kernel is laid out.
+HPSCTL_SOURCES += host/loader/layout.c host/loader/ranges.c host/loader/protect.c host/loader/sha384.c
 HPSCTL_HEADERS := $(wildcard host/hpsctl/*.h host/hpsctl/check/*.h host/module/*.h include/*.h include/hyperps/*.h) host/guests/vault.h mm/sha256.h \
-	boot/choose_capabilities.h boot/pagetable.h vmx/capabilities.h
+	boot/choose_capabilities.h boot/pagetable.h vmx/capabilities.h $(wildcard host/loader/*.h)
 # Static: the host image has no libraries.
 HOST_LINK := -static
-HOST_CFLAGS := -std=gnu11 -O2 -g $(HOST_LINK) $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Ihost/guests
+HOST_CFLAGS := -std=gnu11 -O2 -g $(HOST_LINK) $(WARNINGS) -Iinclude -Ihost/hpsctl -Ihost/module -Imm -Ihost/guests -Ihost/loader
 # What programs besides hpsctl use of it.
 HPSCTL_CLIENT := host/hpsctl/monitor_device.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c host/hpsctl/image.c host/hpsctl/measure.c \
 	host/hpsctl/vm.c mm/sha256.c
@@ -21,9 +23,9 @@ test-initrds: $(FLAVOURS:%=$(BUILD)/initrd-test-%.img)
 newer-initrds: $(foreach f,$(NEWER_FLAVOURS),$(BUILD)/initrd-$(f).img $(BUILD)/initrd-test-$(f).img)
 .PHONY: host test-initrds newer-initrds
 
-$(BUILD)/hpsctl: $(HPSCTL_SOURCES) $(HPSCTL_HEADERS)
+$(BUILD)/hpsctl: $(HPSCTL_SOURCES) $(HPSCTL_HEADERS) $(BUILD)/loader/embedded.o
 	@mkdir -p $(@D)
-	$(call quiet,CC)$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot $(CPPFLAGS) $(CFLAGS) -DHPSCTL_VERSION='"$(VERSION)"' $(LDFLAGS) -o $@ $(HPSCTL_SOURCES)
+	$(call quiet,CC)$(CC) -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot $(CPPFLAGS) $(CFLAGS) -DHPSCTL_VERSION='"$(VERSION)"' $(LDFLAGS) -o $@ $(HPSCTL_SOURCES) $(BUILD)/loader/embedded.o
 
 # $(call kbuild,flavour,folder,sources): build the modules of these sources in a copy, so that the source tree stays clean. Headers
 # that are not installed come with their compiler. No BTF: it would need pahole. CHECKER: words for kbuild.
@@ -41,7 +43,7 @@ $(BUILD)/modules/%/hyperps.ko $(BUILD)/modules/%/hyperps_demo.ko: $(HOST_MODULE_
 	@touch $(@D)/hyperps.ko $(@D)/hyperps_demo.ko
 .SECONDARY: $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/modules/$(f)/hyperps.ko)
 
-include host/guests/guests.mk host/attacks/attacks.mk
+include host/guests/guests.mk host/attacks/attacks.mk host/loader/loader.mk
 
 # The part that all initrds share; $(1) is the flavour.
 initrd_files = init=host/image/init bin/hpsctl=$(BUILD)/hpsctl hyperps.ko=$(BUILD)/modules/$(1)/hyperps.ko \

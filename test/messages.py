@@ -19,9 +19,10 @@ TABLES = "docs/messages.md"
 FUNCTIONS = {"unfit": (1, True), "Print": (0, True), "complain": (1, True), "panic": (0, True), "log_line": (1, None),
              "log_refusal": (1, True), "fprintf": (1, None), "argp_error": (1, True), "argp_failure": (3, True), "fail": (1, True),
              "end": (3, True), "not_started": (1, True), "failed": (1, True), "say_error": (0, True), "snprintf": (2, False), "pr_err": (0, True), "pr_err_once": (0, True), "pr_warn": (0, True),
-             "pr_warn_once": (0, True), "pr_info": (0, False)}
+             "pr_warn_once": (0, True), "pr_info": (0, False),
+             "give_up": (0, True), "refuse_tables": (1, True), "print": (0, False)}
 # In these files the text of each `return "..."`, or of tables, is a message.
-RETURNING = ("choose_capabilities.c", "capabilities.c", "capability.c", "dmar.c")
+RETURNING = ("choose_capabilities.c", "capabilities.c", "capability.c", "dmar.c", "layout.c", "prepare.c", "protected.c", "vm_image.c")
 STRING = r'L?"((?:[^"\\]|\\.)*)"'
 
 

@@ -4,7 +4,7 @@ include test/modules/modules.mk test/guests/guests.mk test/guestfs/guestfs.mk
 
 UNIT_CC ?= gcc
 UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=address,undefined -fno-sanitize-recover=all \
-	-fno-omit-frame-pointer -Itest/unit/fake -Iinclude $(LAYERS:%=-I%) -Iboot -Ihost/hpsctl -Ihost/module -Ihost/guests \
+	-fno-omit-frame-pointer -Itest/unit/fake -Iinclude $(LAYERS:%=-I%) -Iboot -Ihost/hpsctl -Ihost/module -Ihost/guests -Ihost/loader \
 	-idirafter /usr/include/efi -idirafter /usr/include/efi/x86_64
 
 # Each unit test and the sources that it tests.
@@ -32,6 +32,8 @@ UNIT_SOURCES_pagetable := boot/pagetable.c
 UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c host/hpsctl/json.c
 UNIT_SOURCES_check := host/hpsctl/check.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 UNIT_SOURCES_image := host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
+UNIT_SOURCES_vm_image := host/hpsctl/vm_image.c $(addprefix host/loader/,layout.c ranges.c protect.c sha384.c)
+UNIT_SOURCES_loader_devices := host/loader/qemu.c host/loader/pci.c
 UNIT_SOURCES_install := host/hpsctl/install.c host/hpsctl/boot_entry.c
 UNIT_SOURCES_iommu := $(MM_SOURCES)
 UNIT_SOURCES_uart := host/hpsctl/uart.c
@@ -91,9 +93,14 @@ $(BUILD)/test/unit/machine_check: UNIT_CFLAGS += -no-pie -Wl,-z,noexecstack $(BU
 # EFI's characters.
 $(BUILD)/test/unit/acpi $(BUILD)/test/unit/dma: UNIT_CFLAGS += -fshort-wchar
 
+# The image's beginning, as hpsctl has it.
+$(BUILD)/test/unit/vm_image: $(BUILD)/loader/embedded.o
+$(BUILD)/test/unit/vm_image: UNIT_CFLAGS += $(BUILD)/loader/embedded.o
+
 # They include these, to have their static functions and tables.
 $(BUILD)/test/unit/acpi: boot/acpi.c
 $(BUILD)/test/unit/dma: boot/dma.c
+$(BUILD)/test/unit/acpi_copy: host/loader/acpi_copy.c
 $(BUILD)/test/unit/processors: boot/processors.c
 $(BUILD)/test/unit/gate_exit $(BUILD)/test/unit/nested_event: base/flush.c
 # mm/ept.c, too, has the fake CLFLUSH, although cache.h lies beside the true one.
@@ -195,6 +202,13 @@ KVM_HOST_TESTS := 'test/live/host.py cloud 2 kvm_start,kexec_same kvm=on' 'test/
 KVM_PARTS := $(foreach f,cloud,$(BUILD)/initrd-kvm-$(f).img)
 LIVE_TESTS += 'test/live/kvm.py monitor 2 cloud' 'test/live/kvm.py monitor 1 cloud qemu'
 LIVE_PARTS += $(KVM_PARTS)
+
+# What an image of hpsctl image boots.
+$(BUILD)/initrd-image.img: host/image/mkinitrd test/live/image_init
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ init=test/live/image_init
+LIVE_TESTS += test/live/image.py
+LIVE_PARTS += $(BUILD)/initrd-image.img
+
 test-kvm: nested
 	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(KVM_PARTS)
 	for mode in $(KVM_MODES); do for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done | \
@@ -286,12 +300,14 @@ bench: setup
 # clang does not know).
 TIDY_FLAGS = $(filter-out -mindirect-branch% -maccumulate-outgoing-args,$(1))
 TIDY_HPSCTL := $(filter-out $(MONITOR_C) $(BOOT_SOURCES),$(HPSCTL_SOURCES))
+TIDY_LOADER := $(filter-out $(HPSCTL_SOURCES),$(LOADER_SOURCES))
 tidy_stamps = $(patsubst %.c,$(BUILD)/tidy/%.ok,$(1))
 
 $(call tidy_stamps,$(MONITOR_C)): TIDY = $(call TIDY_FLAGS,$(MONITOR_CFLAGS)) -include include/hidden.h
 $(call tidy_stamps,$(BOOT_SOURCES)): TIDY = $(call TIDY_FLAGS,$(BOOT_CFLAGS))
 $(call tidy_stamps,$(TIDY_HPSCTL)): TIDY = -Ihost/hpsctl/check $(HOST_CFLAGS) -Ivmx -Iboot -DHPSCTL_VERSION='""'
-TIDY_STAMPS := $(call tidy_stamps,$(MONITOR_C) $(BOOT_SOURCES) $(TIDY_HPSCTL))
+$(call tidy_stamps,$(TIDY_LOADER)): TIDY = $(call TIDY_FLAGS,$(LOADER_CFLAGS))
+TIDY_STAMPS := $(call tidy_stamps,$(MONITOR_C) $(BOOT_SOURCES) $(TIDY_HPSCTL) $(TIDY_LOADER))
 
 $(TIDY_STAMPS): $(BUILD)/tidy/%.ok: %.c .clang-tidy $(filter-out $(BUILD)/%,$(wildcard */*.h */*/*.h))
 	@mkdir -p $(@D)

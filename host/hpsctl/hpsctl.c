@@ -16,9 +16,9 @@
 #define KEY_USAGE 0x100
 
 const struct command *const commands[] = {
-	&status_command,  &log_command,       &frames_command,     &vm_list_command, &exits_command,
-	&run_command,     &measure_command,   &demo_command,       &attack_command,  &check_command,
-	&install_command, &uninstall_command, &completion_command,
+	&status_command, &log_command,     &frames_command,    &vm_list_command,    &exits_command,
+	&run_command,    &measure_command, &image_command,     &demo_command,       &attack_command,
+	&check_command,  &install_command, &uninstall_command, &completion_command,
 };
 const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "hpsctl.h"
+#include "image_command.h"
 #include "hpsctl_format.h"
 #include "image.h"
 #include "uart.h"
@@ -33,6 +34,10 @@
 #define SIGNAL_ENDED SIGUSR1 /* to the main thread */
 #define SIGNAL_KICK SIGUSR2 /* to a vCPU's thread, to end HYPERPS_VCPU_IOC_RUN */
 #define KICK_INTERVAL_NS 10000000
+/* Options without a letter. */
+#define KEY_MACHINE 0x101
+#define KEY_SHARED_BIT 0x102
+#define KEY_ACPI 0x103
 
 enum run_status { RUN_NOT_STARTED = 125, RUN_MEASUREMENT = 126, RUN_GUEST_FAILED = 127, RUN_SIGNAL = 128 };
 
@@ -44,12 +49,13 @@ struct options {
 	uint32_t cpus;
 	uint64_t mmio_base, mmio_size; /* size 0: none */
 	const char *measurement; /* as hexadecimal digits, or NULL */
+	struct image_vm vm; /* for the image of a protected VM */
 	bool lazy, json;
 };
 
 #define DEFAULTS(command)                                                                                              \
 	{                                                                                                              \
-		.name = (command)->name, .arguments = "", .memory = 128 << 20, .cpus = 1                               \
+		.name = (command)->name, .arguments = "", .memory = 128 << 20, .cpus = 1, .vm = {.machine = "q35" }    \
 	}
 
 struct machine;
@@ -161,6 +167,21 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		if (strlen(text) != 64 || strspn(text, "0123456789abcdefABCDEF") != 64)
 			argp_error(state, "--measure wants 64 hexadecimal digits, not '%s'", text);
 		return 0;
+	case KEY_MACHINE:
+		options->vm.machine = text;
+		if (!image_is_machine(text))
+			argp_error(state, "--machine wants q35 or pc, not '%s'", text);
+		return 0;
+	case KEY_SHARED_BIT:
+		if (!parse_number(text, &options->vm.shared_bit) || options->vm.shared_bit < 35 ||
+		    options->vm.shared_bit > 47)
+			argp_error(state, "--shared-bit wants 35 to 47, not '%s'", text);
+		return 0;
+	case KEY_ACPI:
+		options->vm.acpi = text;
+		if (strlen(text) != 96 || strspn(text, "0123456789abcdefABCDEF") != 96)
+			argp_error(state, "--acpi wants 96 hexadecimal digits, not '%s'", text);
+		return 0;
 	case 'l':
 		options->lazy = true;
 		return 0;
@@ -218,6 +239,9 @@ static int run_measure(const struct command *command, int argc, char **argv)
 	char hex[65], message[MESSAGE_BYTES];
 
 	parse_command(command, argc, argv, &options);
+	options.vm.memory = options.memory;
+	if (image_is_file(options.file))
+		return image_measure(options.file, &options.vm);
 	if (!prepare(&options, &guest, message)) {
 		complain(&options, "%s", message);
 		return EXIT_NOT_RUNNING;
@@ -602,7 +626,15 @@ static const struct argp_option run_options[] = {
 	{ 0 },
 };
 
-static const struct argp_option measure_options[] = { IMAGE_OPTIONS, { 0 } };
+static const struct argp_option measure_options[] = {
+	IMAGE_OPTIONS,
+	{ .doc = "Of an image of hpsctl image, as a VM of QEMU:", .group = 1 },
+	{ "machine", KEY_MACHINE, "NAME", 0, "q35 (default) or pc", 1 },
+	{ "shared-bit", KEY_SHARED_BIT, "N", 0, "the host's physical address bits less 1; this machine's if not given",
+	  1 },
+	{ "acpi", KEY_ACPI, "HEX", 0, "the digest of the ACPI tables, as the VM's loader prints it", 1 },
+	{ 0 },
+};
 
 const struct command run_command = {
 	.name = "run",
@@ -632,7 +664,10 @@ const struct command measure_command = {
 		  .args_doc = "IMAGE [-- ARGUMENT...]",
 		  .doc = "Prints the measurement (SHA-256) that the monitor takes of the VM that hpsctl run makes of "
 			 "the same "
-			 "options, image and arguments. Needs neither root nor the monitor.\v"
+			 "options, image and arguments; or of an image of hpsctl image the registers (SHA-384) of its "
+			 "protected VM: MRTD of loader and memory, RTMR1 of the kernel, RTMR2 of command line and "
+			 "initrd, RTMR0 of boot parameters and, with --acpi, ACPI tables. Needs neither root nor the "
+			 "monitor.\v"
 			 "Exit status: 0 success, 1 the image can't be loaded, 2 wrong usage." },
 	.usage_status = EXIT_USAGE,
 	.run = run_measure,
