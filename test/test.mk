@@ -190,11 +190,10 @@ KVM_CASES := '1 cloud' '2 cloud' '2 cloud-7' '1 cloud-6.12' '2 generic' '1 cloud
 	'1 cloud qemu-reset' '1 cloud qemu-kill' '1 cloud qemu-ovmf' '2 cloud qemu-cpus,qemu-migrate' '1 cloud qemu-snapshot,qemu-balloon,qemu-huge' \
 	'1 cloud qemu-pressure' '1 cloud qemu-kernels' '1 cloud qemu-kexec' '2 cloud qemu-kexec'
 KVM_PARTS := $(foreach f,cloud,$(BUILD)/initrd-kvm-$(f).img)
-KVM_KERNELS := $(foreach f,cloud,$(BUILD)/initrd-kvm-kernels-$(f).img)
 LIVE_TESTS += 'test/live/kvm.py monitor 2 cloud' 'test/live/kvm.py monitor 1 cloud qemu,qemu-virtio,qemu-migrate'
 LIVE_PARTS += $(KVM_PARTS)
 test-kvm: nested
-	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(KVM_KERNELS)
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(BUILD)/initrd-kvm-kernels-cloud.img
 	for mode in $(KVM_MODES); do for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done | \
 		tr '\n' '\0' | xargs -0 test/run.pl --jobs $(TEST_JOBS) || exit; done
 KVM_MODES ?= native monitor
