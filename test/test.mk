@@ -194,13 +194,15 @@ test-long: nested
 .PHONY: test-long
 
 # The stock kernel's KVM in the host: natively, which shows that the tests are right, then with kvm = on.
-KVM_CASES := '1 cloud' '2 cloud' '1 cloud-6.12' '2 cloud-6.12' '1 cloud-7' '2 cloud-7' '2 generic' '1 cloud qemu' '2 cloud qemu'
+KVM_CASES := '1 cloud' '2 cloud' '1 cloud-6.12' '2 cloud-6.12' '1 cloud-7' '2 cloud-7' '2 generic' '1 cloud qemu,qemu-virtio,qemu-migrate' '2 cloud qemu' \
+	'1 cloud qemu-reset' '1 cloud qemu-kill' '1 cloud qemu-ovmf' '2 cloud qemu-cpus,qemu-migrate' '1 cloud qemu-snapshot,qemu-balloon,qemu-huge' \
+	'1 cloud qemu-pressure' '1 cloud qemu-kernels' '1 cloud qemu-kexec' '2 cloud qemu-kexec'
 # A VM of the host's while its kernel gives way to another, or sleeps; and beside the attacks.
 KVM_HOST_TESTS := 'test/live/host.py cloud 2 kvm_start,kexec_same kvm=on' 'test/live/host.py cloud 2 kvm_start,kexec_crash kvm=on' \
 	'test/live/host.py cloud 2 kvm_start,power,kvm_after,kernel_log kvm=on' \
 	'test/live/kvm_attacks.py 1 vmcall 2000 beside' 'test/live/kvm_attacks.py 2 vmfunc 2000 beside'
 KVM_PARTS := $(foreach f,cloud,$(BUILD)/initrd-kvm-$(f).img)
-LIVE_TESTS += 'test/live/kvm.py monitor 2 cloud' 'test/live/kvm.py monitor 1 cloud qemu'
+LIVE_TESTS += 'test/live/kvm.py monitor 2 cloud' 'test/live/kvm.py monitor 1 cloud qemu,qemu-virtio,qemu-migrate'
 LIVE_PARTS += $(KVM_PARTS)
 
 # What an image of hpsctl image boots.
@@ -210,7 +212,7 @@ LIVE_TESTS += test/live/image.py
 LIVE_PARTS += $(BUILD)/initrd-image.img
 
 test-kvm: nested
-	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(KVM_PARTS)
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(BUILD)/initrd-kvm-kernels-cloud.img
 	for mode in $(KVM_MODES); do for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done | \
 		tr '\n' '\0' | xargs -0 test/run.pl --jobs $(TEST_JOBS) || exit; done
 	$(if $(filter monitor,$(KVM_MODES)),test/run.pl --jobs $(TEST_JOBS) $(KVM_HOST_TESTS))

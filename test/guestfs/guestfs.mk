@@ -72,15 +72,27 @@ $(BUILD)/initrd-dma-%.img: $(BUILD)/initrd-%.img test/guestfs/dma_load test/gues
 
 # For test/live/kvm.py: the test initrd, drivers of the disk that has QEMU, and what QEMU's guest boots.
 KVM_DISK_MODULES := scsi_common scsi_mod libata ata_piix sd_mod irqbypass kvm
-$(BUILD)/kvm-guest.img: host/image/mkinitrd test/guestfs/kvm_guest_init
+KVM_GUEST_MODULES := virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk failover net_failover virtio_net \
+	virtio_balloon
+KVM_QEMU_FILES := test/kvm_qemu=test/guestfs/kvm_qemu test/kvm_work=test/guestfs/kvm_work
+# $(1): a flavour, $(2): names of modules, $(3): the folder that they come to
+stock_modules = $$(for name in $(2); do find $(CACHE)/kernels/$(1) -path '*/modules/*' -name "$$name.ko*" -printf "$(3)/$$name.ko=%p "; done)
+$(BUILD)/kvm-guest-%.img: host/image/mkinitrd test/guestfs/kvm_guest_init test/guestfs/kvm_work test/guestfs/guestfs.mk $(CACHE)/kernels/%/vmlinuz
 	@mkdir -p $(@D)
-	$(call quiet,INITRD)host/image/mkinitrd --output $@ init=test/guestfs/kvm_guest_init
-$(BUILD)/initrd-kvm-%.img: $(BUILD)/initrd-test-%.img $(BUILD)/kvm-guest.img test/guestfs/kvm_qemu test/guestfs/guestfs.mk
+	@printf '%s\n' $(KVM_GUEST_MODULES) >$@.list
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ init=test/guestfs/kvm_guest_init work=test/guestfs/kvm_work modules/list=$@.list \
+		$(call stock_modules,$*,$(KVM_GUEST_MODULES),modules)
+$(BUILD)/initrd-kvm-%.img: $(BUILD)/initrd-test-%.img $(BUILD)/kvm-guest-%.img test/guestfs/kvm_qemu test/guestfs/kvm_work test/guestfs/guestfs.mk
 	@printf '%s\n' $(KVM_DISK_MODULES) >$(BUILD)/kvm-modules
-	$(call quiet,INITRD)host/image/mkinitrd --output $@.more test/kvm_qemu=test/guestfs/kvm_qemu test/kvm-guest.img=$(BUILD)/kvm-guest.img \
+	$(call quiet,INITRD)host/image/mkinitrd --output $@.more $(KVM_QEMU_FILES) test/kvm-guest.img=$(BUILD)/kvm-guest-$*.img \
 		test/modules/kvm-list=$(BUILD)/kvm-modules \
 		$$(for name in $(KVM_DISK_MODULES); do find $(CACHE)/kernels/$* -path '*/modules/*' -name "$$name.ko*" -printf "test/modules/$$name.ko=%p "; done) && \
 		cat $< $@.more >$@ && rm $@.more
+
+# The same, with newer kernels for the guest.
+$(BUILD)/initrd-kvm-kernels-%.img: $(BUILD)/initrd-kvm-%.img $(foreach f,$(NEWER_FLAVOURS),$(BUILD)/kvm-guest-$(f).img)
+	$(call quiet,INITRD)host/image/mkinitrd --output $@.more $(foreach f,$(NEWER_FLAVOURS),test/vmlinuz-$(f)=$(CACHE)/kernels/$(f)/vmlinuz \
+		test/release-$(f)=$(CACHE)/kernels/$(f)/release test/kvm-guest-$(f).img=$(BUILD)/kvm-guest-$(f).img) && cat $< $@.more >$@ && rm $@.more
 
 # For test/live/kvm_unit_host.py, which adds the programs: the host's initrd, and the same drivers.
 KVM_UNIT_SCRIPTS := kvm_unit kernel_log status_json kvm_exits
@@ -91,4 +103,4 @@ $(BUILD)/initrd-kvm-unit-%.img: $(BUILD)/initrd-%.img $(KVM_UNIT_SCRIPTS:%=test/
 		$$(for name in $(KVM_DISK_MODULES) kvm-intel; do find $(CACHE)/kernels/$* -path '*/modules/*' -name "$$name.ko*" -printf "test/modules/$$name.ko=%p "; done) && \
 		cat $< $@.more >$@ && rm $@.more
 
-.SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/test-modules/$(f)/modules.order)
+.SECONDARY: $(TEST_BINARIES) $(BUILD)/guestfs/vmcore $(foreach f,$(FLAVOURS) $(NEWER_FLAVOURS),$(BUILD)/initrd-kexec-$(f).img $(BUILD)/kvm-guest-$(f).img $(BUILD)/test-modules/$(f)/modules.order)
