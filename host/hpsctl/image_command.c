@@ -180,7 +180,9 @@ const struct command image_command = {
 		  .parser = parse,
 		  .doc = "Makes one file of a stock Linux kernel, its initrd and its command line. QEMU takes it as "
 			 "-kernel, a UEFI firmware as a program. It asks the monitor below KVM to protect the VM, and "
-			 "boots the kernel. Needs neither root nor the monitor.\vExit status: 0 success, 1 the image "
+			 "boots the kernel. THE MONITOR OF THIS VERSION DOES NOT PROTECT SUCH VMs YET: use "
+			 "--unprotected. "
+			 "Needs neither root nor the monitor.\vExit status: 0 success, 1 the image "
 			 "could not be made, 2 wrong usage." },
 	.usage_status = EXIT_USAGE,
 	.run = run_image,
