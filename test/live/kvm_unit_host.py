@@ -27,10 +27,22 @@ INITRD = os.path.join(BUILD, f"initrd-kvm-unit-{FLAVOUR}.img")
 LABEL = f"{PEER}, {CPUS} CPUs:"
 TIMEOUT = 4 * 3600
 LIMIT = 90  # seconds of the machine's for a program, as in the project's own script
-LEFT_OUT = r"vmx.*|ept.*|svm.*"  # VMs in VMs
-RESULT = r"(?m)(?:^|ROM\.\.)((?:PASS|FAIL|SKIP|XPASS|XFAIL|ok|not ok)\b.*|  \S+\.c:\d+: .*)$"
-# Program, pattern of lines: what differs, and why; docs/testing.md has the list.
-DIFFERENCES = {}
+SLOWER = 4  # times as many under the monitor
+# VMs in VMs; what takes too long in the emulator; docs/testing.md has more of both.
+LEFT_OUT = r"vmx.*|ept.*|.*svm.*|hardware_disable_test|rseq_test|memslot_perf_test|max_guest_memory_test|dirty_log_test|xapic_ipi_test"
+RESULT = r"(?m)(?:^|ROM\.\.)((?:PASS|FAIL|SKIP|XPASS|XFAIL|ok|not ok|1\.\.0 # SKIP)\b.*|  \S+\.c:\d+: .*)$"
+# Of the kernel's selftests: less memory and fewer rounds than by default, which the emulator would take hours for.
+ARGUMENTS = {"demand_paging_test": "-b 8M", "dirty_log_perf_test": "-b 8M", "kvm_page_table_test": "-b 8M",
+             "memslot_modification_stress_test": "-b 8M -i 10"}
+# Program, pattern of lines of the diff that may be there, and why; docs/testing.md has the list.
+DIFFERENCES = {
+    "xsave": r"[-+]PASS: XGETBV\(0x[1-9a-f][0-9a-f]*0{8}\) .* should succeed",  # the upper half is the TSC
+    "tsc_scaling_sync": r"-exit status 0$|\+exit status 4$|\+1\.\.0 # SKIP .*TSC_CONTROL",  # TSC scaling is hidden
+    # It uses "virtualize APIC accesses", which is hidden, without a look at what is offered.
+    "vmx_apic_access_test": r"-exit status 0$|\+exit status 254$|\+  \S+vmx_apic_access_test\.c:\d+: false$",
+    # No UMIP in the CPU: KVM emulates it by descriptor-table exiting, which is hidden. Half of the program goes without.
+    "umip": r"-PASS: (no )?exception from (smsw|s[gil]dt|str|mov %cr0, %eax)$",
+}
 
 
 def unit_tests():
@@ -55,7 +67,7 @@ def selftests():
     for path in sorted(glob.glob(os.path.join(DIR, "*.c")) + glob.glob(os.path.join(DIR, "x86_64", "*.c"))):
         name = os.path.basename(path)[:-2]
         if os.path.exists(path[:-2]):
-            found[name] = (os.path.relpath(path[:-2], DIR), f"selftest {name} {LIMIT}")
+            found[name] = (os.path.relpath(path[:-2], DIR), f"selftest {name} {LIMIT} {ARGUMENTS.get(name, '')}")
     return found
 
 
@@ -65,14 +77,14 @@ def programs():
     return {name: value for name, value in found.items() if (name in NAMES if NAMES else not re.fullmatch(LEFT_OUT, name))}
 
 
-def make_initrd(names, scratch, initrd):
+def make_initrd(names, factor, scratch, initrd):
     """Its initrd, and behind it another one with the programs, without symbols, and the list of them."""
     folder = os.path.join(scratch, "kut")
     os.mkdir(folder)
     for path in {path for path, _ in names.values()}:
         subprocess.run(["strip", "-o", os.path.join(folder, os.path.basename(path)), os.path.join(DIR, path)], check=True)
     with open(os.path.join(folder, "list"), "w", encoding="ascii") as file:
-        file.write("".join(line + "\n" for _, line in names.values()))
+        file.write("".join(line + "\n" for line in [f"factor={factor}"] + [line for _, line in names.values()]))
     with open(INITRD, "rb") as first:
         initrd.write(first.read())
     initrd.write(subprocess.run("find kut | cpio --create --format=newc --owner=0:0 --quiet | gzip -n", shell=True,
@@ -85,7 +97,7 @@ def boot(names, native):
     mode = "native" if native else "monitor"
     tests = ["kvm_unit", "kernel_log"] if native else ["kvm_unit", "kernel_log", "status_json", "kvm_exits"]
     with tempfile.TemporaryDirectory() as scratch, tempfile.NamedTemporaryFile() as initrd:
-        make_initrd(names, scratch, initrd)
+        make_initrd(names, 1 if native else SLOWER, scratch, initrd)
         with test_machine(FLAVOUR, ",".join(tests), "idle=nomwait", cpus=CPUS, native=native, mwait=True, initrd=initrd.name,
                           memory=2560, second_disk=NESTED_DISK, settings={} if native else {"gate": "vmfunc", "kvm": "on"},
                           log=record(mode) + ".log") as machine:
@@ -130,13 +142,11 @@ def native_results(names):
 
 def compare(name, native, monitor):
     """One program's results. Its exit status is (error << 1) | 1, by the debug-exit port; 137 if the time limit ended it."""
-    known = DIFFERENCES.get(name, "$.")
-    lists = [[line for line in lines if not re.match(known, line)] for lines, _ in (native, monitor)]
-    if not ok(lists[0] == lists[1] and native[1] == monitor[1],
-              f"{LABEL} {name}: {len(native[0])} results, exit status {native[1]}, the same under the monitor"):
-        note(f"exit status {native[1]} natively, {monitor[1]} under the monitor")
-        for line in difflib.unified_diff(*lists, "natively", "under the monitor", n=1, lineterm=""):
-            note(line)
+    lists = [lines + [f"exit status {status}"] for lines, status in (native, monitor)]
+    diff = [line for line in list(difflib.unified_diff(*lists, n=0, lineterm=""))[2:] if not line.startswith("@@")]
+    diff = [line for line in diff if not re.match(DIFFERENCES.get(name, "$."), line)]
+    if not ok(not diff, f"{LABEL} {name}: {len(native[0])} results, exit status {native[1]}, the same under the monitor"):
+        note("- natively, + under the monitor\n" + "\n".join(diff))
 
 
 def test():
