@@ -151,7 +151,14 @@ LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(foreach f,$(FLAVOURS) $(NEWER_FLA
 # The disk of package.py.
 $(BUILD)/debian.img: test/live/mkdebian test/live/at_boot $(DEBS)
 	@echo 'installing the packages in a Debian 12 (log: $(BUILD)/debian.log)'
-	@$< $@ $(CACHE) test/live/at_boot $(DEBS) >$(BUILD)/debian.log 2>&1 || { tail -n 30 $(BUILD)/debian.log >&2; false; }
+	@$< $@ $(CACHE) debian test/live/at_boot $(DEBS) >$(BUILD)/debian.log 2>&1 || { tail -n 30 $(BUILD)/debian.log >&2; false; }
+
+# That of kvm_libvirt.py, and the kernel and initrd on it, which the stick starts.
+LIBVIRT_FILES := test/lib.sh=host/attacks/lib.sh test/guest.img=$(BUILD)/libvirt-guest.img
+$(BUILD)/libvirt.img: test/live/mkdebian test/live/at_boot_libvirt $(DEBS) $(foreach f,$(LIBVIRT_FILES),$(lastword $(subst =, ,$(f)))) $(CACHE)/libvirt.tar
+	@echo 'installing the packages in a Debian 12 with libvirt (log: $(BUILD)/libvirt.log)'
+	@$< $@ $(CACHE) libvirt test/live/at_boot_libvirt $(DEBS) $(LIBVIRT_FILES) >$(BUILD)/libvirt.log 2>&1 || { tail -n 30 $(BUILD)/libvirt.log >&2; false; }
+	@for name in vmlinuz initrd.img; do tar -xOf $(CACHE)/libvirt.tar --wildcards "./boot/$$name-*" >$(BUILD)/libvirt-$$name || exit; done
 
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
 LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
@@ -190,9 +197,11 @@ KVM_CASES := '1 cloud' '2 cloud' '2 cloud-7' '1 cloud-6.12' '2 generic' '1 cloud
 KVM_PARTS := $(foreach f,cloud,$(BUILD)/initrd-kvm-$(f).img)
 LIVE_TESTS += 'test/live/kvm.py monitor 2 cloud' 'test/live/kvm.py monitor 1 cloud qemu'
 LIVE_PARTS += $(KVM_PARTS)
-test-kvm: nested
-	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(KVM_PARTS)
-	for mode in $(KVM_MODES); do for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done | \
+LIBVIRT_CPUS := 1 2
+test-kvm: nested setup-libvirt
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(KVM_PARTS) $(BUILD)/libvirt.img
+	for mode in $(KVM_MODES); do { for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done; \
+		for cpus in $(LIBVIRT_CPUS); do echo "test/live/kvm_libvirt.py $$mode $$cpus"; done; } | \
 		tr '\n' '\0' | xargs -0 test/run.pl --jobs $(TEST_JOBS) || exit; done
 KVM_MODES ?= native monitor
 .PHONY: test-kvm
