@@ -31,7 +31,7 @@ def boot(native):
     words = f"root={ROOT} ro quiet loglevel=1 idle=nomwait" + (" kvm_intel.enable_apicv=0" if native else "")
     with Machine(emulator="bochs", cpus=CPUS, memory=2048, kernel=KERNEL, initrd=INITRD, second_disk=need(DISK, "run make build/libvirt.img"),
                  append=words, native=native, mwait=True, settings={} if native else {"gate": "vmfunc", "kvm": "on"}) as machine:
-        machine.expect("LIBVIRT begin", BOOT_TIMEOUT)
+        machine.expect("LIBVIRT begin", TIMEOUT)  # systemd, on a machine that may be busy
         start = machine.taken
         machine.expect(r"LIBVIRT end \d+ checks, \d+ failed\n", TIMEOUT)
         text = machine.output[start:machine.taken]
