@@ -22,7 +22,7 @@ ROOT = "PARTUUID=48595053-0000-4000-8000-000000000012"  # of mkdebian
 TIMEOUT = 5400
 # What libvirt tells otherwise under the monitor: docs/host.md, "CPUID", and docs/nested.md, "Hidden".
 HIDDEN = ["+ <counter name='tsc' frequency='200000000' scaling='no'/>", "- <counter name='tsc' frequency='200000000' scaling='yes'/>",
-          "- <feature name='ds'/>", "- <feature name='ds_cpl'/>", "- <feature name='dtes64'/>"]
+          "- <feature name='ds'/>", "- <feature name='ds_cpl'/>", "- <feature name='dtes64'/>", "- <feature policy='require' name='umip'/>"]
 
 
 def boot(native):
