@@ -158,7 +158,14 @@ LIVE_PARTS := $(IMAGE) $(BUILD)/firmware.efi $(foreach f,$(FLAVOURS) $(NEWER_FLA
 # The disk of package.py.
 $(BUILD)/debian.img: test/live/mkdebian test/live/at_boot $(DEBS)
 	@echo 'installing the packages in a Debian 12 (log: $(BUILD)/debian.log)'
-	@$< $@ $(CACHE) test/live/at_boot $(DEBS) >$(BUILD)/debian.log 2>&1 || { tail -n 30 $(BUILD)/debian.log >&2; false; }
+	@$< $@ $(CACHE) debian test/live/at_boot $(DEBS) >$(BUILD)/debian.log 2>&1 || { tail -n 30 $(BUILD)/debian.log >&2; false; }
+
+# That of kvm_libvirt.py, and the kernel and initrd on it, which the stick starts.
+LIBVIRT_FILES := test/lib.sh=host/attacks/lib.sh test/guest.img=$(BUILD)/libvirt-guest.img
+$(BUILD)/libvirt.img: test/live/mkdebian test/live/at_boot_libvirt $(DEBS) $(foreach f,$(LIBVIRT_FILES),$(lastword $(subst =, ,$(f)))) $(CACHE)/libvirt.tar
+	@echo 'installing the packages in a Debian 12 with libvirt (log: $(BUILD)/libvirt.log)'
+	@$< $@ $(CACHE) libvirt test/live/at_boot_libvirt $(DEBS) $(LIBVIRT_FILES) >$(BUILD)/libvirt.log 2>&1 || { tail -n 30 $(BUILD)/libvirt.log >&2; false; }
+	@for name in vmlinuz initrd.img; do tar -xOf $(CACHE)/libvirt.tar --wildcards "./boot/$$name-*" >$(BUILD)/libvirt-$$name || exit; done
 
 # Longest first, so that two at a time end together. TEST_JOBS=1 for one at a time.
 LIVE_TESTS := test/live/unfit.py test/live/package.py 'test/live/host.py cloud 2 vmx_absent,guests,vault_client,vcpu_load,vcpu_cycles,kernel_log' 'test/live/views.py cloud 2 60' \
@@ -211,9 +218,11 @@ $(BUILD)/initrd-image.img: host/image/mkinitrd test/live/image_init
 LIVE_TESTS += test/live/image.py
 LIVE_PARTS += $(BUILD)/initrd-image.img
 
-test-kvm: nested
-	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(BUILD)/initrd-kvm-kernels-cloud.img
-	for mode in $(KVM_MODES); do for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done | \
+LIBVIRT_CPUS := 1 2
+test-kvm: nested setup-libvirt
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(BUILD)/initrd-kvm-kernels-cloud.img $(BUILD)/libvirt.img
+	for mode in $(KVM_MODES); do { for case in $(KVM_CASES); do echo "test/live/kvm.py $$mode $$case"; done; \
+		for cpus in $(LIBVIRT_CPUS); do echo "test/live/kvm_libvirt.py $$mode $$cpus"; done; } | \
 		tr '\n' '\0' | xargs -0 test/run.pl --jobs $(TEST_JOBS) || exit; done
 	$(if $(filter monitor,$(KVM_MODES)),test/run.pl --jobs $(TEST_JOBS) $(KVM_HOST_TESTS))
 KVM_MODES ?= native monitor

@@ -61,8 +61,8 @@ $(BUILD)/hyperps.conf: tools/tools.mk
 setup:
 	@tools/setup
 
-setup-packaging:
-	@tools/setup --packaging
+setup-packaging setup-libvirt: setup-%:
+	@tools/setup --$*
 
 stick: $(IMAGE)
 	@echo "$(IMAGE) is ready for a USB stick ($$(($$(stat -c %s $(IMAGE)) >> 20)) MiB). Writing it ERASES THE WHOLE STICK:"
@@ -79,4 +79,4 @@ run: setup
 	+@$(MAKE) --no-print-directory BRIEF=1 $(IMAGE) $(BUILD)/firmware.efi
 	@tools/run --image $(IMAGE) $(RUN_FLAGS)
 
-.PHONY: setup setup-packaging setup-test stick run nested tools-force
+.PHONY: setup setup-packaging setup-libvirt setup-test stick run nested tools-force

@@ -94,6 +94,12 @@ $(BUILD)/initrd-kvm-kernels-%.img: $(BUILD)/initrd-kvm-%.img $(foreach f,$(NEWER
 	$(call quiet,INITRD)host/image/mkinitrd --output $@.more $(foreach f,$(NEWER_FLAVOURS),test/vmlinuz-$(f)=$(CACHE)/kernels/$(f)/vmlinuz \
 		test/release-$(f)=$(CACHE)/kernels/$(f)/release test/kvm-guest-$(f).img=$(BUILD)/kvm-guest-$(f).img) && cat $< $@.more >$@ && rm $@.more
 
+# What libvirt's VMs boot in test/live/kvm_libvirt.py, with the modules of their power button.
+$(BUILD)/libvirt-guest.img: host/image/mkinitrd test/guestfs/libvirt_guest_init $(CACHE)/kernels/cloud/vmlinuz
+	@mkdir -p $(@D)
+	$(call quiet,INITRD)host/image/mkinitrd --output $@ init=test/guestfs/libvirt_guest_init \
+		$$(for name in button evdev; do find $(CACHE)/kernels/cloud -path '*/modules/*' -name "$$name.ko*" -printf "modules/$$name.ko=%p "; done)
+
 # For test/live/kvm_unit_host.py, which adds the programs: the host's initrd, and the same drivers.
 KVM_UNIT_SCRIPTS := kvm_unit kernel_log status_json kvm_exits
 $(BUILD)/initrd-kvm-unit-%.img: $(BUILD)/initrd-%.img $(KVM_UNIT_SCRIPTS:%=test/guestfs/%) host/attacks/lib.sh test/guestfs/guestfs.mk
