@@ -31,6 +31,7 @@ UNIT_SOURCES_capabilities := vmx/capabilities.c
 UNIT_SOURCES_pagetable := boot/pagetable.c
 UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c host/hpsctl/json.c
 UNIT_SOURCES_check := host/hpsctl/check.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
+UNIT_SOURCES_bench_figures := host/hpsctl/bench_figures.c host/hpsctl/json.c
 UNIT_SOURCES_image := host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
 UNIT_SOURCES_vm_image := host/hpsctl/vm_image.c $(addprefix host/loader/,layout.c ranges.c protect.c sha384.c)
 UNIT_SOURCES_loader_devices := host/loader/qemu.c host/loader/pci.c
