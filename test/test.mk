@@ -193,10 +193,10 @@ LIVE_PARTS += $(BUILD)/nested-initrd.img $(foreach f,$(FLAVOURS) $(NEWER_FLAVOUR
 LONG_TESTS := 'test/live/nested.py vmfunc 1 all' 'test/live/nested.py vmcall 1 all' 'test/live/nested.py vmfunc 2 all' 'test/live/nested.py vmcall 2 all' \
 	'test/live/dma.py auto 2 generic 240' 'test/live/dma.py auto 1 generic 60 caching' 'test/live/dma.py auto 2 cloud-6.12 60' \
 	'test/live/dma.py auto 2 cloud-7 60' 'test/live/dma.py auto 1 cloud 0 reset' 'test/live/dma.py auto 1 cloud 0 kexec' \
-	'test/live/dma.py auto 1 cloud 0 crash' 'test/live/nested.py vmfunc 1 nested kvm=on' \
+	'test/live/dma.py auto 1 cloud 0 crash' test/live/bench_stick.py 'test/live/nested.py vmfunc 1 nested kvm=on' \
 	'test/live/kvm_attacks.py 1 vmcall 1000000 nested' 'test/live/kvm_attacks.py 2 vmfunc 100000 nested'
 test-long: nested
-	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(BUILD)/initrd-bench-cloud.img
 	@rm -rf $(foreach kind,attacks-nested attacks-kvm,$(BUILD)/$(kind) $(BUILD)/$(kind).json)
 	test/run.pl --jobs $(TEST_JOBS) $(LONG_TESTS)
 .PHONY: test-long
@@ -310,6 +310,14 @@ bench: setup
 	test/bench.py
 
 .PHONY: bench
+
+# EVALUATION_FLAGS: test/evaluation/evaluate.py --help. The attacks' results are those of the last make test.
+evaluation: SETUP_FLAGS := --evaluation
+evaluation: setup
+	+@$(MAKE) --no-print-directory BRIEF=1 $(IMAGE) $(BUILD)/firmware.efi $(BUILD)/initrd-test-cloud.img $(BUILD)/initrd-kvm-cloud.img
+	test/evaluation/evaluate.py $(EVALUATION_FLAGS)
+
+.PHONY: evaluation
 
 # A second opinion: clang-tidy with .clang-tidy's checks, on each file with the flags that it is compiled with (but for those that
 # clang does not know).
