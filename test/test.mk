@@ -236,7 +236,7 @@ DOCUMENT_TESTS := test/documents.py test/messages.py 'test/manuals.py $(MANUALS)
 
 # What needs no machine to boot.
 SOURCE_TESTS := test/check.sh test/sparse.sh test/layers.py $(DOCUMENT_TESTS) \
-	test/symbolize.py test/mkimage.sh test/evaluation/statistics_test.py \
+	test/symbolize.py test/mkimage.sh test/evaluation/statistics_test.py test/evaluation/report_test.py \
 	test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/iommu_mutation.py test/coverage.py
 
 test: setup-test
@@ -246,7 +246,7 @@ test: setup-test
 	test/run.pl --jobs $(TEST_JOBS) --last 'test/claims.py --complete' $(UNIT_PROGRAMS) $(SOURCE_TESTS) $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
-	test/run.pl $(UNIT_PROGRAMS) $(DOCUMENT_TESTS) test/claims.py test/evaluation/statistics_test.py
+	test/run.pl $(UNIT_PROGRAMS) $(DOCUMENT_TESTS) test/claims.py test/evaluation/statistics_test.py test/evaluation/report_test.py
 
 # The kernel modules once more, under sparse, for test/sparse.sh.
 SPARSE_host := $(HOST_MODULE_SOURCES)
