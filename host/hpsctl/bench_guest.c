@@ -48,7 +48,7 @@ asm(".pushsection .rodata.bench, \"a\"\n"
     "	mov	$0x40080000, %ebx\n"
     ".code64\n"
     ".popsection\n");
-LOOP(bench_guest_touches, 64, "movl $1, (%ebx)\n add $4096, %ebx");
+LOOP(bench_guest_touches, 128, "movl $1, (%ebx)\n add $4096, %ebx");
 asm(".pushsection .rodata.bench, \"a\"\n"
     ".globl bench_guest_end\n"
     "bench_guest_end:\n"

@@ -11,7 +11,7 @@
 
 #define BENCH_REPORT 0x22
 #define BENCH_LOOP 100 /* operations in a loop; of bench_guest_touch BENCH_TOUCHES */
-#define BENCH_TOUCHES 64
+#define BENCH_TOUCHES 128 /* hyperps.ko fetches so many pages at a time */
 #define BENCH_CODE 0x1000UL
 #define BENCH_CODE_BYTES 0x1000UL
 #define BENCH_MMIO 0x10000000UL /* no RAM */
