@@ -26,6 +26,7 @@ HOW = (
     (r"workload\.", "`test/guestfs/workload.c` on CPU 0: a part's operations in pieces, one sample each"),
     (r"gate\.|map\.|sync", "`test/modules/vm_bench.c`, `gate_probe.c`: in the host's kernel, one value each"),
     (r"host\.", "`hpsctl bench`: 100 CPUIDs for each of 100 samples, in user space of the host"),
+    (r"call\.(gate|vmcall)", "`hpsctl bench`: an ioctl of /dev/hyperps that makes one call, VM_DECLARE of what is declared, with the gate on and off"),
     (r"call\.", "`hpsctl bench`: reading 257 pieces of the monitor's log less reading one, divided by 256; hyperps.ko's copy is in it"),
     (r"vm\.", "`hpsctl bench`: ioctl of /dev/hyperps, Linux's part and VM_SYNC included"),
     (r"(guest|kvm)\.start", "`hpsctl bench`: from the first ioctl to the first exit of a guest that has all its RAM"),

@@ -26,7 +26,7 @@ def test():
         result = json.loads(stick.read_text(RESULT) or "{}")
         ok(result.get("unit") == "ticks", "the file on the stick is hpsctl bench's, and says that an emulator was measured")
         figures = result.get("figures", {})
-        expected = {"host.cpuid", "call.gate", "call.vmcall", "vm.create_destroy", "vm.create_destroy_64m", "vm.populate_4k", "vm.populate_4k.batch64",
+        expected = {"host.cpuid", "call.read", "call.gate", "call.vmcall", "vm.create_destroy", "vm.create_destroy_64m", "vm.populate_4k", "vm.populate_4k.batch64",
                     "vm.populate_4k.batch512", "vm.populate_2m"} | {f"guest.{name}" for name in ("cpuid", "hypercall", "out_user", "mmio_user",
                                                                                                    "first_touch_4k", "start_64m")}
         missing = expected - set(figures)
