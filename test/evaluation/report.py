@@ -248,9 +248,11 @@ def plot_guests(folder, evaluation):
     for at, (title, configuration, family) in enumerate(GUEST_COLUMNS):
         figures = [figure_of(evaluation, configuration, f"{family}.{name}") for name in names]
         places = [place + (at - 1) * 0.27 for place, figure in enumerate(figures) if figure]
+        if not places:
+            continue
         axes.bar(places, [figure["median"] for figure in figures if figure], 0.25, label=title, color=COLOURS[at])
     axes.set_yscale("log")
-    axes.set_xticks(range(len(names)), [GUEST[name].replace(", to", ",\nto").replace(" of a", "\nof a") for name in names], fontsize=8)
+    axes.set_xticks(range(len(names)), [GUEST[name].replace(", to user space and back", ",\nuser space").replace(" of a", "\nof a") for name in names], fontsize=8)
     axes.set_ylabel("ticks")
     axes.legend(frameon=False)
     return save(folder, "guests", plot)
