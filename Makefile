@@ -47,6 +47,7 @@ help:
 	@echo 'make kvm-unit-tests DIR=...  run programs of kvm-unit-tests, built in DIR, in VMs; HOST=kvm: of the host'"'"'s KVM (docs/testing.md)'
 	@echo 'make soak     everything at once for MINUTES=60 on 4 CPUs: host work, VMs, CPUs that come and go, attacks'
 	@echo 'make bench    measure native against monitor in the emulator; writes build/bench.json'
+	@echo 'make evaluation  measure all configurations in the emulator; tables, plots and a report in build/evaluation/'
 	@echo 'make stick    build the stick image and say how to write it to a real stick'
 	@echo 'make install  install loader, hpsctl, manual pages below PREFIX=/usr/local, behind DESTDIR=; make uninstall'
 	@echo 'make deb      the Debian packages hyperps and hyperps-dkms, in build/'

@@ -53,3 +53,14 @@ $(BUILD)/initrd-%.img: host/image/mkinitrd host/image/init $(BUILD)/hpsctl $(BUI
 		$(ATTACK_SCRIPTS) $(ATTACK_BINARIES) $(BUILD)/attack-modules/%/modules.order
 	$(call quiet,INITRD)host/image/mkinitrd --output $@ $(call initrd_files,$*) $(call attack_files,$*) \
 		$(foreach g,$(HOST_GUESTS),guests/$(g)=$(BUILD)/guests/$(g))
+
+# For `make bench-stick`: the host's initrd, and drivers for the disks that a stick may be, in the order in which they load; names that a
+# kernel lacks are left out.
+BENCH_MODULES := crct10dif_common crc-t10dif scsi_common scsi_mod libata libahci ahci ata_piix usb-common usbcore xhci-hcd xhci-pci ehci-hcd ehci-pci \
+	usb-storage uas sd_mod fat vfat nls_cp437 nls_ascii irqbypass kvm
+BENCH_FLAVOUR ?= generic
+$(BUILD)/initrd-bench-%.img: $(BUILD)/initrd-%.img host/image/bench host/host.mk
+	@printf '%s\n' $(BENCH_MODULES) >$@.list
+	$(call quiet,INITRD)host/image/mkinitrd --output $@.more bench/run=host/image/bench bench/list=$@.list \
+		$$(for name in $(BENCH_MODULES) kvm-intel; do find $(CACHE)/kernels/$* -path '*/modules/*' -name "$$name.ko*" -printf "bench/$$name.ko=%p "; done) && \
+		cat $< $@.more >$@ && rm $@.more $@.list

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """command_line.py HPSCTL: what hpsctl does without a monitor: its help, wrong usage, exit statuses, completion. As TAP."""
 
+import json
 import os
 import re
 import subprocess
@@ -64,6 +65,17 @@ def main():
     ends(2, "exits", "--l2", "--vm", "all", says="--vm or --l2")
     ends(2, "demo", "--target", "x", says="--target wants")
     ends(2, "attack", "--directory", "/nothing", says="no attacks in /nothing")
+    ends(2, "bench", "nothing", says="no figure 'nothing'")
+    ends(2, "bench", "gues", says="no figure 'gues'")
+    ends(0, "bench", "--list", says="guest.cpuid", on=1)
+    figures = json.loads(ends(0, "bench", "--json", "host.cpuid", says="cycles", on=1))
+    cpuid = figures["figures"].get("host.cpuid", {"samples": []})
+    ok(list(figures["figures"]) == ["host.cpuid"] and len(cpuid["samples"]) == 100 and min(cpuid["samples"]) <= cpuid["low"]
+       <= cpuid["median"] <= cpuid["high"] <= max(cpuid["samples"]), "bench measures what was named, and the median lies in its interval")
+    ok({"date", "hpsctl", "cpu", "kernel", "command_line", "compiler"} <= set(figures["environment"]), "it says where it measured")
+    if not os.path.exists("/dev/hyperps"):
+        ends(1, "bench", "vm.populate_2m", says="not measured: /dev/hyperps", on=1)
+        ends(0, "bench", "vm", says="not measured: /dev/hyperps", on=1)
     ends(2, "install", "x", says="unexpected 'x'")
     ends(2, "uninstall", "--loader", "x", says="'--loader'")
     with open("/dev/full", "w", encoding="ascii") as full:

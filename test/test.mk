@@ -31,6 +31,7 @@ UNIT_SOURCES_capabilities := vmx/capabilities.c
 UNIT_SOURCES_pagetable := boot/pagetable.c
 UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c host/hpsctl/json.c
 UNIT_SOURCES_check := host/hpsctl/check.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
+UNIT_SOURCES_bench_figures := host/hpsctl/bench_figures.c host/hpsctl/json.c
 UNIT_SOURCES_image := host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
 UNIT_SOURCES_vm_image := host/hpsctl/vm_image.c $(addprefix host/loader/,layout.c ranges.c protect.c sha384.c)
 UNIT_SOURCES_loader_devices := host/loader/qemu.c host/loader/pci.c
@@ -192,10 +193,10 @@ LIVE_PARTS += $(BUILD)/nested-initrd.img $(foreach f,$(FLAVOURS) $(NEWER_FLAVOUR
 LONG_TESTS := 'test/live/nested.py vmfunc 1 all' 'test/live/nested.py vmcall 1 all' 'test/live/nested.py vmfunc 2 all' 'test/live/nested.py vmcall 2 all' \
 	'test/live/dma.py auto 2 generic 240' 'test/live/dma.py auto 1 generic 60 caching' 'test/live/dma.py auto 2 cloud-6.12 60' \
 	'test/live/dma.py auto 2 cloud-7 60' 'test/live/dma.py auto 1 cloud 0 reset' 'test/live/dma.py auto 1 cloud 0 kexec' \
-	'test/live/dma.py auto 1 cloud 0 crash' 'test/live/nested.py vmfunc 1 nested kvm=on' \
+	'test/live/dma.py auto 1 cloud 0 crash' test/live/bench_stick.py 'test/live/nested.py vmfunc 1 nested kvm=on' \
 	'test/live/kvm_attacks.py 1 vmcall 1000000 nested' 'test/live/kvm_attacks.py 2 vmfunc 100000 nested'
 test-long: nested
-	+@$(MAKE) --no-print-directory $(LIVE_PARTS)
+	+@$(MAKE) --no-print-directory $(LIVE_PARTS) $(BUILD)/initrd-bench-cloud.img
 	@rm -rf $(foreach kind,attacks-nested attacks-kvm,$(BUILD)/$(kind) $(BUILD)/$(kind).json)
 	test/run.pl --jobs $(TEST_JOBS) $(LONG_TESTS)
 .PHONY: test-long
@@ -235,17 +236,17 @@ DOCUMENT_TESTS := test/documents.py test/messages.py 'test/manuals.py $(MANUALS)
 
 # What needs no machine to boot.
 SOURCE_TESTS := test/check.sh test/sparse.sh test/layers.py $(DOCUMENT_TESTS) \
-	test/symbolize.py test/mkimage.sh \
+	test/symbolize.py test/mkimage.sh test/evaluation/statistics_test.py test/evaluation/report_test.py \
 	test/gate_bytes.py test/decode_bytes.py test/fuzz/run.py test/mutation.py test/iommu_mutation.py test/coverage.py
 
 test: setup-test
 	+@$(MAKE) --no-print-directory $(UNIT_PROGRAMS) $(COVERAGE_PROGRAMS) $(FUZZ_PROGRAMS) $(LIVE_PARTS) $(BUILD)/debian.img $(MANUALS)
 	@$(MAKE) --no-print-directory tcb-lines
 	@rm -rf $(foreach kind,attacks attacks-nested attacks-kvm,$(BUILD)/$(kind) $(BUILD)/$(kind).json)
-	test/run.pl --jobs $(TEST_JOBS) $(UNIT_PROGRAMS) $(SOURCE_TESTS) $(LIVE_TESTS)
+	test/run.pl --jobs $(TEST_JOBS) --last 'test/claims.py --complete' $(UNIT_PROGRAMS) $(SOURCE_TESTS) $(LIVE_TESTS)
 
 test-unit: $(UNIT_PROGRAMS) $(BUILD)/hpsctl $(MANUALS)
-	test/run.pl $(UNIT_PROGRAMS) $(DOCUMENT_TESTS)
+	test/run.pl $(UNIT_PROGRAMS) $(DOCUMENT_TESTS) test/claims.py test/evaluation/statistics_test.py test/evaluation/report_test.py
 
 # The kernel modules once more, under sparse, for test/sparse.sh.
 SPARSE_host := $(HOST_MODULE_SOURCES)
@@ -298,7 +299,10 @@ tcb-lines:
 		echo "trusted lines: $$(cat $(TRUSTED_SOURCES) | wc -l) in all, $$(count $(TRUSTED_SOURCES)) of code (at most 9800):" \
 		$(foreach l,include $(LAYERS),"$(l)/ $$(count $(filter $(l)/%,$(TRUSTED_SOURCES)))")
 
-.PHONY: test test-unit test-live kvm-unit-tests kvm-unit-tests-dir fuzz tcb-lines
+trusted-sources:
+	@echo $(TRUSTED_SOURCES)
+
+.PHONY: trusted-sources test test-unit test-live kvm-unit-tests kvm-unit-tests-dir fuzz tcb-lines
 
 bench: SETUP_FLAGS := --newer-kernels
 bench: setup
@@ -306,6 +310,14 @@ bench: setup
 	test/bench.py
 
 .PHONY: bench
+
+# EVALUATION_FLAGS: test/evaluation/evaluate.py --help. The attacks' results are those of the last make test.
+evaluation: SETUP_FLAGS := --evaluation
+evaluation: setup
+	+@$(MAKE) --no-print-directory BRIEF=1 $(IMAGE) $(BUILD)/firmware.efi $(BUILD)/initrd-test-cloud.img $(BUILD)/initrd-kvm-cloud.img
+	test/evaluation/evaluate.py $(EVALUATION_FLAGS)
+
+.PHONY: evaluation
 
 # A second opinion: clang-tidy with .clang-tidy's checks, on each file with the flags that it is compiled with (but for those that
 # clang does not know).

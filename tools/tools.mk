@@ -33,7 +33,7 @@ $(BUILD)/nested-initrd.img: tools/nested/init tools/tools.mk host/image/mkinitrd
 
 # What `make test` needs.
 setup-test:
-	@tools/setup --nested --packaging --newer-kernels
+	@tools/setup --nested --packaging --newer-kernels --evaluation
 
 # What --emulator nested needs besides.
 nested:
@@ -59,7 +59,7 @@ $(BUILD)/hyperps.conf: tools/tools.mk
 		'initrd = \EFI\HYPERPS\initrd.img' 'options = console=tty0 console=ttyS0,115200' >$@
 
 setup:
-	@tools/setup
+	@tools/setup $(SETUP_FLAGS)
 
 setup-packaging setup-libvirt: setup-%:
 	@tools/setup --$*
@@ -74,9 +74,13 @@ stick: $(IMAGE)
 	@echo "Put your stick's name in place of sdX: the whole device, not a partition, and never the machine's own disk."
 	@echo "This rule writes to no device itself. Then boot the machine from the stick, with Secure Boot off."
 
+# A stick that measures the machine and keeps the result: docs/evaluation.md.
+bench-stick: $(BUILD)/initrd-bench-$(BENCH_FLAVOUR).img
+	+@$(MAKE) --no-print-directory stick KERNEL=$(CACHE)/kernels/$(BENCH_FLAVOUR)/vmlinuz INITRD=$<
+
 # Set-up comes first, whatever -j says: the rest needs what it installs.
 run: setup
 	+@$(MAKE) --no-print-directory BRIEF=1 $(IMAGE) $(BUILD)/firmware.efi
 	@tools/run --image $(IMAGE) $(RUN_FLAGS)
 
-.PHONY: setup setup-packaging setup-libvirt setup-test stick run nested tools-force
+.PHONY: bench-stick setup setup-packaging setup-libvirt setup-test stick run nested tools-force

@@ -16,10 +16,11 @@
 #define KEY_USAGE 0x100
 
 const struct command *const commands[] = {
-	&status_command, &log_command,     &frames_command,    &vm_list_command,    &exits_command,
-	&run_command,    &measure_command, &image_command,     &demo_command,       &attack_command,
-	&check_command,  &install_command, &uninstall_command, &completion_command,
+	&status_command, &log_command,     &frames_command,  &vm_list_command,   &exits_command,
+	&run_command,    &measure_command, &image_command,   &demo_command,      &attack_command,
+	&check_command,  &bench_command,   &install_command, &uninstall_command, &completion_command,
 };
+const char *const command_version = HPSCTL_VERSION;
 const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 
 /* What hpsctl's own command line names. */
@@ -177,7 +178,7 @@ int main(int argc, char **argv)
 		       "the module hyperps.ko.\v"
 		       "Exit status: 0 success, 1 HyperPS is not running or not reachable, 2 wrong usage; run, "
 		       "measure, "
-		       "demo and attack have their own.",
+		       "demo, attack and bench have their own.",
 	};
 	struct choice choice = { NULL, 0 };
 

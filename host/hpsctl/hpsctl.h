@@ -52,7 +52,11 @@ void to_hex(const uint8_t sha256[32], char hex[65]);
 extern const struct command status_command, log_command, frames_command, vm_list_command, exits_command; /* show.c */
 extern const struct command run_command, measure_command; /* run.c */
 extern const struct command install_command, uninstall_command; /* install_command.c */
-extern const struct command check_command, image_command, demo_command, attack_command, completion_command;
+extern const struct command check_command, image_command, demo_command, attack_command, completion_command,
+	bench_command;
+
+/* What hpsctl calls itself. */
+extern const char *const command_version;
 
 /* All commands, and how many; hpsctl.c. */
 extern const struct command *const commands[];

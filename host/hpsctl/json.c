@@ -73,6 +73,12 @@ void json_number(struct json *json, const char *key, uint64_t value)
 	fprintf(json->out, "%" PRIu64, value);
 }
 
+void json_decimal(struct json *json, const char *key, double value)
+{
+	begin_item(json, key);
+	fprintf(json->out, "%.2f", value);
+}
+
 void json_bool(struct json *json, const char *key, bool value)
 {
 	begin_item(json, key);

@@ -36,6 +36,7 @@ void json_begin_lines(struct json *json, const char *key, char bracket); /* '{' 
 void json_begin(struct json *json, const char *key, char bracket);
 void json_end(struct json *json); /* of the outermost value: also of the line */
 void json_number(struct json *json, const char *key, uint64_t value);
+void json_decimal(struct json *json, const char *key, double value); /* two digits behind the point */
 void json_bool(struct json *json, const char *key, bool value);
 void json_text(struct json *json, const char *key, const char *text, size_t size); /* up to a NUL */
 void json_text_or_null(struct json *json, const char *key, const char *text); /* null: NULL, or empty */

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The programs that run inside the booted host, and the test initrds: the host's initrd with /test. See README.md.
-TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits kvm kvm.sh kvm_start kvm_after kvm_exits
+TEST_SCRIPTS := vmx_absent vm_compute cpus efi nmi after_kexec status_json exits_json frames_json vm_donate vm_views vm_bench vm_run gate gate_sweep guests demo kernel_log reboot vcpu_load power private_page private_fatal kexec_crash drivers soak check exits kvm kvm.sh kvm_start kvm_after kvm_exits bench_json
 TEST_PROGRAMS := perf_msr kexec_same workload ticks kvm_bench vm_device vcpu_device guest_bench vault_client vcpu_cycles move_threads ports private_access msr_sweep vm_fill efi_table kvm_probe
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/guestfs/%)
 # Modules of the stock kernel's own: what `drivers` loads, and KVM also for `make bench`.

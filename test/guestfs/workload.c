@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * A user-space workload, measured with RDTSC on one CPU. Prints "bench <name> <ticks per operation>" for each part and,
- * if the monitor is there, "bench-exits <reason> <number>" for each VM exit reason that occurred while measuring, then
+ * A user-space workload, measured with RDTSC on one CPU. Prints "bench <name> <ticks per operation>" for each part, the same of each
+ * of its pieces as "bench-samples <name> <ticks>...", and, if the monitor is there, "bench-exits <reason> <number>" for each VM exit reason that occurred while measuring, then
  * "bench-exits total <number>".
  */
 #define _GNU_SOURCE
@@ -21,6 +21,7 @@
 #define EXIT_AT_ONCE "--exit"
 #define MMAP_BYTES (64UL << 20)
 #define PAGE_SIZE 4096UL
+#define PIECES 20 /* into which a part's operations are divided */
 
 static void fail(const char *what)
 {
@@ -136,13 +137,14 @@ static const struct benchmark {
 	const char *name;
 	void (*run)(unsigned long count);
 	unsigned long warm_up; /* operations before the measurement */
-	unsigned long count;
+	unsigned long count; /* a multiple of pieces */
+	int pieces;
 } benchmarks[] = {
-	{ "fork_exec", run_fork_exec, 10, 250 },
-	{ "fork", run_fork, 10, 500 },
-	{ "getpid", run_getpid, 1000, 400000 },
-	{ "pipe_switch", run_pipe_switch, 200, 20000 },
-	{ "mmap_touch", run_mmap_touch, MMAP_BYTES / PAGE_SIZE, 2 * MMAP_BYTES / PAGE_SIZE },
+	{ "fork_exec", run_fork_exec, 10, 260, PIECES },
+	{ "fork", run_fork, 10, 500, PIECES },
+	{ "getpid", run_getpid, 1000, 400000, PIECES },
+	{ "pipe_switch", run_pipe_switch, 200, 40000, 5 },
+	{ "mmap_touch", run_mmap_touch, MMAP_BYTES / PAGE_SIZE, 4 * MMAP_BYTES / PAGE_SIZE, 4 },
 };
 
 #define BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
@@ -199,18 +201,25 @@ int main(int argc, char **argv)
 
 	for (size_t i = 0; i < BENCHMARKS; i++) {
 		const struct benchmark *benchmark = &benchmarks[i];
-		uint64_t start, ticks;
+		uint64_t tick[PIECES + 1];
+		unsigned long piece = benchmark->count / benchmark->pieces;
 
 		benchmark->run(benchmark->warm_up);
 		/* Reading the counters exits, too: the difference of two readings in a row is taken off. */
 		monitor = monitor && !read_exits(device, first) && !read_exits(device, before);
-		start = read_tsc();
-		benchmark->run(benchmark->count);
-		ticks = read_tsc() - start;
+		tick[0] = read_tsc();
+		for (int j = 1; j <= benchmark->pieces; j++) {
+			benchmark->run(piece);
+			tick[j] = read_tsc();
+		}
 		monitor = monitor && !read_exits(device, after);
 		for (int j = 0; monitor && j < HYPERPS_EXIT_REASONS; j++)
 			sum[j] += after[j] - before[j] - (before[j] - first[j]);
-		printf("bench %s %llu\n", benchmark->name, (unsigned long long)(ticks / benchmark->count));
+		printf("bench %s %llu\nbench-samples %s", benchmark->name,
+		       (unsigned long long)((tick[benchmark->pieces] - tick[0]) / benchmark->count), benchmark->name);
+		for (int j = 0; j < benchmark->pieces; j++)
+			printf(" %.2f", (double)(tick[j + 1] - tick[j]) / (double)piece);
+		printf("\n");
 		fflush(stdout);
 	}
 	if (monitor)
