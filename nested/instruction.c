@@ -169,9 +169,11 @@ static enum outcome execute_access(struct nested *n, struct registers *regs, u64
 	if (write) {
 		n->dirty |= cold;
 		value = in_register ? *operand : value;
-		nested_shadow_off(this_cpu(), n);
+		if (found->flags & NESTED_SHADOW_READ)
+			nested_shadow_off(this_cpu(), n);
 		nested_set(n, field, high ? (u32)nested_get(n, field) | value << 32 : value);
-		nested_shadow_on(this_cpu(), n);
+		if (found->flags & NESTED_SHADOW_READ)
+			nested_shadow_on(this_cpu(), n);
 		return SUCCESS;
 	}
 	value = nested_get(n, field) >> (high ? 32 : 0);
