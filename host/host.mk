@@ -8,7 +8,7 @@ HPSCTL_SOURCES := $(wildcard host/hpsctl/*.c) mm/sha256.c
 # What `hpsctl check` asks about a CPU is what loader and monitor ask.
 HPSCTL_SOURCES += boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 # What an image of a protected VM is made of, and how its kernel is laid out.
-HPSCTL_SOURCES += host/loader/layout.c host/loader/ranges.c host/loader/protect.c host/loader/sha384.c
+HPSCTL_SOURCES += host/loader/layout.c host/loader/ranges.c host/loader/protect.c mm/sha384.c
 HPSCTL_HEADERS := $(wildcard host/hpsctl/*.h host/hpsctl/check/*.h host/module/*.h include/*.h include/hyperps/*.h) host/guests/vault.h mm/sha256.h \
 	boot/choose_capabilities.h boot/pagetable.h vmx/capabilities.h $(wildcard host/loader/*.h)
 # Static: the host image has no libraries.

@@ -165,7 +165,7 @@ struct boot_info {
 	struct boot_cpu_state boot_cpu;
 };
 
-_Static_assert(sizeof(struct boot_info) == 3792,
+_Static_assert(sizeof(struct boot_info) == 3800,
 	       "the loader and the monitor must agree; the assembly's offsets are generated");
 
 #endif

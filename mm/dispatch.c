@@ -4,6 +4,12 @@
 
 s64 mm_dispatch(struct mm *mm, u64 call, const u64 argument[4])
 {
+	const struct vm *vm = mm_find_vm(mm, argument[0]);
+
+	/* A KVM VM is not the host's to change. POOL_DONATE has no handle: its frame number may look like one. */
+	if (vm && vm->kvm.is_kvm && call != HYPERPS_CALL_FRAME_QUERY && call != HYPERPS_CALL_POOL_DONATE &&
+	    call != HYPERPS_CALL_VM_CREATE)
+		return HYPERPS_ERROR_STATE;
 	switch (call) {
 	case HYPERPS_CALL_VM_CREATE:
 		return mm_create(mm);

@@ -12,6 +12,7 @@
 #define RECLAIM_RESERVE (DONATE_RESERVE + 3)
 #define MAP_TABLES 10 /* that a batch takes at most */
 _Static_assert(MM_POOL_RESERVE >= MAP_TABLES + DONATE_RESERVE, "a map leaves no room for a donation");
+#define RETURN_BATCH 64 /* frames that mm_return_end() zeroes at most */
 #define WALK_BUDGET 4096 /* entries of a view that one call looks at */
 #define LAST_GENERATION 0x7ffffffe /* of a slot: a handle is never negative, and never used again */
 
@@ -19,6 +20,8 @@ _Static_assert(MM_POOL_RESERVE >= MAP_TABLES + DONATE_RESERVE, "a map leaves no 
 static bool refresh_pool(struct mm *mm, u64 reserve)
 {
 	page_pool_refresh(mm->pool, mm->epoch, mm->flushed, MM_BATCH);
+	if (mm->kvm_pages)
+		page_pool_refresh(mm->kvm_pages, mm->epoch, mm->flushed, MM_BATCH);
 	return page_pool_available(mm->pool) >= reserve;
 }
 
@@ -77,9 +80,17 @@ static void enter_host_view(struct mm *mm, u64 frame, u64 count, u64 permissions
 	}
 }
 
-s64 mm_create(struct mm *mm)
+/* Takes zero leaves out of the host view: frames are about to come back, and who keeps such a leaf over a flush lies. */
+static void drop_zeros(struct mm *mm, u64 frame, u64 count)
 {
-	if (!refresh_pool(mm, MM_POOL_RESERVE))
+	for (u64 i = frame; i < frame + count; i++)
+		if (ept_run(mm->host_view, GPA(i << PAGE_SHIFT), 1).frames)
+			set_leaves(mm->host_view, i << PAGE_SHIFT, 1, 1, 0);
+}
+
+static s64 create(struct mm *mm, struct page_pool *pool)
+{
+	if (!refresh_pool(mm, MM_POOL_RESERVE) || page_pool_available(pool) < MM_POOL_RESERVE)
 		return HYPERPS_ERROR_MEMORY;
 	for (u64 slot = 0; slot < HYPERPS_VMS; slot++) {
 		struct vm *vm = &mm->vm[slot];
@@ -87,10 +98,25 @@ s64 mm_create(struct mm *mm)
 		if (vm->state != HYPERPS_VM_FREE || vm->generation > LAST_GENERATION)
 			continue;
 		*vm = (struct vm){ .state = HYPERPS_VM_OPEN, .generation = vm->generation };
-		ept_init(&vm->view, mm->pool, 4, 2);
+		ept_init(&vm->view, pool, 4, 2);
 		return (s64)((u64)vm->generation << 32 | slot);
 	}
 	return HYPERPS_ERROR_MEMORY;
+}
+
+s64 mm_create(struct mm *mm)
+{
+	return create(mm, mm->pool);
+}
+
+static void free_slot(struct mm *mm, struct vm *vm)
+{
+	page_pool_put(vm->view.pool, page_pool_hpa(vm->view.pool, vm->view.root).value >> PAGE_SHIFT);
+	vm->state = HYPERPS_VM_FREE;
+	vm->generation++;
+	mm->kvm_vms -= vm->kvm.is_kvm;
+	mm->bindings += vm->kvm.is_kvm;
+	vm->kvm.is_kvm = false;
 }
 
 /* Whether [gpa, gpa + count pages) is page-aligned, not empty, and ends at or below VIEW_LIMIT. */
@@ -169,16 +195,20 @@ static void cut_run(struct gpa_runs *runs, u64 frames)
 /* At most MM_BATCH frames, all or none. */
 static s64 map_batch(struct mm *mm, struct vm *vm, u64 gpa, u64 frame, u64 count, u64 permissions)
 {
-	if (!page_marks_are(mm->marks, frame, count, HYPERPS_FRAME_HOST) || !ept_is_empty(&vm->view, GPA(gpa), count))
+	bool orphans = vm->kvm.is_kvm && vm->state == HYPERPS_VM_SEALED &&
+		       page_mark_state(mm->marks, frame) == HYPERPS_FRAME_ORPHAN;
+	u64 from = orphans ? HYPERPS_FRAME_ORPHAN : HYPERPS_FRAME_HOST;
+
+	if (!page_marks_are(mm->marks, frame, count, from) || !ept_is_empty(&vm->view, GPA(gpa), count))
 		return HYPERPS_ERROR_OWNER;
-	if (!refresh_pool(mm, MM_POOL_RESERVE))
+	if (!refresh_pool(mm, MM_POOL_RESERVE) || page_pool_available(vm->view.pool) < MM_POOL_RESERVE)
 		return HYPERPS_ERROR_MEMORY;
 	if (!add_run(&vm->pending, gpa, count))
 		return HYPERPS_ERROR_AGAIN;
 
-	hide(mm, frame, count);
-	page_marks_move(mm->marks, frame, count, HYPERPS_FRAME_HOST, HYPERPS_FRAME_TO_VM, slot_of(mm, vm),
-			gpa >> PAGE_SHIFT);
+	if (!orphans)
+		hide(mm, frame, count);
+	page_marks_move(mm->marks, frame, count, from, HYPERPS_FRAME_TO_VM, slot_of(mm, vm), gpa >> PAGE_SHIFT);
 	for (u64 n; count; count -= n, frame += n, gpa += n * PAGE_SIZE) {
 		n = ept_in_table(GPA(gpa), count);
 		set_leaves(&vm->view, gpa, n, n == FRAMES_2M && frame % FRAMES_2M == 0 ? 2 : 1,
@@ -250,6 +280,10 @@ s64 mm_sync(struct mm *mm, u64 handle)
 /* A VM of which nothing is measured yet has counted no byte. */
 static void measure(struct vm *vm, const void *data, u64 bytes)
 {
+	if (vm->kvm.is_kvm) {
+		sha384_update(&vm->kvm.sha384, data, bytes);
+		return;
+	}
 	if (!vm->sha256.bytes)
 		sha256_init(&vm->sha256);
 	sha256_update(&vm->sha256, data, bytes);
@@ -261,9 +295,34 @@ void mm_measure(struct mm *mm, u64 slot, u64 gpa, const u8 *page)
 	measure(&mm->vm[slot], page, PAGE_SIZE);
 }
 
+/* docs/protected.md, "Measurement": what comes before a KVM VM's pages, all of which are PRIVATE by now. */
+static void measure_begin(struct vm *vm)
+{
+	const struct hyperps_protect *list = &vm->kvm.list;
+	const u64 version = 1, shared_bit = list->shared_bit, ranges = list->ranges;
+
+	measure(vm, "HyperPS protect", 16);
+	measure(vm, &version, sizeof(version));
+	measure(vm, &list->entry, (u64)&list->shared_bit - (u64)&list->entry);
+	measure(vm, &shared_bit, sizeof(shared_bit));
+	measure(vm, list->forbidden, sizeof(list->forbidden));
+	measure(vm, &ranges, sizeof(ranges));
+	for (u32 i = 0; i < list->ranges; i++) {
+		const u64 range[] = { list->range[i].gpa, list->range[i].pages * PAGE_SIZE };
+
+		measure(vm, range, sizeof(range));
+	}
+	measure(vm, &vm->frames, sizeof(vm->frames));
+}
+
 static void measure_end(struct vm *vm)
 {
 	const u64 counts[] = { vm->range_count, vm->vcpus };
+
+	if (vm->kvm.is_kvm) {
+		sha384_final(&vm->kvm.sha384, vm->kvm.mrtd);
+		return;
+	}
 
 	for (u32 i = 0; i < vm->range_count; i++) {
 		const struct vm_range *range = &vm->range[i];
@@ -288,6 +347,8 @@ s64 mm_seal(struct mm *mm, u64 handle)
 		return HYPERPS_ERROR_STATE;
 	if (vm->pending.count)
 		return HYPERPS_ERROR_AGAIN;
+	if (vm->kvm.is_kvm && vm->state == HYPERPS_VM_OPEN)
+		measure_begin(vm);
 	vm->state = HYPERPS_VM_SEALING;
 	while (vm->cursor < VIEW_LIMIT) {
 		bool found;
@@ -316,22 +377,27 @@ s64 mm_add_vcpu(struct mm *mm, u64 handle, const u64 start[3], struct vm_vcpu **
 		return HYPERPS_ERROR_STATE;
 	if (vm->vcpus == HYPERPS_VCPUS)
 		return HYPERPS_ERROR_INVALID;
-	if (!has_room)
+	if (!has_room || page_pool_available(vm->view.pool) < MM_POOL_RESERVE + 2)
 		return HYPERPS_ERROR_MEMORY;
 	*vcpu = &vm->vcpu[vm->vcpus];
-	**vcpu = (struct vm_vcpu){ page_pool_take(mm->pool),
-				   page_pool_take(mm->pool),
-				   { start[0], start[1], start[2] } };
+	**vcpu = (struct vm_vcpu){ .vmcs = page_pool_take(vm->view.pool),
+				   .state = page_pool_take(vm->view.pool),
+				   .start = { start[0], start[1], start[2] } };
 	return vm->vcpus++;
 }
 
-static void drop_vcpus(struct mm *mm, struct vm *vm)
+/* A KVM VM's stay known, without their pages: each names a VMCS12. */
+static void drop_vcpus(struct vm *vm)
 {
-	for (u32 i = 0; i < vm->vcpus; i++) {
-		page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->vcpu[i].vmcs).value >> PAGE_SHIFT);
-		page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->vcpu[i].state).value >> PAGE_SHIFT);
+	struct page_pool *pool = vm->view.pool;
+
+	for (u32 i = 0; i < vm->vcpus && vm->vcpu[i].vmcs; i++) {
+		page_pool_put(pool, page_pool_hpa(pool, vm->vcpu[i].vmcs).value >> PAGE_SHIFT);
+		page_pool_put(pool, page_pool_hpa(pool, vm->vcpu[i].state).value >> PAGE_SHIFT);
+		vm->vcpu[i].vmcs = vm->vcpu[i].state = NULL;
 	}
-	vm->vcpus = 0;
+	if (!vm->kvm.is_kvm)
+		vm->vcpus = 0;
 }
 
 s64 mm_enter(struct mm *mm, u64 handle)
@@ -351,6 +417,24 @@ void mm_leave(struct mm *mm, u64 handle)
 	mm_find_vm(mm, handle)->running--;
 }
 
+static void begin_end(struct vm *vm)
+{
+	vm->state = HYPERPS_VM_DYING;
+	vm->cursor = 0;
+	vm->pending.count = vm->pending.frames = 0;
+	vm->released.count = vm->released.frames = 0; /* their entries lead mm_destroy to them */
+}
+
+/* What the marks say that the VM in a slot has of some frames; an entry of its view may be older than they are. */
+static void orphan(struct mm *mm, u64 slot, u64 frame, u64 count)
+{
+	for (u64 i = frame; i < frame + count; i++)
+		if (mm_kvm_of_frame(mm, i) == slot) {
+			page_mark_set(mm->marks, i, HYPERPS_FRAME_ORPHAN, 0, 0);
+			mm->vm[slot].frames--;
+		}
+}
+
 s64 mm_destroy(struct mm *mm, u64 handle)
 {
 	struct vm *vm = mm_find_vm(mm, handle);
@@ -360,13 +444,9 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 		return HYPERPS_ERROR_NO_VM;
 	if (vm->state == HYPERPS_VM_DEAD || vm->running)
 		return HYPERPS_ERROR_STATE;
-	if (vm->state != HYPERPS_VM_DYING) {
-		vm->state = HYPERPS_VM_DYING;
-		drop_vcpus(mm, vm);
-		vm->cursor = 0;
-		vm->pending.count = vm->pending.frames = 0;
-		vm->released.count = vm->released.frames = 0; /* their entries lead mm_reclaim to them */
-	}
+	if (vm->state != HYPERPS_VM_DYING)
+		begin_end(vm);
+	drop_vcpus(vm);
 	while (vm->cursor < VIEW_LIMIT) {
 		struct ept_run run;
 		bool found;
@@ -378,15 +458,19 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 		if (!found)
 			continue;
 		run = ept_run(&vm->view, GPA(vm->cursor), MM_BATCH);
-		run.frames = page_marks_same(mm->marks, run.frame, run.frames);
+		if (!vm->kvm.is_kvm)
+			run.frames = page_marks_same(mm->marks, run.frame, run.frames);
 		state = page_mark_state(mm->marks, run.frame);
 		done += run.frames;
 		if (done > MM_BATCH)
 			return 1;
 		if (state == HYPERPS_FRAME_SHARED)
 			hide(mm, run.frame, run.frames);
-		page_marks_move(mm->marks, run.frame, run.frames, state, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
-				vm->cursor >> PAGE_SHIFT);
+		if (vm->kvm.is_kvm)
+			orphan(mm, slot_of(mm, vm), run.frame, run.frames);
+		else
+			page_marks_move(mm->marks, run.frame, run.frames, state, HYPERPS_FRAME_TO_HOST, slot_of(mm, vm),
+					vm->cursor >> PAGE_SHIFT);
 		vm->cursor += run.frames * PAGE_SIZE;
 	}
 	vm->state = HYPERPS_VM_DEAD;
@@ -407,14 +491,19 @@ static void drop_tables(struct vm *vm, u64 from, u64 to)
 			ept_drop_table(&vm->view, GPA(from), level);
 }
 
-/* The TO_HOST frames of a run at gpa, which no CPU can reach any more, are the host's again. */
-static void give_back(struct mm *mm, struct vm *vm, u64 gpa, const struct ept_run *run)
+/* TO_HOST frames, which no CPU can reach any more, are the host's again. */
+static void return_frames(struct mm *mm, u64 frame, u64 count)
 {
-	for (u64 i = run->frame; i < run->frame + run->frames; i++) {
+	for (u64 i = frame; i < frame + count; i++) {
 		mm_zero_frame(i);
 		page_mark_set(mm->marks, i, HYPERPS_FRAME_HOST, 0, 0);
 	}
-	enter_host_view(mm, run->frame, run->frames, EPT_RWX);
+	enter_host_view(mm, frame, count, EPT_RWX);
+}
+
+static void give_back(struct mm *mm, struct vm *vm, u64 gpa, const struct ept_run *run)
+{
+	return_frames(mm, run->frame, run->frames);
 	set_leaves(&vm->view, gpa, run->frames, run->level, 0);
 	vm->frames -= run->frames;
 }
@@ -471,14 +560,143 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 		/* What is done so far is done: the next call says so if the pool has become too small. */
 		if (!refresh_pool(mm, RECLAIM_RESERVE))
 			return 1;
-		give_back(mm, vm, from, &run);
+		/* Where a KVM VM's frames were others may have theirs by now. */
+		if (!vm->kvm.is_kvm)
+			give_back(mm, vm, from, &run);
 		vm->cursor = from + run.frames * PAGE_SIZE;
 		drop_tables(vm, from, vm->cursor);
 	}
-	page_pool_put(mm->pool, page_pool_hpa(mm->pool, vm->view.root).value >> PAGE_SHIFT);
-	vm->state = HYPERPS_VM_FREE;
-	vm->generation++;
+	free_slot(mm, vm);
 	return HYPERPS_OK;
+}
+
+s64 mm_create_kvm(struct mm *mm, const struct hyperps_protect *list, u64 owner)
+{
+	s64 handle = create(mm, mm->kvm_pages), error = handle;
+	struct vm *vm = handle < 0 ? NULL : mm_find_vm(mm, (u64)handle);
+
+	if (!vm)
+		return handle;
+	vm->kvm = (struct vm_kvm){ .is_kvm = true, .list = *list, .owner = owner };
+	sha384_init(&vm->kvm.sha384);
+	mm->kvm_vms++;
+	for (u32 i = 0; i < list->ranges && error >= 0; i++)
+		error = mm_declare(mm, (u64)handle, list->range[i].gpa, list->range[i].pages, EPT_RWX);
+	if (error < 0)
+		free_slot(mm, vm);
+	return error < 0 ? error : handle;
+}
+
+void mm_kill(struct mm *mm, u64 slot)
+{
+	struct vm *vm = &mm->vm[slot];
+
+	if (!vm->kvm.is_kvm || vm->state == HYPERPS_VM_DYING || vm->state == HYPERPS_VM_DEAD)
+		return;
+	begin_end(vm);
+	mm->bindings++;
+}
+
+s64 mm_bury(struct mm *mm, u64 slot)
+{
+	const struct vm *vm = &mm->vm[slot];
+	u64 handle = (u64)vm->generation << 32 | slot;
+
+	if (!vm->kvm.is_kvm || (vm->state != HYPERPS_VM_DYING && vm->state != HYPERPS_VM_DEAD))
+		return HYPERPS_ERROR_STATE;
+	if (vm->state == HYPERPS_VM_DEAD)
+		return mm_reclaim(mm, handle);
+	return mm_destroy(mm, handle) < 0 ? HYPERPS_ERROR_STATE : 1;
+}
+
+s64 mm_bury_next(struct mm *mm)
+{
+	s64 result = HYPERPS_ERROR_STATE;
+
+	for (u64 slot = 0; slot < HYPERPS_VMS && result == HYPERPS_ERROR_STATE; slot++)
+		result = mm_bury(mm, slot);
+	return result == HYPERPS_ERROR_STATE ? HYPERPS_ERROR_NO_VM : result;
+}
+
+struct vm_vcpu *mm_binding(struct mm *mm, u64 vmcs12, u64 *slot)
+{
+	for (*slot = 0; *slot < HYPERPS_VMS; ++*slot) {
+		struct vm *vm = &mm->vm[*slot];
+
+		for (u32 i = 0; vm->kvm.is_kvm && i < vm->vcpus; i++)
+			if (vm->vcpu[i].vmcs12 == vmcs12 && vmcs12)
+				return &vm->vcpu[i];
+	}
+	return NULL;
+}
+
+u64 mm_kvm_of_frame(const struct mm *mm, u64 frame)
+{
+	u64 state = page_mark_state(mm->marks, frame), slot;
+
+	if (state != HYPERPS_FRAME_PRIVATE && state != HYPERPS_FRAME_TO_VM && state != HYPERPS_FRAME_TO_HOST)
+		return HYPERPS_VMS;
+	slot = mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM;
+	return slot < HYPERPS_VMS && mm->vm[slot].kvm.is_kvm ? slot : HYPERPS_VMS;
+}
+
+void mm_orphan(struct mm *mm, u64 frame)
+{
+	u64 slot = mm_kvm_of_frame(mm, frame);
+
+	if (slot < HYPERPS_VMS && mm->vm[slot].state == HYPERPS_VM_DYING && !mm->vm[slot].running)
+		orphan(mm, slot, ALIGN_DOWN(frame, FRAMES_2M), FRAMES_2M);
+}
+
+void mm_return_begin(struct mm *mm, u64 frame)
+{
+	u64 first = ALIGN_DOWN(frame, FRAMES_2M);
+
+	for (u64 i = first; i < first + FRAMES_2M; i++)
+		if (page_mark_state(mm->marks, i) == HYPERPS_FRAME_ORPHAN) {
+			drop_zeros(mm, i, 1);
+			page_mark_set(mm->marks, i, HYPERPS_FRAME_TO_HOST, MARK_NOBODY, mm->epoch & MARK_PAGE);
+		}
+}
+
+static bool is_nobodys(const struct mm *mm, u64 frame)
+{
+	return page_mark_state(mm->marks, frame) == HYPERPS_FRAME_TO_HOST &&
+	       (mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM) == MARK_NOBODY;
+}
+
+/* How many of the frames from `frame` on, at most count, are nobody's, with every CPU flushed since. */
+static u64 returnable(const struct mm *mm, u64 frame, u64 count)
+{
+	u64 n = 0;
+
+	/* The mark has the lower bits of the epoch alone: mm->flushed is ahead of it by less than half of their range. */
+	while (n < count && is_nobodys(mm, frame + n) &&
+	       ((mm->flushed - 1 - (mm->marks->mark[frame + n] >> MARK_PAGE_SHIFT)) & MARK_PAGE) <= MARK_PAGE / 2)
+		n++;
+	return n;
+}
+
+bool mm_return_end(struct mm *mm, u64 frame)
+{
+	u64 first = ALIGN_DOWN(frame, RETURN_BATCH);
+
+	if (!refresh_pool(mm, RECLAIM_RESERVE))
+		return false;
+	for (u64 i = first, n; i < first + RETURN_BATCH; i += n ? n : 1) {
+		n = returnable(mm, i, first + RETURN_BATCH - i);
+		return_frames(mm, i, n);
+	}
+	return !is_nobodys(mm, frame);
+}
+
+bool mm_read_zeros(struct mm *mm, u64 frame)
+{
+	if (!refresh_pool(mm, RECLAIM_RESERVE))
+		return false;
+	set_leaves(mm->host_view, frame << PAGE_SHIFT, 1, 1,
+		   mm->zeros << PAGE_SHIFT | EPT_READ | (u64)MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT);
+	return true;
 }
 
 s64 mm_donate(struct mm *mm, u64 frame)
@@ -538,6 +756,8 @@ s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to)
 			set_leaves(&vm->view, gpa, run.frames, run.frames == FRAMES_2M ? run.level : 1, entry);
 		if (from == HYPERPS_FRAME_SHARED)
 			hide(mm, run.frame, run.frames);
+		if (to == HYPERPS_FRAME_TO_HOST)
+			drop_zeros(mm, run.frame, run.frames);
 		page_marks_move(mm->marks, run.frame, run.frames, from, to, slot_of(mm, vm), gpa >> PAGE_SHIFT);
 	}
 	if (to != HYPERPS_FRAME_SHARED)
@@ -552,7 +772,7 @@ s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
 	bool is_of_vm = state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_SHARED ||
 			state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST;
 
-	if (state == HYPERPS_FRAME_HOST || state == HYPERPS_FRAME_DEVICE)
+	if (state == HYPERPS_FRAME_HOST || state == HYPERPS_FRAME_DEVICE || state == HYPERPS_FRAME_ORPHAN)
 		return (s64)state;
 	if (is_of_vm && vm && (mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM) == slot_of(mm, vm))
 		return (s64)state;

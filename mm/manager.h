@@ -19,6 +19,14 @@
  *   TO_MONITOR -> MONITOR     a request that takes pages of the pool: every CPU has flushed (zeroed when taken)
  *   MONITOR    -> TO_MONITOR  a table page that is no longer used
  *
+ * Of KVM VMs (docs/protected.md, "A frame"):
+ *
+ *   ORPHAN     -> TO_VM       mm_map, SEALED: what CPUs still have of the old VM's ends with the same flush
+ *   PRIVATE, TO_VM, TO_HOST
+ *              -> ORPHAN      mm_bury, or mm_orphan: no vCPU runs; in no view, but for zeros that the host reads there
+ *   ORPHAN     -> TO_HOST     mm_return_begin: nobody's; its mark has the epoch
+ *   TO_HOST    -> HOST        mm_return_end: every CPU has flushed since; zeroed, then back in the host view
+ *
  * A HOST frame that leaves the host view leaves all EPT02s, too (mm/shadow.h): before its mark changes, which tells whether one
  * may name it.
  *
@@ -34,7 +42,8 @@
  *
  * States of a VM (enum hyperps_vm_state): OPEN, by mm_create; SEALING, by mm_seal, while its pages are measured; SEALED, when
  * they all are: now vCPUs can run, and the guest can make requests. From each of them DYING, by mm_destroy, unless a
- * vCPU runs; DEAD, when all frames are TO_HOST; FREE, by mm_reclaim.
+ * vCPU runs; DEAD, when all frames are TO_HOST; FREE, by mm_reclaim. A KVM VM becomes DYING by mm_kill, whether vCPUs run or
+ * not, then DEAD, with no frame left, and FREE by mm_bury.
  *
  * Lock: all functions need the lock of the struct mm (service/ takes it), and do a bounded amount of work: at most
  * MM_BATCH frames, mm_map at most MM_MAP_BATCHES times as many, mm_seal MM_SEAL_PAGES.
@@ -46,6 +55,8 @@
 #include "mtrr.h"
 #include "shadow.h"
 #include "sha256.h"
+#include "sha384.h"
+#include "hyperps/guest.h"
 
 #define MM_BATCH 512 /* frames that are handled at once */
 #define MM_MAP_BATCHES 8 /* batches that one mm_map handles at most */
@@ -79,8 +90,18 @@ struct vm_range {
 
 /* A vCPU's two pages of the pool, and what it starts with, as measured. What is in the pages, mm/ does not know. */
 struct vm_vcpu {
-	void *vmcs, *state; /* linear addresses */
+	void *vmcs, *state; /* linear addresses; NULL when the VM is being buried */
 	u64 start[3]; /* HYPERPS_CALL_VCPU_CREATE's arguments */
+	u64 vmcs12; /* hpa, of a KVM VM's that is bound; 0: none. Stays until the VM is buried */
+};
+
+/* What PROTECT's list says, and what comes of it. */
+struct vm_kvm {
+	bool is_kvm;
+	struct hyperps_protect list;
+	u64 owner; /* L1's CR3 at PROTECT */
+	struct sha384 sha384; /* the measurement so far */
+	u8 mrtd[SHA384_BYTES]; /* of a SEALED VM */
 };
 
 struct vm {
@@ -99,6 +120,7 @@ struct vm {
 	struct gpa_runs released; /* TO_HOST frames of a VM that lives: their entries are not present, but not 0 */
 	u32 range_count;
 	struct vm_range range[HYPERPS_VM_RANGES]; /* as declared */
+	struct vm_kvm kvm;
 };
 
 struct mm {
@@ -109,6 +131,10 @@ struct mm {
 	u64 shadow_generation; /* in the marks of frames that they name; 1 to MARK_SHADOW */
 	u64 epoch; /* current; starts at 1 */
 	u64 flushed; /* see above; starts at 0 */
+	struct page_pool *kvm_pages; /* for the views and vCPUs of KVM VMs; NULL: there are none */
+	u64 zeros; /* frame that the host reads in place of KVM VMs': MONITOR, written never after boot */
+	u32 kvm_vms; /* that are not FREE */
+	u32 bindings; /* moves on when one of them, or what VM it leads to, changes */
 	struct vm vm[HYPERPS_VMS];
 };
 
@@ -177,6 +203,45 @@ void mm_describe_measurement(const struct mm *mm, u64 slot, struct hyperps_measu
 /* A vCPU for an OPEN VM: takes its two pages, all zeros, and notes what it starts with. */
 s64 mm_add_vcpu(struct mm *mm, u64 handle, const u64 start[3], struct vm_vcpu **vcpu);
 
+/*
+ * PROTECT, after all of its checks, at least that of the number of ranges: an OPEN KVM VM with these ranges, readable, writable
+ * and executable. Its handle; _MEMORY if no slot, or no room for tables, is left. owner: see struct vm_kvm.
+ */
+s64 mm_create_kvm(struct mm *mm, const struct hyperps_protect *list, u64 owner);
+
+/* A KVM VM dies: no vCPU is entered any more; who runs one sees it at the next exit. Of any other slot: nothing. */
+void mm_kill(struct mm *mm, u64 slot);
+
+/*
+ * A piece of the end of a KVM VM that was killed, MM_BATCH frames at most: 0 it is gone, 1 there is more to do, _AGAIN every
+ * CPU must flush first, _STATE a vCPU runs, or it was not killed, _MEMORY as mm_reclaim. mm_bury_next: of the first such VM;
+ * _NO_VM: there is none.
+ */
+s64 mm_bury(struct mm *mm, u64 slot);
+s64 mm_bury_next(struct mm *mm);
+
+/* The vCPU to which a VMCS12 is bound, in whichever state its VM is, which is in *slot; NULL: none. */
+struct vm_vcpu *mm_binding(struct mm *mm, u64 vmcs12, u64 *slot);
+
+/* The slot of the KVM VM that a PRIVATE, TO_VM or TO_HOST frame belongs to, any number; HYPERPS_VMS: none. */
+u64 mm_kvm_of_frame(const struct mm *mm, u64 frame);
+
+/* What a dying KVM VM of which no vCPU runs has in the frame's 2 MiB becomes ORPHAN. Of other frames: nothing. */
+void mm_orphan(struct mm *mm, u64 frame);
+
+/*
+ * All ORPHAN frames of the frame's 2 MiB enter TO_HOST. Nobody's TO_HOST ones of its 64 frames, for which every CPU has flushed
+ * since, are zeroed, and the host's: whether the frame itself is none of them any more. False: flush first.
+ */
+void mm_return_begin(struct mm *mm, u64 frame);
+bool mm_return_end(struct mm *mm, u64 frame);
+
+/*
+ * From now on the host reads zeros at a frame, which is PRIVATE or TO_VM of a living KVM VM: until it enters TO_HOST, or the
+ * host writes there. False: the pool is too small; flush first.
+ */
+bool mm_read_zeros(struct mm *mm, u64 frame);
+
 /* The VM of a handle, NULL if there is none. Of a SEALED one in which a vCPU runs, vCPUs and digest are constant. */
 struct vm *mm_find_vm(const struct mm *mm, u64 handle);
 
@@ -215,7 +280,7 @@ s64 mm_donate(struct mm *mm, u64 frame);
  */
 s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to);
 
-/* State of a frame (HYPERPS_FRAME_*) if it is the host's own or a device's, or the VM `handle` has it; else _OWNER. */
+/* State of a frame (HYPERPS_FRAME_*) if it is the host's own, a device's or ORPHAN, or the VM `handle` has it; else _OWNER. */
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame);
 
 /* Permissions of the declared range that holds gpa, any number; 0 if none does, or the handle names no VM. */

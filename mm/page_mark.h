@@ -12,6 +12,8 @@
 #define MARK_STATE 0xfULL
 #define MARK_VM_SHIFT 4 /* bits 15:4: VM slot, of a frame that is or was a VM's */
 #define MARK_VM 0xfffULL
+#define MARK_NOBODY                                                                                                    \
+	0xfffULL /* as a slot: a TO_HOST frame that was ORPHAN. Its page field has the epoch's low 36 bits */
 #define MARK_PAGE_SHIFT 16 /* bits 51:16: guest-physical frame number; or the next frame of a list of the pool's */
 #define MARK_PAGE 0xfffffffffULL
 #define MARK_SHADOW_SHIFT 52 /* bits 63:52, of a HOST frame: in which generation of shadows a leaf last named it */

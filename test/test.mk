@@ -8,7 +8,7 @@ UNIT_CFLAGS := -std=gnu11 -g -O1 $(WARNINGS) -Wno-missing-prototypes -fsanitize=
 	-idirafter /usr/include/efi -idirafter /usr/include/efi/x86_64
 
 # Each unit test and the sources that it tests.
-MM_SOURCES := mm/manager.c mm/shadow.c mm/dispatch.c mm/ept.c mm/page_pool.c mm/page_mark.c mm/sha256.c boot/host_view.c boot/memory_type.c
+MM_SOURCES := mm/manager.c mm/shadow.c mm/dispatch.c mm/ept.c mm/page_pool.c mm/page_mark.c mm/sha256.c mm/sha384.c boot/host_view.c boot/memory_type.c
 UNIT_SOURCES_manager_property := $(MM_SOURCES)
 UNIT_SOURCES_manager := $(MM_SOURCES)
 UNIT_SOURCES_ept := mm/ept.c mm/page_pool.c mm/page_mark.c boot/pagetable.c boot/host_view.c boot/memory_type.c
@@ -33,12 +33,13 @@ UNIT_SOURCES_hpsctl_format := host/hpsctl/hpsctl_format.c host/hpsctl/json.c
 UNIT_SOURCES_check := host/hpsctl/check.c host/hpsctl/hpsctl_format.c host/hpsctl/json.c boot/choose_capabilities.c vmx/capabilities.c boot/pagetable.c
 UNIT_SOURCES_bench_figures := host/hpsctl/bench_figures.c host/hpsctl/json.c
 UNIT_SOURCES_image := host/hpsctl/image.c host/hpsctl/measure.c mm/sha256.c
-UNIT_SOURCES_vm_image := host/hpsctl/vm_image.c $(addprefix host/loader/,layout.c ranges.c protect.c sha384.c)
+UNIT_SOURCES_vm_image := host/hpsctl/vm_image.c $(addprefix host/loader/,layout.c ranges.c protect.c) mm/sha384.c
 UNIT_SOURCES_loader_devices := host/loader/qemu.c host/loader/pci.c
 UNIT_SOURCES_install := host/hpsctl/install.c host/hpsctl/boot_entry.c
 UNIT_SOURCES_iommu := $(MM_SOURCES)
 UNIT_SOURCES_uart := host/hpsctl/uart.c
 UNIT_SOURCES_sha256 := mm/sha256.c
+UNIT_SOURCES_sha384 := mm/sha384.c
 UNIT_SOURCES_decode := guest/decode.c
 UNIT_SOURCES_policy := guest/policy.c vmx/msr_policy.c
 UNIT_SOURCES_paging := service/paging.c
@@ -111,7 +112,7 @@ $(BUILD)/test/unit/iommu: base/iommu.c service/memory_service.c guest/hypercall.
 $(BUILD)/test/unit/capabilities $(BUILD)/test/unit/nested_capability: boot/choose_capabilities.c
 
 # The unit tests of mm/ once more, to measure what they cover. What none calls counts, too: those of the manager link all of mm/.
-COVERAGE_NAMES := manager_property manager ept page_mark sha256
+COVERAGE_NAMES := manager_property manager ept page_mark sha256 sha384
 COVERAGE_PROGRAMS := $(COVERAGE_NAMES:%=$(BUILD)/test/coverage/%)
 COVERAGE_CFLAGS := -std=gnu11 -g $(WARNINGS) -Wno-missing-prototypes -Itest/unit/fake -Iinclude -Imm -Iboot
 

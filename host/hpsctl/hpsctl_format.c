@@ -513,6 +513,7 @@ static const struct {
 	[HYPERPS_FRAME_TO_VM] = { "to_vm", "on the way to a VM" },
 	[HYPERPS_FRAME_TO_HOST] = { "to_host", "on the way back to the host" },
 	[HYPERPS_FRAME_TO_MONITOR] = { "to_monitor", "on the way to or from the monitor" },
+	[HYPERPS_FRAME_ORPHAN] = { "orphan", "left by a KVM VM that is gone" },
 };
 
 void format_frames_text(FILE *out, const struct hyperps_frames *frames)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "protect.h"
-#include "sha384.h"
+#include "digest.h"
 #include "vm_image.h"
 
 /* In the headers of an image: what depends on the payload. */

@@ -20,8 +20,8 @@ struct protect_list {
 	u64 entry, cr3, argument, stub;
 	u32 shared_bit, ranges, runs, apic_id;
 	u64 forbidden[4];
-	struct protect_run range[8], run[64];
-	u8 zeros[PAGE_SIZE - 216 - 64 * sizeof(struct protect_run)];
+	struct protect_run range[8], run[32];
+	u8 zeros[PAGE_SIZE - 216 - 32 * sizeof(struct protect_run)];
 };
 
 _Static_assert(sizeof(struct protect_list) == PAGE_SIZE && offsetof(struct protect_list, run) == 216, "PROTECT's list");

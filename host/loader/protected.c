@@ -6,7 +6,7 @@
 #include "acpi_copy.h"
 #include "loader.h"
 #include "protect.h"
-#include "sha384.h"
+#include "digest.h"
 
 #define TDX_LEAF 0x21
 #define TDCALL_VP_INFO 1

@@ -18,7 +18,7 @@
 #endif
 #include "gate.h"
 
-#define HYPERPS_ABI_VERSION 1
+#define HYPERPS_ABI_VERSION 2
 
 /* Error codes, in RAX. The numbers are those of Linux's errno, so that the module can pass them on. */
 #define HYPERPS_OK 0
@@ -309,6 +309,7 @@ enum hyperps_frame_state {
 	HYPERPS_FRAME_TO_VM, /* quarantine: stale translations may still exist */
 	HYPERPS_FRAME_TO_HOST,
 	HYPERPS_FRAME_TO_MONITOR,
+	HYPERPS_FRAME_ORPHAN, /* of a KVM VM that is gone; neither zeroed nor in any view until it is needed */
 	HYPERPS_FRAME_STATES /* how many there are */
 };
 
@@ -316,7 +317,7 @@ struct hyperps_frames {
 	uint64_t table_base; /* host-physical address of the page-mark table; a mark's low 4 bits are the state */
 	uint64_t table_frames; /* marks in it, by frame number from 0 */
 	uint64_t count[HYPERPS_FRAME_STATES]; /* frames in the table by state */
-	uint64_t reserved[6];
+	uint64_t reserved[5];
 };
 
 #define HYPERPS_VMS 64

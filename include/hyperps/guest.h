@@ -81,6 +81,32 @@ static inline int64_t hyperps_guest_measurement(uint64_t sha256[4])
 	sha256[3] = r8;
 	return result;
 }
+
+/*
+ * A guest of the host's KVM asks for protection (docs/protected.md, "PROTECT"): VMCALL with EAX = this and EBX = gpa of a
+ * list, in real mode. All little-endian; it lies in one page. What lies behind the ranges and runs that count must be 0.
+ */
+#define HYPERPS_GUEST_PROTECT 0x48505390
+#define HYPERPS_PROTECT_VERSION 1
+#define HYPERPS_PROTECT_RANGES 8
+#define HYPERPS_PROTECT_RUNS 32
+
+struct hyperps_protect_run {
+	uint64_t gpa, pages;
+};
+
+struct hyperps_protect {
+	uint32_t version, flags; /* 1, 0 */
+	uint64_t entry, cr3; /* 64-bit mode; both in measured pages */
+	uint64_t argument; /* RDI at the entry: a multiple of 4096 */
+	uint64_t stub; /* gpa of the page that stays the host's, below 0xa0000, in no range */
+	uint32_t shared_bit; /* its number */
+	uint32_t ranges, runs; /* how many count */
+	uint32_t apic_id; /* of the vCPU that asks */
+	uint64_t forbidden[4]; /* bit v: interrupt vector v is never delivered */
+	struct hyperps_protect_run range[HYPERPS_PROTECT_RANGES]; /* RAM, ascending */
+	struct hyperps_protect_run run[HYPERPS_PROTECT_RUNS]; /* measured pages, ascending */
+};
 #endif
 
 #endif

@@ -10,6 +10,9 @@
  * They also run VMs of the host's (L2) on EPT02s (mm/shadow.h), which are filled with whatever an L1 may name, and cache what
  * they walk there until their own INVEPT.
  *
+ * And there are KVM VMs, which only this test makes: killed while vCPUs run, buried, their frames orphaned, returned, or
+ * another's; the host reads zeros at some of their frames, and its CPUs keep that, too, as long as they may.
+ *
  * HYPERPS_MANAGER_SEEDS=n runs n sequences instead of the default, HYPERPS_MANAGER_FIRST=n starts with seed n.
  */
 #include <setjmp.h>
@@ -34,7 +37,11 @@
 #define ENTRIES 512
 #define TABLE_LEVELS 5
 #define KVM_POOL (7 * CHUNK) /* first frame of the pages that EPT02s have for tables: a chunk of the monitor's */
-#define KVM_SHARE (CHUNK / CPUS)
+#define KVM_SHARE (CHUNK * 3 / 4 / CPUS)
+#define KVM_PAGES (KVM_POOL + CHUNK * 3 / 4) /* first frame of the pool that KVM VMs have */
+#define MONITOR_POOL 1 /* frame.in_pool */
+#define KVM_VMS_POOL 2
+#define RETURNED 64ULL /* frames that mm_return_end() looks at */
 /* Chunks of devices that no mark is for: in one a page is read-only and one hidden, the other is uncacheable. */
 #define ODD_CHUNK (FRAMES + 5 * CHUNK)
 #define READ_ONLY_PAGE (ODD_CHUNK + 7)
@@ -44,7 +51,7 @@
 
 #define SEQUENCES 300
 #define STEPS 400
-#define PROFILES 8
+#define PROFILES 9
 
 enum mutation {
 	FAITHFUL = 0,
@@ -70,21 +77,28 @@ enum kind {
 	RELEASE,
 	ENTER,
 	LOOK_UP,
+	CREATE_KVM,
+	BURY,
+	KILL, /* from here on none is refused */
+	ABANDON,
+	RETURN_BEGIN,
+	RETURN_END,
+	ZEROS,
 	KINDS
 };
 
-static const char *const kind_name[KINDS] = {
-	"create", "map",     "sync",  "seal",    "destroy", "reclaim", "donate",
-	"query",  "declare", "share", "unshare", "release", "enter",   "look up"
-};
+static const char *const kind_name[KINDS] = { "create", "map",           "sync",          "seal",  "destroy", "reclaim",
+					      "donate", "query",         "declare",       "share", "unshare", "release",
+					      "enter",  "look up",       "create KVM VM", "bury",  "kill",    "orphan",
+					      "return", "end of return", "zeros" };
 
-static const char *const state_name[HYPERPS_FRAME_STATES] = { "DEVICE", "HOST",  "MONITOR", "PRIVATE",
-							      "SHARED", "TO_VM", "TO_HOST", "TO_MONITOR" };
+static const char *const state_name[HYPERPS_FRAME_STATES] = { "DEVICE", "HOST",    "MONITOR",    "PRIVATE", "SHARED",
+							      "TO_VM",  "TO_HOST", "TO_MONITOR", "ORPHAN" };
 
 /* What is under test. */
 static u8 *memory; /* of the fake machine; host-physical address 0 is its first byte */
 static struct page_marks marks;
-static struct page_pool pool;
+static struct page_pool pool, kvm_pool;
 static struct ept host_view;
 static struct mtrr_state mtrr;
 static unsigned address_bits;
@@ -96,18 +110,21 @@ static struct frame {
 	u8 state;
 	u8 permissions; /* PRIVATE and TO_VM */
 	u8 type; /* memory type */
-	bool in_pool; /* a page of the pool's, or on its way into the pool */
+	u8 in_pool; /* which pool's page it is, or is on its way into; 0: none */
+	bool zeros; /* the host reads zeros there */
 	bool unshared; /* TO_VM: the VM had it before, as SHARED */
 	bool own_table; /* of the monitor's own page tables */
-	u16 vm; /* PRIVATE, TO_VM and TO_HOST */
+	u16 vm; /* PRIVATE, TO_VM and TO_HOST; MARK_NOBODY: TO_HOST, and was ORPHAN */
 	u64 gpa;
 	u64 epoch; /* in which it entered its quarantine */
 	u64 stamp; /* content, at three places in the frame */
+	u64 old_root, old_gpa; /* where CPUs may still have it from before it was ORPHAN; root 0: nowhere */
 	u64 named; /* number of drops, and 1, when a leaf of an EPT02 last named it */
 } frames[FRAMES];
 
 static struct spec_vm {
 	enum hyperps_vm_state state;
+	bool kvm;
 	bool reclaiming; /* mm_reclaim has begun: the view may be half taken down */
 	u64 handle, root, epoch, base; /* base: gpa of frame 0 in the mappings that may become large */
 	u64 count[HYPERPS_FRAME_STATES];
@@ -131,7 +148,7 @@ static bool dirty[CHUNKS]; /* a frame changed its state in the last request */
 static u64 last_mark[FRAMES];
 static u64 history[HISTORY];
 static unsigned histories, donated; /* donated: 2 MiB pages */
-static u64 spec_epoch, spec_flushed, free_pages;
+static u64 spec_epoch, spec_flushed, free_pages, free_kvm_pages, zero_leaves;
 
 /* Tables in use, as the last look at their view found them; valid if `pass` is that look's. */
 static struct table_use {
@@ -191,6 +208,7 @@ static char verdict[512], finding[600]; /* finding: the verdict and where it was
 static char trace[48][128];
 static unsigned traces;
 static u64 calls[KINDS][2]; /* refused, done */
+static u64 zero_reads, stale_zeros, adopted, killed_running, from_dead; /* how often */
 static u64 merged, stale_accesses, promotions, stale_tables, multiple, returned, half_sealed, kept_alive;
 
 static u64 random_state;
@@ -392,16 +410,41 @@ static bool guest_may_hold(u64 tag, u64 gpa, u64 frame)
 {
 	const struct frame *f = &frames[frame];
 
-	return frame < FRAMES &&
+	if (frame < FRAMES && f->old_root == tag && f->old_gpa == gpa &&
+	    (f->state == HYPERPS_FRAME_ORPHAN || f->state == HYPERPS_FRAME_TO_HOST || f->state == HYPERPS_FRAME_TO_VM))
+		return true;
+	return frame < FRAMES && f->vm < HYPERPS_VMS &&
 	       (f->state == HYPERPS_FRAME_PRIVATE || f->state == HYPERPS_FRAME_SHARED ||
 		f->state == HYPERPS_FRAME_TO_HOST || (f->state == HYPERPS_FRAME_TO_VM && f->unshared)) &&
 	       vms[f->vm].root == tag && f->gpa == gpa;
+}
+
+/* A leaf of the host view by which a frame reads as zeros. */
+static bool is_zero_leaf(const struct cached *leaf)
+{
+	return leaf->tag == root_of(&host_view) && leaf->hpa != leaf->base;
+}
+
+static void check_zero_leaf(unsigned cpu, const struct cached *leaf)
+{
+	u64 frame = leaf->base / PAGE_SIZE;
+	u8 state = frame < FRAMES ? frames[frame].state : HYPERPS_FRAME_DEVICE;
+
+	if (leaf->hpa != mm.zeros * PAGE_SIZE || leaf->level != 1 || leaf->writable)
+		violation("host view: CPU %u has %#llx at %#llx", cpu, ll(leaf->hpa), ll(leaf->base));
+	else if (state != HYPERPS_FRAME_PRIVATE && state != HYPERPS_FRAME_TO_VM && state != HYPERPS_FRAME_ORPHAN &&
+		 state != HYPERPS_FRAME_TO_HOST)
+		violation("P4: CPU %u reads zeros at frame %#llx (%s)", cpu, ll(frame), state_name[state]);
 }
 
 static void check_held(unsigned cpu, const struct cached *entry, bool only_dirty)
 {
 	u64 host_root = root_of(&host_view), first = entry->hpa / PAGE_SIZE, n = span(entry->level) / PAGE_SIZE;
 
+	if (is_zero_leaf(entry)) {
+		check_zero_leaf(cpu, entry);
+		return;
+	}
 	for (u64 frame = first; frame < first + n && frame < FRAMES; frame++) {
 		u64 chunk = frame / CHUNK;
 
@@ -462,13 +505,15 @@ static bool is_table_in_use(u64 tag, u64 hpa, unsigned level, u64 base)
  */
 static void check_l2_table(unsigned cpu, u64 tag, u64 hpa, unsigned level, u64 base)
 {
-	const struct table_use *use = &l2_tables[hpa / PAGE_SIZE - KVM_POOL];
-	const u64 *table = words(hpa / PAGE_SIZE);
+	const struct table_use *use;
+	const u64 *table;
 
 	if (!may_be_table(tag, hpa) || hpa == tag || l2_cpu(tag) != cpu) {
 		violation("N2: CPU %u uses %#llx as a level-%u table of an EPT02", cpu, ll(hpa), level);
 		return;
 	}
+	use = &l2_tables[hpa / PAGE_SIZE - KVM_POOL];
+	table = words(hpa / PAGE_SIZE);
 	if (use->pass == l2_pass[cpu] &&
 	    (use->view != l2_owner[tag / PAGE_SIZE] || use->level != level || use->base != base))
 		violation("N2: CPU %u uses a table of an EPT02, handed out anew, as the one for %#llx", cpu, ll(base));
@@ -579,6 +624,14 @@ static void touch_host(unsigned c, u64 address)
 	if (!translate(&cpus[c], root_of(&host_view), host_view.levels, address, &leaf, &cached))
 		return;
 	frame = leaf_frame(&leaf, address);
+	if (is_zero_leaf(&leaf)) {
+		check_held(c, &leaf, false);
+		zero_reads++;
+		stale_zeros += address < MEMORY_SIZE && frames[address / PAGE_SIZE].state == HYPERPS_FRAME_TO_HOST;
+		if (!is_zero(mm.zeros))
+			violation("I2: the frame of zeros has content");
+		return;
+	}
 	if (frame != address / PAGE_SIZE) {
 		violation("host view: CPU %u gets frame %#llx at %#llx", c, ll(frame), ll(address));
 		return;
@@ -727,6 +780,14 @@ static void flush_all(void)
 
 /* ---- mm_zero_frame(): it is called in the middle of a request, and other CPUs go on meanwhile ---- */
 
+/* Whether a walk of the host's from a table, of what is in memory, leads to the frame. */
+static bool host_reaches(u64 table, unsigned level, u64 frame)
+{
+	struct cached leaf;
+
+	return walk(table, level, root_of(&host_view), frame * PAGE_SIZE, NULL, &leaf) && !is_zero_leaf(&leaf);
+}
+
 void mm_zero_frame(u64 frame)
 {
 	u64 address = frame * PAGE_SIZE, host_root = root_of(&host_view);
@@ -748,17 +809,17 @@ void mm_zero_frame(u64 frame)
 				violation("I4: frame %#llx (%s) is zeroed while CPU %u holds a translation to it",
 					  ll(frame), state_name[f->state], c);
 			if (entry->table && covers(entry, host_root, address) &&
-			    walk(entry->hpa, entry->level, host_root, address, NULL, &leaf))
+			    host_reaches(entry->hpa, entry->level, frame))
 				violation("I4: frame %#llx (%s) is zeroed while CPU %u reaches it through the host",
 					  ll(frame), state_name[f->state], c);
 		}
 	}
-	if (walk(host_root, host_view.levels, host_root, address, NULL, &leaf))
+	if (host_reaches(host_root, host_view.levels, frame))
 		violation("I4: frame %#llx (%s) is in the host view before it is zeroed", ll(frame),
 			  state_name[f->state]);
 	switch (f->state) {
 	case HYPERPS_FRAME_TO_HOST:
-		if (now.kind != RECLAIM || now.vm != f->vm)
+		if (f->vm == MARK_NOBODY ? now.kind != RETURN_END : now.kind != RECLAIM || now.vm != f->vm)
 			violation("%s zeroes frame %#llx (TO_HOST)", kind_name[now.kind], ll(frame));
 		break;
 	case HYPERPS_FRAME_TO_VM:
@@ -789,9 +850,6 @@ void mm_zero_frame(u64 frame)
 /* The VM must begin with all of its pages, each once, as nobody else can change them any more. */
 void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 {
-	u64 host_root = root_of(&host_view);
-	struct cached leaf;
-
 	if (!now.busy || now.kind != SEAL || now.vm < 0 || slot != (u64)now.vm || frame >= FRAMES) {
 		violation("mm_measure_page(%llu, %#llx, %#llx)", ll(slot), ll(gpa), ll(frame));
 		return;
@@ -799,7 +857,7 @@ void mm_measure_page(u64 slot, u64 gpa, u64 frame)
 	if (frames[frame].state != HYPERPS_FRAME_PRIVATE || frames[frame].vm != slot || frames[frame].gpa != gpa)
 		violation("VM %llu is measured with frame %#llx (%s) at %#llx", ll(slot), ll(frame),
 			  state_name[frames[frame].state], ll(gpa));
-	if (walk(host_root, host_view.levels, host_root, frame * PAGE_SIZE, NULL, &leaf))
+	if (host_reaches(root_of(&host_view), host_view.levels, frame))
 		violation("I1: frame %#llx is measured while it is in the host view", ll(frame));
 	if (vms[slot].measured++ && gpa <= vms[slot].measured_last)
 		violation("VM %llu: %#llx is measured after %#llx", ll(slot), ll(gpa), ll(vms[slot].measured_last));
@@ -829,8 +887,8 @@ static void set_state(u64 frame, u8 state)
 			shared[chunk] += one;
 		else if (f->state != HYPERPS_FRAME_HOST && f->state != HYPERPS_FRAME_DEVICE)
 			hidden[chunk] += one;
-		if (f->state == HYPERPS_FRAME_SHARED || f->state == HYPERPS_FRAME_PRIVATE ||
-		    f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_TO_HOST)
+		if (f->vm < HYPERPS_VMS && (f->state == HYPERPS_FRAME_SHARED || f->state == HYPERPS_FRAME_PRIVATE ||
+					    f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_TO_HOST))
 			vms[f->vm].count[f->state] += one;
 	}
 	dirty[chunk] = true;
@@ -849,12 +907,16 @@ static bool take_over(u64 frame, u8 state, s64 result)
 			return false;
 		promotions++;
 	} else if (f->state == HYPERPS_FRAME_MONITOR && state == HYPERPS_FRAME_TO_MONITOR) {
-		if (!done || !f->in_pool)
+		if ((!done && now.kind != CREATE_KVM) || !f->in_pool)
 			return false;
 		merged++;
-	} else if (f->state == HYPERPS_FRAME_HOST && state == HYPERPS_FRAME_TO_VM) {
+	} else if ((f->state == HYPERPS_FRAME_HOST || f->state == HYPERPS_FRAME_ORPHAN) &&
+		   state == HYPERPS_FRAME_TO_VM) {
 		if (!done || now.kind != MAP || !in_range || now.vm < 0)
 			return false;
+		if (f->state == HYPERPS_FRAME_ORPHAN && (!vms[now.vm].kvm || vms[now.vm].state != HYPERPS_VM_SEALED))
+			return false;
+		adopted += f->state == HYPERPS_FRAME_ORPHAN;
 		f->vm = (u16)now.vm;
 		f->gpa = now.gpa + (frame - now.frame) * PAGE_SIZE;
 		f->permissions = (u8)now.permissions;
@@ -862,7 +924,7 @@ static bool take_over(u64 frame, u8 state, s64 result)
 	} else if (f->state == HYPERPS_FRAME_HOST && state == HYPERPS_FRAME_TO_MONITOR) {
 		if (!done || now.kind != DONATE || !in_range)
 			return false;
-		f->in_pool = true;
+		f->in_pool = MONITOR_POOL;
 	} else if (f->state == HYPERPS_FRAME_TO_VM && state == HYPERPS_FRAME_PRIVATE) {
 		if (!done || now.kind != SYNC || !own)
 			return false;
@@ -871,6 +933,7 @@ static bool take_over(u64 frame, u8 state, s64 result)
 				  ll(frame), ll(f->epoch), ll(spec_flushed));
 		if (vms[f->vm].state == HYPERPS_VM_SEALED && !is_zero(frame))
 			violation("I4: frame %#llx came into sealed VM %u with content", ll(frame), f->vm);
+		f->old_root = 0;
 	} else if (f->state == HYPERPS_FRAME_PRIVATE && state == HYPERPS_FRAME_SHARED) {
 		if (!done || now.kind != SHARE || !by_guest)
 			return false;
@@ -881,6 +944,30 @@ static bool take_over(u64 frame, u8 state, s64 result)
 	} else if (f->state == HYPERPS_FRAME_PRIVATE && state == HYPERPS_FRAME_TO_HOST && now.kind == RELEASE) {
 		if (!done || !by_guest)
 			return false;
+	} else if (state == HYPERPS_FRAME_ORPHAN) {
+		if (f->vm >= HYPERPS_VMS || !vms[f->vm].kvm || vms[f->vm].state != HYPERPS_VM_DYING ||
+		    vms[f->vm].running ||
+		    (f->state != HYPERPS_FRAME_PRIVATE && f->state != HYPERPS_FRAME_TO_VM &&
+		     f->state != HYPERPS_FRAME_TO_HOST))
+			return false;
+		if (!own || (now.kind != BURY && (now.kind != ABANDON || frame / CHUNK != now.frame / CHUNK)))
+			return false;
+		if (f->state != HYPERPS_FRAME_TO_VM) {
+			f->old_root = vms[f->vm].root;
+			f->old_gpa = f->gpa;
+		}
+	} else if (f->state == HYPERPS_FRAME_ORPHAN && state == HYPERPS_FRAME_TO_HOST) {
+		if (now.kind != RETURN_BEGIN || frame / CHUNK != now.frame / CHUNK)
+			return false;
+		f->vm = MARK_NOBODY;
+	} else if (f->state == HYPERPS_FRAME_TO_HOST && f->vm == MARK_NOBODY && state == HYPERPS_FRAME_HOST) {
+		if (now.kind != RETURN_END || frame / RETURNED != now.frame / RETURNED)
+			return false;
+		if (!is_zero(frame))
+			violation("I4: frame %#llx came back to the host with content", ll(frame));
+		if (f->epoch >= spec_flushed)
+			violation("I3: frame %#llx came back to the host before the flush", ll(frame));
+		f->old_root = 0;
 	} else if ((f->state == HYPERPS_FRAME_TO_VM || f->state == HYPERPS_FRAME_PRIVATE ||
 		    f->state == HYPERPS_FRAME_SHARED) &&
 		   state == HYPERPS_FRAME_TO_HOST) {
@@ -895,6 +982,10 @@ static bool take_over(u64 frame, u8 state, s64 result)
 			violation("I3: frame %#llx came back to the host before the flush", ll(frame));
 	} else {
 		return false;
+	}
+	if (state == HYPERPS_FRAME_TO_HOST) {
+		zero_leaves -= f->zeros;
+		f->zeros = false;
 	}
 	l2_expect_drop = l2_expect_drop || (f->state == HYPERPS_FRAME_HOST && f->named == l2_drops + 1);
 	f->epoch = spec_epoch;
@@ -945,12 +1036,22 @@ static u64 observe_marks(s64 result)
 	return changed;
 }
 
+static unsigned pool_of(unsigned view)
+{
+	return view != HOST_VIEW && vms[view].kvm ? KVM_VMS_POOL : MONITOR_POOL;
+}
+
 static u64 leaves[4], mapped; /* of the view that is being looked at */
 
 static void check_host_leaf(unsigned level, u64 gpa, u64 entry)
 {
 	u64 type = MEMORY_TYPE_WB, frame = gpa / PAGE_SIZE, hides = 0, permissions = EPT_RWX;
 
+	if (level == 1 && frame < FRAMES && frames[frame].zeros) {
+		if (entry != (mm.zeros * PAGE_SIZE | EPT_READ | MEMORY_TYPE_WB << EPT_MEMORY_TYPE_SHIFT))
+			violation("host view: %#llx where frame %#llx reads as zeros", ll(entry), ll(frame));
+		return;
+	}
 	if (gpa < MEMORY_SIZE) {
 		type = level == 1 ? frames[frame].type : chunk_type[frame / CHUNK];
 		if (level == 1)
@@ -1018,7 +1119,7 @@ static void check_table(unsigned view, const struct ept *ept, bool dead, u64 hpa
 	u64 frame = hpa / PAGE_SIZE;
 
 	if (hpa % PAGE_SIZE || frame >= FRAMES || frames[frame].state != HYPERPS_FRAME_MONITOR ||
-	    !frames[frame].in_pool) {
+	    frames[frame].in_pool != pool_of(view)) {
 		violation("I2: view %u has a level-%u table at %#llx, not a page of the pool (%s)", view, level,
 			  ll(hpa), frame < FRAMES ? state_name[frames[frame].state] : "?");
 		return;
@@ -1067,16 +1168,27 @@ static void check_view(unsigned view, const struct ept *ept, bool dead)
 	check_table(view, ept, dead, root_of(ept), ept->levels, 0);
 }
 
+/* reclaiming: some tables are not counted. */
+static void check_pool(const struct page_pool *which, u64 *unused, bool reclaiming)
+{
+	u64 available = page_pool_available(which);
+
+	if (!reclaiming && *unused != available)
+		violation("pool: %llu pages are not in use, %llu available", ll(*unused), ll(available));
+	if (reclaiming && available < *unused)
+		*unused = available;
+}
+
 static void check_views(void)
 {
-	u64 hides = 1, reclaiming = 0; /* one is no RAM */
+	u64 hides = 1, reclaiming[2] = { 0 }; /* one is no RAM */
 
 	for (unsigned chunk = 0; chunk < CHUNKS; chunk++)
 		hides += hidden[chunk];
 	check_view(HOST_VIEW, &host_view, false);
-	if (mapped != (1ULL << (address_bits - 12)) - hides)
+	if (mapped != (1ULL << (address_bits - 12)) - hides + zero_leaves)
 		violation("host view lacks %lld frames of the host's",
-			  (long long)((1ULL << (address_bits - 12)) - hides - mapped));
+			  (long long)((1ULL << (address_bits - 12)) - hides + zero_leaves - mapped));
 	for (unsigned level = 1; level <= 3; level++)
 		if (leaves[level] != host_view.leaves[level])
 			violation("host view counts %llu leaves of level %u, has %llu", ll(host_view.leaves[level]),
@@ -1084,7 +1196,7 @@ static void check_views(void)
 	for (unsigned slot = 0; slot < HYPERPS_VMS && !*verdict; slot++) {
 		bool dead = vms[slot].state == HYPERPS_VM_DYING || vms[slot].state == HYPERPS_VM_DEAD;
 
-		reclaiming += vms[slot].reclaiming;
+		reclaiming[vms[slot].kvm] += vms[slot].reclaiming;
 		if (vms[slot].state == HYPERPS_VM_FREE || vms[slot].reclaiming) {
 			pass[slot]++;
 			continue;
@@ -1097,7 +1209,7 @@ static void check_views(void)
 			violation("VM %u: %llu frames mapped, %llu are PRIVATE", slot, ll(mapped),
 				  ll(vms[slot].count[HYPERPS_FRAME_PRIVATE]));
 	}
-	free_pages = 0;
+	free_pages = free_kvm_pages = 0;
 	for (u64 frame = 0; frame < FRAMES && !*verdict; frame++) {
 		const struct frame *f = &frames[frame];
 
@@ -1105,17 +1217,16 @@ static void check_views(void)
 			frame = frame / CHUNK * CHUNK + CHUNK - 1;
 		if (f->state != HYPERPS_FRAME_MONITOR || !f->in_pool || f->own_table || is_table(frame))
 			continue;
-		free_pages++;
+		*(f->in_pool == KVM_VMS_POOL ? &free_kvm_pages : &free_pages) += 1;
 	}
-	if (!reclaiming && free_pages != page_pool_available(&pool))
-		violation("pool: %llu pages are not in use, %llu available", ll(free_pages),
-			  ll(page_pool_available(&pool)));
-	if (reclaiming && page_pool_available(&pool) < free_pages)
-		free_pages = page_pool_available(&pool);
+	check_pool(&pool, &free_pages, reclaiming[false]);
+	check_pool(&kvm_pool, &free_kvm_pages, reclaiming[true]);
 }
 
 static void check_counters(void)
 {
+	u64 kvm_vms = 0;
+
 	for (unsigned state = 0; state < HYPERPS_FRAME_STATES; state++)
 		if (marks.count[state] != count[state])
 			violation("marks count %llu frames %s, there are %llu", ll(marks.count[state]),
@@ -1129,6 +1240,9 @@ static void check_counters(void)
 			violation("VM %u is in state %d, not %d", slot, vm->state, vms[slot].state);
 		if (vms[slot].state == HYPERPS_VM_FREE)
 			continue;
+		if (vm->kvm.is_kvm != vms[slot].kvm)
+			violation("VM %u is of the wrong kind", slot);
+		kvm_vms += vms[slot].kvm;
 		if (vm->frames != n[HYPERPS_FRAME_PRIVATE] + n[HYPERPS_FRAME_SHARED] + n[HYPERPS_FRAME_TO_VM] +
 					  n[HYPERPS_FRAME_TO_HOST])
 			violation("VM %u counts %llu frames", slot, ll(vm->frames));
@@ -1149,6 +1263,8 @@ static void check_counters(void)
 			violation("VM %u has %llu frames pending, not %llu", slot, ll(pending),
 				  ll(n[HYPERPS_FRAME_TO_VM]));
 	}
+	if (mm.kvm_vms != kvm_vms)
+		violation("%u KVM VMs are counted, not %llu", mm.kvm_vms, ll(kvm_vms));
 	if (mm.epoch != spec_epoch || mm.flushed != spec_flushed)
 		violation("a request moved the epochs");
 }
@@ -1304,7 +1420,9 @@ static void check_all(void)
 /* For requests that take pages of the pool: to be called after check_all(), which counts the free ones. */
 static u64 memory_error(void)
 {
-	return free_pages < MM_POOL_RESERVE ? ERROR(MEMORY) : 0;
+	bool is_kvm = now.kind == CREATE_KVM || (now.vm >= 0 && vms[now.vm].kvm);
+
+	return free_pages < MM_POOL_RESERVE || (is_kvm && free_kvm_pages < MM_POOL_RESERVE) ? ERROR(MEMORY) : 0;
 }
 
 static void do_create(void)
@@ -1351,8 +1469,8 @@ static u64 handle_errors(bool state_fits)
 	return state_fits ? 0 : ERROR(STATE);
 }
 
-/* Errors of a run of frames that must all be HOST, and at most `most`. */
-static u64 run_errors(u64 frame, u64 n, u64 most)
+/* Errors of a run of frames that must all be in one state, and at most `most`. */
+static u64 run_errors(u64 frame, u64 n, u64 most, u8 state)
 {
 	const u64 limit = 1ULL << (address_bits - 12);
 	u64 errors = 0;
@@ -1365,7 +1483,7 @@ static u64 run_errors(u64 frame, u64 n, u64 most)
 		n = frame < FRAMES ? FRAMES - frame : 0;
 	}
 	for (u64 i = frame; i < frame + n; i++)
-		if (frames[i].state != HYPERPS_FRAME_HOST)
+		if (frames[i].state != state)
 			return errors | ERROR(OWNER);
 	return errors;
 }
@@ -1435,6 +1553,7 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 {
 	const u64 limit = 1ULL << MM_VIEW_BITS;
 	u64 must, may = 0, changed, first = n;
+	u8 wanted = HYPERPS_FRAME_HOST;
 	bool full = false;
 	s64 result;
 
@@ -1444,10 +1563,13 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 	now.count = n;
 	must = handle_errors(now.vm >= 0 &&
 			     (vms[now.vm].state == HYPERPS_VM_OPEN || vms[now.vm].state == HYPERPS_VM_SEALED));
+	if (now.vm >= 0 && vms[now.vm].kvm && vms[now.vm].state == HYPERPS_VM_SEALED && frame < FRAMES &&
+	    frames[frame].state == HYPERPS_FRAME_ORPHAN)
+		wanted = HYPERPS_FRAME_ORPHAN;
 	/* Of more than 512 only what lies in the first 2 MiB of gpa must be right for a success. */
 	if (n > MM_BATCH)
 		first = CHUNK - gpa / PAGE_SIZE % CHUNK;
-	must |= n > 1 << 18 ? ERROR(INVALID) | ERROR(OWNER) : run_errors(frame, first, MM_BATCH);
+	must |= n > 1 << 18 ? ERROR(INVALID) | ERROR(OWNER) : run_errors(frame, first, MM_BATCH, wanted);
 	if (gpa % PAGE_SIZE || gpa >= limit || !n || n > (limit - gpa) / PAGE_SIZE)
 		must |= ERROR(INVALID);
 	if (now.vm >= 0) {
@@ -1473,7 +1595,7 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 			full = full || frame + i >= FRAMES || frames[frame + i].state != HYPERPS_FRAME_HOST ||
 			       is_gpa_taken(now.vm, gpa + i * PAGE_SIZE);
 		if (changed < n && changed <= (MM_MAP_BATCHES - 1) * MM_BATCH && !full &&
-		    free_pages > 4 * MM_POOL_RESERVE)
+		    free_pages > 4 * MM_POOL_RESERVE && !vms[now.vm].kvm)
 			violation("map: stops after %llu of %llu frames without need", ll(changed), ll(n));
 		for (u64 i = 0; i < changed; i++)
 			if (frames[frame + i].state != HYPERPS_FRAME_TO_VM)
@@ -1588,11 +1710,204 @@ static void leave_all(int slot)
 			leave(c);
 }
 
+/* ---- KVM VMs: what the monitor itself asks for ---- */
+
+static void do_create_kvm(void)
+{
+	u64 frame = below(FRAMES), pages = 1 + below(FRAMES),
+	    base = below(64) * PAGE_SIZE_1G + below(64) * PAGE_SIZE_2M;
+	struct hyperps_protect list = { .ranges = 1, .range = { { 0, BIT(MM_VIEW_BITS - 12) } } };
+	unsigned slots = 0;
+	bool bad = false;
+	s64 result;
+
+	if (chance(30)) {
+		list.range[0] = (struct hyperps_protect_run){ base, pages };
+		list.range[1] = (struct hyperps_protect_run){ base + (pages + frame) * PAGE_SIZE, FRAMES };
+		list.ranges = 2;
+	}
+	if (chance(10)) {
+		bad = true;
+		list.range[list.ranges++] =
+			chance(50) ? list.range[0] : (struct hyperps_protect_run){ BIT(MM_VIEW_BITS), 1 };
+	}
+	begin(CREATE_KVM, 0);
+	now.vm = -1;
+	for (unsigned i = 0; i < HYPERPS_VMS; i++)
+		slots += vms[i].state == HYPERPS_VM_FREE;
+	result = mm_create_kvm(&mm, &list, 1);
+	end(result);
+	for (int i = 0; i < HYPERPS_VMS && result >= 0; i++) {
+		if (vms[i].state != HYPERPS_VM_FREE || mm.vm[i].state == HYPERPS_VM_FREE)
+			continue;
+		now.vm = i;
+		vms[i] = (struct spec_vm){ .state = HYPERPS_VM_OPEN,
+					   .kvm = true,
+					   .handle = (u64)result,
+					   .root = root_of(&mm.vm[i].view),
+					   .base = base,
+					   .range_count = list.ranges };
+		for (unsigned k = 0; k < list.ranges; k++) {
+			vms[i].ranges[k].first = list.range[k].gpa / PAGE_SIZE;
+			vms[i].ranges[k].last = vms[i].ranges[k].first + list.range[k].pages - 1;
+			vms[i].ranges[k].permissions = EPT_RWX;
+		}
+		break;
+	}
+	for (unsigned i = 0; i < histories && result >= 0; i++)
+		if (history[i] == (u64)result)
+			violation("create: handle %#llx was used before", ll((u64)result));
+	if (result >= 0 && histories < HISTORY)
+		history[histories++] = (u64)result;
+	check_all();
+	judge(result, bad || !slots ? ANY_ERROR : 0, memory_error());
+}
+
+static void do_kill(int slot)
+{
+	struct spec_vm *vm = &vms[slot];
+	bool dies = vm->kvm && vm->state != HYPERPS_VM_DYING && vm->state != HYPERPS_VM_DEAD;
+	u32 bindings = mm.bindings;
+
+	begin(KILL, vm->handle);
+	mm_kill(&mm, (u64)slot);
+	end(0);
+	if (dies) {
+		vm->state = HYPERPS_VM_DYING;
+		vm->idle = 0;
+		killed_running += vm->running != 0;
+		if (mm.bindings == bindings)
+			violation("kill: nobody is told");
+	}
+	check_all();
+}
+
+/* slot -1: whichever is first. */
+static void do_bury(int slot)
+{
+	bool next = slot < 0;
+	u64 must, changed;
+	s64 result;
+
+	for (int i = 0; next && i < HYPERPS_VMS && slot < 0; i++)
+		if (vms[i].kvm &&
+		    (vms[i].state == HYPERPS_VM_DEAD || (vms[i].state == HYPERPS_VM_DYING && !vms[i].running)))
+			slot = i;
+	begin(BURY, slot >= 0 ? vms[slot].handle : ~0ULL);
+	if (slot < 0)
+		must = ERROR(NO_VM);
+	else if (!vms[slot].kvm || (vms[slot].state != HYPERPS_VM_DYING && vms[slot].state != HYPERPS_VM_DEAD) ||
+		 vms[slot].running)
+		must = ERROR(STATE);
+	else
+		must = vms[slot].state == HYPERPS_VM_DEAD && vms[slot].epoch >= spec_flushed ? ERROR(AGAIN) : 0;
+	result = next ? mm_bury_next(&mm) : mm_bury(&mm, (u64)slot);
+	changed = end(result);
+	if (result >= 0 && !must) {
+		struct spec_vm *vm = &vms[slot];
+
+		check_progress(changed, result);
+		if (vm->state == HYPERPS_VM_DYING && mm.vm[slot].state == HYPERPS_VM_DEAD) {
+			vm->state = HYPERPS_VM_DEAD;
+			vm->epoch = spec_epoch;
+			vm->idle = 0;
+			if (vm->count[HYPERPS_FRAME_PRIVATE] || vm->count[HYPERPS_FRAME_TO_VM] ||
+			    vm->count[HYPERPS_FRAME_TO_HOST])
+				violation("bury: VM %d is dead and has frames", slot);
+		} else if (vm->state == HYPERPS_VM_DEAD && !result) {
+			*vm = (struct spec_vm){ .state = HYPERPS_VM_FREE };
+		} else if (vm->state == HYPERPS_VM_DEAD) {
+			vm->reclaiming = true;
+		} else if (!result) {
+			violation("bury: VM %d is gone, and has not been dead", slot);
+		}
+	}
+	check_all();
+	judge(result, must, memory_error());
+}
+
+static void do_orphan(u64 frame)
+{
+	u16 slot = frame < FRAMES && is_of_vm(frame) ? frames[frame].vm : (u16)MARK_NOBODY;
+	bool goes = slot < HYPERPS_VMS && vms[slot].kvm && vms[slot].state == HYPERPS_VM_DYING && !vms[slot].running;
+
+	begin(ABANDON, slot < HYPERPS_VMS ? vms[slot].handle : ~0ULL);
+	now.frame = frame;
+	mm_orphan(&mm, frame);
+	end(0);
+	for (u64 i = ALIGN_DOWN(frame, CHUNK); goes && i < ALIGN_DOWN(frame, CHUNK) + CHUNK; i++)
+		if (is_of_vm(i) && frames[i].vm == slot)
+			violation("orphan: frame %#llx stays", ll(i));
+	check_all();
+}
+
+static void do_return_begin(u64 frame)
+{
+	begin(RETURN_BEGIN, ~0ULL);
+	now.frame = frame;
+	mm_return_begin(&mm, frame);
+	end(0);
+	for (u64 i = ALIGN_DOWN(frame, CHUNK); frame < FRAMES && i < ALIGN_DOWN(frame, CHUNK) + CHUNK; i++)
+		if (frames[i].state == HYPERPS_FRAME_ORPHAN)
+			violation("return: frame %#llx stays", ll(i));
+	check_all();
+}
+
+static void do_return_end(u64 frame)
+{
+	u64 first = ALIGN_DOWN(frame, RETURNED), left = 0;
+	bool done, nobodys;
+
+	begin(RETURN_END, ~0ULL);
+	now.frame = frame;
+	done = mm_return_end(&mm, frame);
+	end(0);
+	for (u64 i = first; frame < FRAMES && i < first + RETURNED; i++)
+		left += frames[i].state == HYPERPS_FRAME_TO_HOST && frames[i].vm == MARK_NOBODY &&
+			frames[i].epoch < spec_flushed;
+	nobodys = frame < FRAMES && frames[frame].state == HYPERPS_FRAME_TO_HOST && frames[frame].vm == MARK_NOBODY;
+	check_all();
+	if (left && free_pages >= MM_POOL_RESERVE)
+		violation("end of return: %llu frames stay", ll(left));
+	if (done && nobodys)
+		violation("end of return: frame %#llx is not the host's", ll(frame));
+	if (!done && !nobodys && free_pages >= MM_POOL_RESERVE)
+		violation("end of return: frame %#llx is waited for", ll(frame));
+}
+
+static void do_zeros(u64 frame)
+{
+	bool done;
+
+	begin(ZEROS, vms[frames[frame].vm].handle);
+	now.frame = frame;
+	done = mm_read_zeros(&mm, frame);
+	if (done) {
+		zero_leaves += !frames[frame].zeros;
+		frames[frame].zeros = true;
+	}
+	end(0);
+	check_all();
+	if (!done && free_pages >= MM_POOL_RESERVE)
+		violation("zeros: refused at frame %#llx", ll(frame));
+	for (u64 i = below(3); i; i--)
+		touch_host((unsigned)below(CPUS), frame * PAGE_SIZE);
+}
+
 static void do_destroy(u64 handle)
 {
 	u64 must, may = 0, changed;
 	s64 result;
 
+	if (slot_of(handle) >= 0 && vms[slot_of(handle)].kvm) {
+		int slot = slot_of(handle);
+
+		if (vms[slot].state == HYPERPS_VM_DYING)
+			do_bury(slot);
+		else
+			do_kill(slot);
+		return;
+	}
 	begin(DESTROY, handle);
 	must = handle_errors(now.vm >= 0);
 	if (now.vm >= 0 && vms[now.vm].state == HYPERPS_VM_DEAD)
@@ -1625,6 +1940,10 @@ static void do_reclaim(u64 handle)
 	bool lives;
 	s64 result;
 
+	if (slot_of(handle) >= 0 && vms[slot_of(handle)].kvm && vms[slot_of(handle)].state == HYPERPS_VM_DEAD) {
+		do_bury(slot_of(handle));
+		return;
+	}
 	begin(RECLAIM, handle);
 	lives = now.vm >= 0 && vms[now.vm].state != HYPERPS_VM_DEAD;
 	must = handle_errors(now.vm >= 0 && (!lives || (vms[now.vm].state == HYPERPS_VM_SEALED &&
@@ -1665,6 +1984,9 @@ static void do_guest(enum kind kind, u64 handle, u64 gpa, u64 n)
 	struct spec_vm *vm;
 	s64 result;
 
+	/* What a KVM VM's guest shares it gives back. */
+	if (kind != RELEASE && slot_of(handle) >= 0 && vms[slot_of(handle)].kvm)
+		return;
 	begin(kind, handle);
 	now.gpa = gpa;
 	now.count = n;
@@ -1721,7 +2043,7 @@ static void do_donate(u64 frame)
 	now.vm = -1;
 	now.frame = frame;
 	now.count = n;
-	must = run_errors(frame, n, n);
+	must = run_errors(frame, n, n, HYPERPS_FRAME_HOST);
 	if (frame % CHUNK || frame >= 1ULL << 30)
 		must |= ERROR(INVALID);
 	result = mm_donate(&mm, frame);
@@ -1743,7 +2065,8 @@ static void do_query(u64 handle, u64 frame)
 	expected = frame < FRAMES ? frames[frame].state : HYPERPS_FRAME_DEVICE;
 	if (expected == HYPERPS_FRAME_MONITOR || expected == HYPERPS_FRAME_TO_MONITOR)
 		must = ERROR(OWNER);
-	else if (expected > HYPERPS_FRAME_HOST && (now.vm < 0 || frames[frame].vm != (u16)now.vm))
+	else if (expected > HYPERPS_FRAME_HOST && expected != HYPERPS_FRAME_ORPHAN &&
+		 (now.vm < 0 || frames[frame].vm != (u16)now.vm))
 		must = ERROR(OWNER);
 	if (now.vm < 0)
 		may |= ERROR(NO_VM); /* for the host's own frames, too? */
@@ -1839,6 +2162,7 @@ static void set_up(unsigned profile)
 	static const u8 region_chunks[] = { 1, 2, 5, 9, 14, 15 };
 	u64 region = region_chunks[below(ARRAY_SIZE(region_chunks))] * PAGE_SIZE_2M, image = below(64) * PAGE_SIZE;
 	u64 pages = chance(25) ? 20 + below(30) : 64 + below(364);
+	u64 kvm_pages = chance(25) ? MM_POOL_RESERVE + below(10) : CHUNK / 4;
 	bool large = chance(50), mixed_types = chance(50);
 	const struct boot_memory_range map[] = {
 		{ 0, 0xa0000, 7, 0 },
@@ -1885,6 +2209,14 @@ static void set_up(unsigned profile)
 			end = region;
 		assert_true(ept_map(&host_view, GPA(address), HPA(address), end - address, EPT_RWX, type));
 	}
+	kvm_pool = (struct page_pool){ .linear = memory + KVM_PAGES * PAGE_SIZE,
+				       .base = HPA(KVM_PAGES * PAGE_SIZE),
+				       .size = kvm_pages * PAGE_SIZE,
+				       .direct = memory,
+				       .marks = &marks };
+	mm.kvm_pages = &kvm_pool;
+	mm.zeros = region / PAGE_SIZE + CHUNK - 1;
+	memset(words(mm.zeros), 0, PAGE_SIZE);
 	mm.marks = &marks;
 	mm.pool = &pool;
 	mm.host_view = &host_view;
@@ -1904,6 +2236,8 @@ static void set_up(unsigned profile)
 		    (address >= 0x1234000 && address < 0x1237000))
 			state = HYPERPS_FRAME_DEVICE;
 		frames[frame].in_pool = address >= region + image && address < region + image + pages * PAGE_SIZE;
+		if (frame >= KVM_PAGES && frame < KVM_PAGES + kvm_pages)
+			frames[frame].in_pool = KVM_VMS_POOL;
 		if (frames[frame].type != MEMORY_TYPE_WB)
 			state = HYPERPS_FRAME_DEVICE;
 		if ((address >= region && address < region + PAGE_SIZE_2M) || frame / CHUNK == KVM_POOL / CHUNK)
@@ -1941,6 +2275,7 @@ static void reset(void)
 	for (unsigned c = 0; c < CPUS; c++)
 		cpus[c].runs = cpus[c].l2 = -1;
 	histories = traces = donated = 0;
+	zero_leaves = 0;
 	quiet = false;
 	memset(pass, 0, sizeof(pass));
 	*verdict = 0;
@@ -2535,7 +2870,7 @@ static void random_guest(enum kind kind)
 {
 	u64 handle = pick_handle(1 << HYPERPS_VM_SEALED), n = chance(60) ? 1 + below(8) : 1 + below(MM_BATCH + 4),
 	    start = below(FRAMES);
-	u64 gpa = below(FRAMES) * PAGE_SIZE, length = 0;
+	u64 gpa = below(FRAMES) * PAGE_SIZE, length = 0, first = 0;
 	int slot = slot_of(handle);
 
 	for (unsigned i = 0; i < 8 && slot >= 0 && !vms[slot].count[guest_requests[kind].from]; i++) {
@@ -2549,6 +2884,7 @@ static void random_guest(enum kind kind)
 		if (f->state != guest_requests[kind].from || f->vm != (u16)slot)
 			continue;
 		gpa = f->gpa;
+		first = (start + i) % FRAMES;
 		while (length < n && start + i + length < FRAMES && f[length].state == f->state &&
 		       f[length].vm == f->vm && f[length].gpa == gpa + length * PAGE_SIZE)
 			length++;
@@ -2568,7 +2904,13 @@ static void random_guest(enum kind kind)
 		for (u64 i = below(4); i; i--)
 			touch_guest((unsigned)below(CPUS), (unsigned)slot,
 				    (ALIGN_DOWN(gpa, PAGE_SIZE) + below(n ? n : 1) * PAGE_SIZE) % BIT(MM_VIEW_BITS));
+	/* The host has read one of them, or does still. */
+	if (slot >= 0 && vms[slot].kvm && vms[slot].state == HYPERPS_VM_SEALED && length && kind == RELEASE &&
+	    chance(70))
+		do_zeros(first);
 	do_guest(kind, handle, gpa, n);
+	for (unsigned c = 0; c < CPUS && length; c++)
+		touch_host(c, first * PAGE_SIZE);
 	if (chance(20))
 		do_look_up(handle, gpa + below(PAGE_SIZE));
 }
@@ -2649,6 +2991,107 @@ static void random_destroy(void)
 	do_destroy(handle);
 }
 
+/* Some frame in a state, of a KVM VM in some state where it is a VM's; or any. */
+static u64 kvm_frame(unsigned frame_states, unsigned vm_states)
+{
+	u64 start = below(FRAMES);
+
+	for (u64 i = 0; i < FRAMES; i++) {
+		const struct frame *f = &frames[(start + i) % FRAMES];
+
+		if (!(frame_states >> f->state & 1))
+			continue;
+		if (is_of_vm((start + i) % FRAMES) && f->vm != MARK_NOBODY &&
+		    (!vms[f->vm].kvm || !(vm_states >> vms[f->vm].state & 1)))
+			continue;
+		return (start + i) % FRAMES;
+	}
+	return start;
+}
+
+static int pick_kvm(unsigned wanted_states)
+{
+	unsigned start = (unsigned)below(HYPERPS_VMS);
+
+	for (unsigned i = 0; i < HYPERPS_VMS; i++)
+		if (vms[(start + i) % HYPERPS_VMS].kvm && wanted_states >> vms[(start + i) % HYPERPS_VMS].state & 1)
+			return (int)((start + i) % HYPERPS_VMS);
+	return -1;
+}
+
+#define ALIVE (1U << HYPERPS_VM_OPEN | 1U << HYPERPS_VM_SEALING | 1U << HYPERPS_VM_SEALED)
+#define ENDING (1U << HYPERPS_VM_DYING | 1U << HYPERPS_VM_DEAD)
+
+/* First touch of what a dead VM has left. */
+static void random_adopt(void)
+{
+	int slot = pick_kvm(1U << HYPERPS_VM_SEALED);
+	u64 frame = kvm_frame(1U << HYPERPS_FRAME_ORPHAN, 0), n = 0;
+
+	if (slot < 0 || chance(10))
+		slot = pick_vm(ALIVE);
+	while (n < 64 && frame + n < FRAMES && frames[frame + n].state == HYPERPS_FRAME_ORPHAN)
+		n++;
+	if (slot < 0 || !n)
+		return;
+	if (chance(30))
+		n = 1 + below(n + 2);
+	from_dead++;
+	do_map(vms[slot].handle, vms[slot].base + frame * PAGE_SIZE, frame, n);
+}
+
+static void kvm_step(void)
+{
+	const unsigned held = 1U << HYPERPS_FRAME_PRIVATE | 1U << HYPERPS_FRAME_TO_VM;
+	unsigned c = (unsigned)below(CPUS);
+	u64 frame;
+	int slot;
+
+	switch (below(16)) {
+	case 0 ... 1:
+		do_create_kvm();
+		break;
+	case 2:
+		slot = chance(5) ? (int)below(HYPERPS_VMS) : pick_kvm(ALIVE);
+		if (slot >= 0)
+			do_kill(slot);
+		break;
+	case 3 ... 5:
+		slot = chance(5) ? (int)below(HYPERPS_VMS) : chance(50) ? pick_kvm(ENDING) : -1;
+		if (slot >= 0 && chance(50))
+			leave_all(slot);
+		do_bury(slot);
+		break;
+	case 6 ... 7:
+		frame = kvm_frame(held | 1U << HYPERPS_FRAME_TO_HOST, chance(90) ? 1U << HYPERPS_VM_DYING : ~0U);
+		if (chance(50) && is_of_vm(frame) && frames[frame].vm < HYPERPS_VMS)
+			leave_all(frames[frame].vm);
+		do_orphan(chance(3) ? hostile() : frame);
+		break;
+	case 8:
+		frame = kvm_frame(1U << HYPERPS_FRAME_ORPHAN, 0);
+		for (u64 i = frame; i < FRAMES && !frames[frame].zeros; i++)
+			frame = frames[i].zeros && frames[i].state == HYPERPS_FRAME_ORPHAN ? i : frame;
+		touch_host(c, frame * PAGE_SIZE);
+		do_return_begin(chance(3) ? FRAMES + below(FRAMES) : frame);
+		touch_host(c, frame * PAGE_SIZE);
+		break;
+	case 9 ... 10:
+		if (chance(30))
+			flush_all();
+		do_return_end(chance(3) ? hostile() : kvm_frame(1U << HYPERPS_FRAME_TO_HOST, 0));
+		break;
+	case 11 ... 13:
+		frame = kvm_frame(held, ALIVE);
+		if (held >> frames[frame].state & 1 && vms[frames[frame].vm].kvm &&
+		    ALIVE >> vms[frames[frame].vm].state & 1)
+			do_zeros(frame);
+		break;
+	default:
+		random_adopt();
+	}
+}
+
 enum operation { OP_FLUSH = KINDS, OP_FLUSH_ALL, OP_EPOCH, OPERATIONS };
 
 static void step(unsigned profile)
@@ -2657,7 +3100,7 @@ static void step(unsigned profile)
 	 * create map sync seal destroy reclaim donate query declare share unshare release enter look-up flush flush-all
 	 * epoch
 	 */
-	static const u8 weights[PROFILES][OPERATIONS] = {
+	static const u8 weights[PROFILES][LOOK_UP + 1 + OPERATIONS - KINDS] = {
 		{ 5, 22, 12, 10, 4, 8, 2, 6, 3, 8, 6, 5, 6, 4, 20, 4, 8 }, /* a bit of everything */
 		{ 40, 16, 8, 3, 3, 8, 4, 4, 3, 2, 2, 2, 5, 3, 10, 3, 4 }, /* many VMs */
 		{ 3, 30, 18, 8, 5, 14, 1, 2, 3, 8, 5, 6, 6, 3, 14, 10, 6 }, /* large pages */
@@ -2666,6 +3109,7 @@ static void step(unsigned profile)
 		{ 4, 26, 14, 6, 9, 14, 1, 2, 3, 5, 4, 5, 6, 2, 14, 10, 6 }, /* a pool just above its reserve */
 		{ 3, 30, 40, 8, 3, 6, 2, 1, 3, 8, 8, 8, 5, 2, 20, 0, 20 }, /* flushes that overlap */
 		{ 2, 22, 20, 8, 1, 12, 1, 1, 1, 24, 16, 12, 9, 4, 10, 8, 4 }, /* guests that share and release */
+		{ 1, 22, 20, 10, 1, 6, 1, 2, 1, 1, 1, 12, 9, 4, 14, 8, 8 }, /* KVM VMs */
 	};
 	u64 total = 0, dice;
 	unsigned operation = 0;
@@ -2678,11 +3122,17 @@ static void step(unsigned profile)
 		l2_step();
 	if (*verdict)
 		return;
-	for (unsigned i = 0; i < OPERATIONS; i++)
+	if (chance(profile == 8 ? 40 : 8)) {
+		kvm_step();
+		return;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(weights[0]); i++)
 		total += weights[profile][i];
 	dice = below(total);
 	while (dice >= weights[profile][operation])
 		dice -= weights[profile][operation++];
+	if (operation > LOOK_UP)
+		operation += OP_FLUSH - LOOK_UP - 1;
 	if (count[HYPERPS_FRAME_HOST] < FRAMES / 4 && operation == MAP && chance(40))
 		operation = chance(30) ? DESTROY : RECLAIM;
 	switch (operation) {
@@ -2766,6 +3216,18 @@ static void wind_down(void)
 	}
 	if (!*verdict && pick_vm(0) >= 0)
 		violation("VM %d can't be destroyed and reclaimed; %llu pages free", pick_vm(0), ll(free_pages));
+	for (frame = 0; frame < FRAMES && !*verdict; frame++) {
+		if (frames[frame].state == HYPERPS_FRAME_ORPHAN)
+			do_return_begin(frame);
+		for (unsigned try = 0; try < 4 && frames[frame].state == HYPERPS_FRAME_TO_HOST && !*verdict; try++) {
+			flush_all();
+			do_return_end(frame);
+			if (free_pages < MM_POOL_RESERVE && frames[pick_chunk()].state == HYPERPS_FRAME_HOST)
+				do_donate(pick_chunk());
+		}
+	}
+	if (!*verdict && !is_zero(mm.zeros))
+		violation("I2: the frame of zeros has content");
 	/* "any request" empties the pool's quarantine */
 	for (unsigned try = 0; try < 200 && !*verdict && count[HYPERPS_FRAME_TO_MONITOR]; try++) {
 		flush_all();
@@ -2838,11 +3300,17 @@ static void random_sequences(void **state)
 		print_message("%s: %llu done, %llu refused\n", kind_name[kind], ll(calls[kind][1]), ll(calls[kind][0]));
 		/* A test in which nothing succeeds, or nothing fails, tests nothing. */
 		if (last - first >= SEQUENCES)
-			assert_true(calls[kind][0] && calls[kind][1]);
+			assert_true((calls[kind][0] || kind >= KILL) && calls[kind][1]);
 	}
 	print_message(
 		"%llu table pages given back, %llu pages came into the pool, %llu stale accesses, %llu stale tables\n",
 		ll(merged), ll(promotions), ll(stale_accesses), ll(stale_tables));
+	print_message(
+		"%llu zeros read, %llu by a stale leaf; %llu frames from the dead to KVM VMs, %llu tries; %llu killed "
+		"while a vCPU ran\n",
+		ll(zero_reads), ll(stale_zeros), ll(adopted), ll(from_dead), ll(killed_running));
+	if (last - first >= SEQUENCES)
+		assert_true(zero_reads && stale_zeros && adopted && killed_running);
 	print_message("%llu reclaims of living VMs, %llu stale accesses of guests\n", ll(returned), ll(guest_stale));
 	print_message("%llu maps of more than one batch, %llu steps of sealing, %llu VMs kept alive by a vCPU\n",
 		      ll(multiple), ll(half_sealed), ll(kept_alive));
@@ -2881,7 +3349,7 @@ static void assert_found(enum mutation kind, const char *const *reasons, unsigne
 
 static void finds_claimed_flushes(void **state)
 {
-	static const char *const reasons[] = { ": I1:", ": I2:", ": I3:", ": I4:", ": N2:", NULL };
+	static const char *const reasons[] = { ": I1:", ": I2:", ": I3:", ": I4:", ": N2:", ": P4:", NULL };
 
 	(void)state;
 	assert_found(CLAIM_FLUSH, reasons, 15);

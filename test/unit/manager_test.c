@@ -5,6 +5,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -1174,6 +1175,204 @@ static void dispatch(void **state)
 	assert_state(FRAME, 2, HYPERPS_FRAME_HOST);
 }
 
+/* ---- KVM VMs ---- */
+
+#define KVM_POOL_PAGES 64ULL /* the last of POOL_PAGES */
+
+static struct page_pool kvm_pool;
+static const struct hyperps_protect list = {
+	.version = HYPERPS_PROTECT_VERSION,
+	.entry = 0x7000,
+	.cr3 = 0x8000,
+	.argument = 0x9000,
+	.stub = 0x6000,
+	.shared_bit = 38,
+	.ranges = 2,
+	.runs = 2,
+	.apic_id = 5,
+	.forbidden = { 0xffffffff, 2, 0x100000001, BIT(63) },
+	.range = { { 0x7000, 16 }, { 0x100000, 1 << 18 } },
+	.run = { { 0x7000, 2 }, { 0x100000, 3 } },
+};
+
+static u64 new_kvm(void)
+{
+	s64 handle;
+
+	if (!mm.kvm_pages) {
+		pool.size -= KVM_POOL_PAGES * PAGE_SIZE;
+		kvm_pool = pool;
+		kvm_pool.linear += pool.size;
+		kvm_pool.base = HPA(pool.base.value + pool.size);
+		kvm_pool.size = KVM_POOL_PAGES * PAGE_SIZE;
+		kvm_pool.used = 0;
+		mm.kvm_pages = &kvm_pool;
+	}
+	handle = mm_create_kvm(&mm, &list, 0x1234000);
+	assert_true(handle >= 0);
+	assert_true(vm_of((u64)handle)->kvm.is_kvm);
+	assert_int_equal(vm_of((u64)handle)->kvm.owner, 0x1234000);
+	return (u64)handle;
+}
+
+static void bury(u64 handle)
+{
+	s64 result;
+
+	do {
+		result = mm_bury(&mm, handle & 0xffffffff);
+		flush();
+	} while (result == 1 || result == HYPERPS_ERROR_AGAIN);
+	assert_int_equal(result, 0);
+	assert_null(mm_find_vm(&mm, handle));
+}
+
+/* The digest is Python's, of the stream in docs/protected.md. */
+static void kvm_measurement(void **state)
+{
+	u64 handle = new_kvm();
+	char text[2 * SHA384_BYTES + 1];
+
+	(void)state;
+	assert_int_equal(mm_range(&mm, handle, 0x16fff), EPT_RWX);
+	assert_int_equal(mm_range(&mm, handle, 0x17000), 0);
+	assert_int_equal(mm_map(&mm, handle, 0x7000, FRAME, 2), 2);
+	assert_int_equal(mm_map(&mm, handle, 0x100000, FRAME + 2, 3), 3);
+	flush();
+	assert_int_equal(mm_sync(&mm, handle), 0);
+	assert_int_equal(zeroed, 0);
+	finish_seal(handle);
+	assert_int_equal(measured, 5);
+	for (unsigned i = 0; i < SHA384_BYTES; i++)
+		snprintf(text + 2 * i, 3, "%02x", vm_of(handle)->kvm.mrtd[i]);
+	assert_string_equal(text, "b618eb8f73bee82c8be729634a7ef1dc3f1f73c01ff6cb55"
+				  "567ebf11beecfd98384d02567ef401c576d916b6585ce95d");
+}
+
+/* What the host asks for with its handle is refused; what the monitor does not use for KVM VMs, too. */
+static void kvm_is_not_the_hosts(void **state)
+{
+	u64 bare = new_vm(), handle = new_kvm(), slot = handle & 0xffffffff;
+
+	(void)state;
+	for (u64 call = HYPERPS_CALL_VM_CREATE + 1; call <= HYPERPS_CALL_POOL_DONATE; call++)
+		if (call != HYPERPS_CALL_FRAME_QUERY && call != HYPERPS_CALL_POOL_DONATE)
+			assert_refused(mm_dispatch(&mm, call, (const u64[4]){ handle, PAGE_SIZE | 3, FRAME, 1 }),
+				       HYPERPS_ERROR_STATE);
+	assert_int_equal(mm_dispatch(&mm, HYPERPS_CALL_FRAME_QUERY, (const u64[4]){ handle, FRAME }),
+			 HYPERPS_FRAME_HOST);
+	assert_true(mm_dispatch(&mm, HYPERPS_CALL_VM_CREATE, (const u64[4]){ handle }) > 0);
+	assert_refused(mm_bury(&mm, slot), HYPERPS_ERROR_STATE);
+	assert_refused(mm_bury(&mm, bare & 0xffffffff), HYPERPS_ERROR_STATE);
+	assert_refused(mm_bury_next(&mm), HYPERPS_ERROR_NO_VM);
+	remember();
+	mm_kill(&mm, bare & 0xffffffff);
+	mm_kill(&mm, HYPERPS_VMS - 1);
+	assert_unchanged();
+	mm_kill(&mm, slot);
+	assert_int_equal(vm_of(handle)->state, HYPERPS_VM_DYING);
+	assert_refused(mm_reclaim(&mm, handle), HYPERPS_ERROR_STATE);
+	assert_int_equal(mm.kvm_vms, 1);
+	bury(handle);
+	assert_int_equal(mm.kvm_vms, 0);
+	assert_true(new_kvm() != handle);
+}
+
+/* A vCPU's pages go back when the VM is buried; its VMCS12 is known until then. */
+static void kvm_vcpus(void **state)
+{
+	u64 handle = new_kvm(), other, slot, pages;
+	struct vm_vcpu *vcpu, *second;
+
+	(void)state;
+	other = new_kvm();
+	pages = page_pool_available(&kvm_pool);
+	assert_int_equal(mm_add_vcpu(&mm, handle, (const u64[3]){ 1, 2, 3 }, &vcpu), 0);
+	assert_int_equal(mm_add_vcpu(&mm, other, (const u64[3]){ 0 }, &second), 0);
+	assert_int_equal(page_pool_available(&kvm_pool), pages - 4);
+	assert_int_equal(vcpu->start[2], 3);
+	assert_null(mm_binding(&mm, 0, &slot));
+	vcpu->vmcs12 = 0x5000;
+	second->vmcs12 = 0x6000;
+	assert_ptr_equal(mm_binding(&mm, 0x5000, &slot), vcpu);
+	assert_int_equal(slot, handle & 0xffffffff);
+	assert_ptr_equal(mm_binding(&mm, 0x6000, &slot), second);
+	assert_int_equal(slot, other & 0xffffffff);
+	assert_null(mm_binding(&mm, 0x7000, &slot));
+	finish_seal(handle);
+	assert_int_equal(mm_enter(&mm, handle), 0);
+	mm_kill(&mm, handle & 0xffffffff);
+	assert_refused(mm_enter(&mm, handle), HYPERPS_ERROR_STATE);
+	assert_refused(mm_bury(&mm, handle & 0xffffffff), HYPERPS_ERROR_STATE);
+	assert_non_null(vcpu->vmcs);
+	mm_leave(&mm, handle);
+	assert_int_equal(mm_bury_next(&mm), 1);
+	assert_null(vcpu->vmcs);
+	assert_ptr_equal(mm_binding(&mm, 0x5000, &slot), vcpu);
+	bury(handle);
+	assert_null(mm_binding(&mm, 0x5000, &slot));
+	mm_kill(&mm, other & 0xffffffff);
+	bury(other);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(mm_return_end(&mm, FRAME)); /* looks at the quarantine, as most do */
+		flush();
+	}
+	assert_true(mm_return_end(&mm, FRAME));
+	assert_int_equal(page_pool_available(&kvm_pool), KVM_POOL_PAGES);
+	shrink_pool(MM_POOL_RESERVE);
+	assert_true(mm_create_kvm(&mm, &list, 0) >= 0);
+	kvm_pool.size = kvm_pool.used;
+	assert_refused(mm_create_kvm(&mm, &list, 0), HYPERPS_ERROR_MEMORY);
+}
+
+/* The lower 36 bits of the epoch: what was meant for the flush after a wrap is not taken for long past, nor for ever. */
+static void orphans_return(void **state)
+{
+	static const u64 epochs[] = { 1, MARK_PAGE - 1, MARK_PAGE, MARK_PAGE + 1, MARK_PAGE * 3 + 2 };
+	u64 handle;
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(epochs); i++) {
+		handle = new_kvm();
+		map_and_sync(handle, 0x100000, FRAME, 130);
+		assert_true(mm_read_zeros(&mm, FRAME + 70));
+		assert_true(mm_read_zeros(&mm, FRAME + 70));
+		assert_int_equal(mm_kvm_of_frame(&mm, FRAME + 129), handle & 0xffffffff);
+		assert_int_equal(mm_kvm_of_frame(&mm, FRAME + 130), HYPERPS_VMS);
+		assert_int_equal(mm_kvm_of_frame(&mm, FRAMES), HYPERPS_VMS);
+		mm_kill(&mm, handle & 0xffffffff);
+		mm_orphan(&mm, FRAME + 3);
+		assert_state(FRAME, 130, HYPERPS_FRAME_ORPHAN);
+		assert_int_equal(mm_query(&mm, 0, FRAME), HYPERPS_FRAME_ORPHAN);
+		assert_true(host_has(FRAME + 70));
+		mm.epoch = epochs[i];
+		mm.flushed = epochs[i] - 1;
+		zeroed = 0;
+		mm_return_begin(&mm, FRAME + 511);
+		assert_false(host_has(FRAME + 70));
+		assert_mark(FRAME, HYPERPS_FRAME_TO_HOST, MARK_NOBODY, (mm.epoch & MARK_PAGE) << PAGE_SHIFT);
+		assert_int_equal(mm_kvm_of_frame(&mm, FRAME), HYPERPS_VMS);
+		assert_false(mm_return_end(&mm, FRAME + 64));
+		mm.flushed = mm.epoch;
+		assert_false(mm_return_end(&mm, FRAME + 64));
+		assert_int_equal(zeroed, 0);
+		flush();
+		assert_true(mm_return_end(&mm, FRAME + 64));
+		assert_int_equal(zeroed, 64);
+		assert_state(FRAME + 64, 64, HYPERPS_FRAME_HOST);
+		assert_state(FRAME, 64, HYPERPS_FRAME_TO_HOST);
+		mm.flushed = mm.epoch += BIT(20);
+		assert_true(mm_return_end(&mm, FRAME));
+		assert_true(mm_return_end(&mm, FRAME + 128));
+		assert_state(FRAME, 512, HYPERPS_FRAME_HOST);
+		assert_true(host_has(FRAME + 70));
+		bury(handle);
+	}
+	shrink_pool(1);
+	assert_false(mm_return_end(&mm, FRAME));
+	assert_false(mm_read_zeros(&mm, FRAME));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -1213,6 +1412,10 @@ int main(void)
 		TEST(guest_frame),
 		TEST(query),
 		TEST(dispatch),
+		TEST(kvm_measurement),
+		TEST(kvm_is_not_the_hosts),
+		TEST(kvm_vcpus),
+		TEST(orphans_return),
 	};
 
 	return cmocka_run_group_tests_name("manager", tests, NULL, NULL);

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "protect.h"
-#include "sha384.h"
+#include "digest.h"
 #include "vm_image.h"
 
 #define KERNEL_BYTES 0x5000

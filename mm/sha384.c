@@ -27,12 +27,12 @@ static u64 rotate(u64 x, unsigned n)
 }
 
 /* The message schedule is kept as a window of 16 words: w[i % 16] is W of round i once that round has begun. */
-static void compress(u64 state[8], const u8 block[128])
+static void compress(struct sha384 *s)
 {
-	u64 a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6],
-	    h = state[7], w[16];
+	u64 a = s->state[0], b = s->state[1], c = s->state[2], d = s->state[3], w[16];
+	u64 e = s->state[4], f = s->state[5], g = s->state[6], h = s->state[7];
 
-	__builtin_memcpy(w, block, sizeof(w));
+	__builtin_memcpy(w, s->block, sizeof(w));
 	for (unsigned i = 0; i < 80; i++) {
 		u64 w1 = w[(i + 1) % 16], w14 = w[(i + 14) % 16], t1, t2;
 
@@ -46,26 +46,39 @@ static void compress(u64 state[8], const u8 block[128])
 		t2 = (rotate(a, 28) ^ rotate(a, 34) ^ rotate(a, 39)) + ((a & b) ^ (a & c) ^ (b & c));
 		h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
 	}
-	state[0] += a, state[1] += b, state[2] += c, state[3] += d;
-	state[4] += e, state[5] += f, state[6] += g, state[7] += h;
+	s->state[0] += a, s->state[1] += b, s->state[2] += c, s->state[3] += d;
+	s->state[4] += e, s->state[5] += f, s->state[6] += g, s->state[7] += h;
 }
 
-void sha384(const void *data, u64 bytes, u8 digest[SHA384_BYTES])
+void sha384_init(struct sha384 *s)
 {
-	u64 state[8] = { 0xcbbb9d5dc1059ed8, 0x629a292a367cd507, 0x9159015a3070dd17, 0x152fecd8f70e5939,
-			 0x67332667ffc00b31, 0x8eb44a8768581511, 0xdb0c2e0d64f98fa7, 0x47b5481dbefa4fa4 };
-	u64 whole = bytes / 128 * 128, rest = bytes % 128, bits = __builtin_bswap64(bytes * 8);
-	u8 last[256] = { 0 };
-	u64 padded = rest < 112 ? 128 : 256;
+	*s = (struct sha384){ .state = { 0xcbbb9d5dc1059ed8, 0x629a292a367cd507, 0x9159015a3070dd17, 0x152fecd8f70e5939,
+					 0x67332667ffc00b31, 0x8eb44a8768581511, 0xdb0c2e0d64f98fa7,
+					 0x47b5481dbefa4fa4 } };
+}
 
-	for (u64 at = 0; at < whole; at += 128)
-		compress(state, (const u8 *)data + at);
-	__builtin_memcpy(last, (const u8 *)data + whole, rest);
-	last[rest] = 0x80;
-	__builtin_memcpy(last + padded - sizeof(bits), &bits, sizeof(bits));
-	for (u64 at = 0; at < padded; at += 128)
-		compress(state, last + at);
-	for (unsigned i = 0; i < 6; i++)
-		state[i] = __builtin_bswap64(state[i]);
-	__builtin_memcpy(digest, state, SHA384_BYTES);
+void sha384_update(struct sha384 *s, const void *data, u64 bytes)
+{
+	for (u64 done = 0, at, n; done < bytes; done += n) {
+		at = s->bytes % 128;
+		n = bytes - done < 128 - at ? bytes - done : 128 - at;
+		__builtin_memcpy(s->block + at, (const u8 *)data + done, n);
+		s->bytes += n;
+		if (at + n == 128)
+			compress(s);
+	}
+}
+
+void sha384_final(struct sha384 *s, u8 digest[SHA384_BYTES])
+{
+	/* The length has 128 bits, of which the upper ones are 0. */
+	u64 bits[2] = { 0, __builtin_bswap64(s->bytes * 8) };
+
+	sha384_update(s, "\x80", 1);
+	while (s->bytes % 128 != 112)
+		sha384_update(s, "", 1);
+	sha384_update(s, bits, sizeof(bits));
+	for (unsigned i = 0; i < 8; i++)
+		s->state[i] = __builtin_bswap64(s->state[i]);
+	__builtin_memcpy(digest, s->state, SHA384_BYTES);
 }
