@@ -1554,7 +1554,7 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 	const u64 limit = 1ULL << MM_VIEW_BITS;
 	u64 must, may = 0, changed, first = n;
 	u8 wanted = HYPERPS_FRAME_HOST;
-	bool full = false;
+	bool full = false, dry;
 	s64 result;
 
 	begin(MAP, handle);
@@ -1584,8 +1584,13 @@ static void do_map(u64 handle, u64 gpa, u64 frame, u64 n)
 	}
 	if (full)
 		may |= ERROR(AGAIN);
+	/* As mm_map() does first. */
+	page_pool_refresh(&kvm_pool, mm.epoch, mm.flushed, MM_BATCH);
+	dry = now.vm >= 0 && vms[now.vm].kvm && page_pool_available(&kvm_pool) < MM_POOL_RESERVE;
 	result = mm_map(&mm, handle, gpa, frame, n);
 	changed = end(result);
+	if (result >= 0 && dry)
+		violation("map: the pool of the KVM VMs had less than the reserve");
 	if (result >= 0 && !must) {
 		if ((u64)result != changed || changed < first || changed > n || changed > MM_MAP_BATCHES * MM_BATCH)
 			violation("map: result %lld, %llu frames changed, of %llu", (long long)result, ll(changed),
