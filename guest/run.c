@@ -255,7 +255,7 @@ s64 vcpu_run(const u64 argument[4], u64 words[8])
 			vcpu = vm->vcpu[index].state;
 		if (!vcpu || ((argument[1] ^ index) & ~RUN_FLAGS) || !event_is_valid(argument[3]))
 			result = HYPERPS_ERROR_INVALID;
-		else if (vcpu->running || vcpu->ended)
+		else if (vcpu->running || vcpu->ended || vm->kvm.is_kvm)
 			result = HYPERPS_ERROR_STATE;
 		else
 			vcpu->running = true;

@@ -145,10 +145,11 @@ static bool start_is_valid(u64 mode_and_argument, u64 entry, u64 cr3)
 static s64 create(const u64 argument[4], u64 *index)
 {
 	struct mm *mm = memory_lock();
+	const struct vm *vm = mm_find_vm(mm, argument[0]);
 	struct vm_vcpu *pages;
-	s64 result = start_is_valid(argument[1], argument[2], argument[3])
-			     ? mm_add_vcpu(mm, argument[0], &argument[1], &pages)
-			     : HYPERPS_ERROR_INVALID;
+	s64 result = !start_is_valid(argument[1], argument[2], argument[3]) ? HYPERPS_ERROR_INVALID
+		     : vm && vm->kvm.is_kvm                                 ? HYPERPS_ERROR_STATE
+					    : mm_add_vcpu(mm, argument[0], &argument[1], &pages);
 
 	if (result >= 0) {
 		struct vcpu *vcpu = pages->state;
@@ -182,7 +183,8 @@ void guest_describe_exits(u32 slot, struct hyperps_vm_exits *out)
 
 	mm_describe(mm, slot, &description);
 	*out = (struct hyperps_vm_exits){ .handle = description.handle };
-	for (u32 i = 0; i < vm->vcpus; i++) {
+	/* A KVM VM's outlive their pages. */
+	for (u32 i = 0; i < vm->vcpus && vm->vcpu[i].state; i++) {
 		const struct vcpu *vcpu = vm->vcpu[i].state;
 
 		for (u32 reason = 0; reason < HYPERPS_EXIT_REASONS; reason++) {

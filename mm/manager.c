@@ -464,7 +464,8 @@ s64 mm_destroy(struct mm *mm, u64 handle)
 		done += run.frames;
 		if (done > MM_BATCH)
 			return 1;
-		if (state == HYPERPS_FRAME_SHARED)
+		/* Where a KVM VM's frames were others may share theirs by now. */
+		if (state == HYPERPS_FRAME_SHARED && !vm->kvm.is_kvm)
 			hide(mm, run.frame, run.frames);
 		if (vm->kvm.is_kvm)
 			orphan(mm, slot_of(mm, vm), run.frame, run.frames);
@@ -560,7 +561,6 @@ s64 mm_reclaim(struct mm *mm, u64 handle)
 		/* What is done so far is done: the next call says so if the pool has become too small. */
 		if (!refresh_pool(mm, RECLAIM_RESERVE))
 			return 1;
-		/* Where a KVM VM's frames were others may have theirs by now. */
 		if (!vm->kvm.is_kvm)
 			give_back(mm, vm, from, &run);
 		vm->cursor = from + run.frames * PAGE_SIZE;

@@ -108,7 +108,7 @@ MUTANTS = [
     ("a guest's requests look at the first frame only", "manager.c",
      "!page_marks_are(mm->marks, run.frame, run.frames, state))", "!page_marks_are(mm->marks, run.frame, 1, state))"),
     ("mm_destroy leaves what was shared in the host view", "manager.c",
-     "if (state == HYPERPS_FRAME_SHARED)\n\t\t\thide(mm, run.frame, run.frames);", ""),
+     "if (state == HYPERPS_FRAME_SHARED && !vm->kvm.is_kvm)\n\t\t\thide(mm, run.frame, run.frames);", ""),
     ("mm_reclaim of what is released ignores the flush if nothing else waits", "manager.c",
      "\tif (mm->flushed <= vm->epoch)\n", "\tif (vm->state == HYPERPS_VM_DEAD && mm->flushed <= vm->epoch)\n"),
     ("a guest's requests work before the VM is sealed", "manager.c",
