@@ -681,9 +681,7 @@ bool mm_return_end(struct mm *mm, u64 frame)
 {
 	u64 first = ALIGN_DOWN(frame, RETURN_BATCH);
 
-	if (!refresh_pool(mm, RECLAIM_RESERVE))
-		return false;
-	for (u64 i = first, n; i < first + RETURN_BATCH; i += n ? n : 1) {
+	for (u64 i = first, n; i < first + RETURN_BATCH && refresh_pool(mm, RECLAIM_RESERVE); i += n ? n : 1) {
 		n = returnable(mm, i, first + RETURN_BATCH - i);
 		return_frames(mm, i, n);
 	}
@@ -772,7 +770,7 @@ s64 mm_query(const struct mm *mm, u64 handle, u64 frame)
 	bool is_of_vm = state == HYPERPS_FRAME_PRIVATE || state == HYPERPS_FRAME_SHARED ||
 			state == HYPERPS_FRAME_TO_VM || state == HYPERPS_FRAME_TO_HOST;
 
-	if (state == HYPERPS_FRAME_HOST || state == HYPERPS_FRAME_DEVICE || state == HYPERPS_FRAME_ORPHAN)
+	if (state == HYPERPS_FRAME_HOST || state == HYPERPS_FRAME_DEVICE)
 		return (s64)state;
 	if (is_of_vm && vm && (mm->marks->mark[frame] >> MARK_VM_SHIFT & MARK_VM) == slot_of(mm, vm))
 		return (s64)state;

@@ -1876,7 +1876,7 @@ static void do_return_end(u64 frame)
 		violation("end of return: %llu frames stay", ll(left));
 	if (done && nobodys)
 		violation("end of return: frame %#llx is not the host's", ll(frame));
-	if (!done && !nobodys && free_pages >= MM_POOL_RESERVE)
+	if (!done && !nobodys)
 		violation("end of return: frame %#llx is waited for", ll(frame));
 }
 
@@ -2068,10 +2068,10 @@ static void do_query(u64 handle, u64 frame)
 	begin(QUERY, handle);
 	now.frame = frame;
 	expected = frame < FRAMES ? frames[frame].state : HYPERPS_FRAME_DEVICE;
-	if (expected == HYPERPS_FRAME_MONITOR || expected == HYPERPS_FRAME_TO_MONITOR)
+	if (expected == HYPERPS_FRAME_MONITOR || expected == HYPERPS_FRAME_TO_MONITOR ||
+	    expected == HYPERPS_FRAME_ORPHAN)
 		must = ERROR(OWNER);
-	else if (expected > HYPERPS_FRAME_HOST && expected != HYPERPS_FRAME_ORPHAN &&
-		 (now.vm < 0 || frames[frame].vm != (u16)now.vm))
+	else if (expected > HYPERPS_FRAME_HOST && (now.vm < 0 || frames[frame].vm != (u16)now.vm))
 		must = ERROR(OWNER);
 	if (now.vm < 0)
 		may |= ERROR(NO_VM); /* for the host's own frames, too? */
