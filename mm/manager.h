@@ -280,7 +280,7 @@ s64 mm_donate(struct mm *mm, u64 frame);
  */
 s64 mm_guest_move(struct mm *mm, u64 handle, u64 gpa, u64 count, u64 to);
 
-/* State of a frame (HYPERPS_FRAME_*) if it is the host's own, a device's or ORPHAN, or the VM `handle` has it; else _OWNER. */
+/* State of a frame (HYPERPS_FRAME_*) if it is the host's own or a device's, or the VM `handle` has it; else _OWNER. */
 s64 mm_query(const struct mm *mm, u64 handle, u64 frame);
 
 /* Permissions of the declared range that holds gpa, any number; 0 if none does, or the handle names no VM. */
