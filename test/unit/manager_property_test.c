@@ -2911,8 +2911,10 @@ static void random_guest(enum kind kind)
 				    (ALIGN_DOWN(gpa, PAGE_SIZE) + below(n ? n : 1) * PAGE_SIZE) % BIT(MM_VIEW_BITS));
 	/* The host has read one of them, or does still. */
 	if (slot >= 0 && vms[slot].kvm && vms[slot].state == HYPERPS_VM_SEALED && length && kind == RELEASE &&
-	    chance(70))
+	    chance(70)) {
 		do_zeros(first);
+		do_zeros(first + length - 1);
+	}
 	do_guest(kind, handle, gpa, n);
 	for (unsigned c = 0; c < CPUS && length; c++)
 		touch_host(c, first * PAGE_SIZE);
